@@ -1,0 +1,100 @@
+"""Turns a run's observations, one an epoch, into the signals that a policy sees.
+
+The tracker remembers what a single observation cannot tell: deltas, a short history, the best values,
+and for how long nothing has improved. Its memory does not grow with the run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from esper.leyline.signals import HISTORY, SlotSignals, TrainingSignals
+
+
+class SignalTracker:
+    """Keeps the memory behind `TrainingSignals`.
+
+    A plateau lasts for as many observations as the validation loss has failed to fall below the value
+    it had when the plateau began by more than `tolerance`, a share of that value. A loss that is not a
+    number is never an improvement and enters no best value.
+    """
+
+    def __init__(self, tolerance: float = 0.01) -> None:
+        self.tolerance = tolerance
+        self._previous: TrainingSignals | None = None
+        self._losses: deque[float] = deque(maxlen=HISTORY)
+        self._accuracies: deque[float] = deque(maxlen=HISTORY)
+        self._reference_loss = math.inf
+        self._best_loss = math.nan
+        self._best_accuracy = math.nan
+        self._plateau = 0
+
+    def update(
+        self,
+        *,
+        epoch: int,
+        global_step: int,
+        train_loss: float,
+        val_loss: float,
+        train_accuracy: float = math.nan,
+        val_accuracy: float = math.nan,
+        gradient_norm: float = math.nan,
+        class_accuracy: Sequence[float] = (),
+        host_params: int = 0,
+        slots: Sequence[SlotSignals] = (),
+    ) -> TrainingSignals:
+        """The signals after one more observation. Accuracies are in 0..1; NaN stands for not measured."""
+        if val_loss < self._reference_loss * (1.0 - self.tolerance):
+            self._reference_loss = val_loss
+            self._plateau = 0
+        else:
+            self._plateau += 1
+        self._best_loss = _fold(min, self._best_loss, val_loss)
+        self._best_accuracy = _fold(max, self._best_accuracy, val_accuracy)
+        self._losses.append(val_loss)
+        self._accuracies.append(val_accuracy)
+        before = self._previous
+        signals = TrainingSignals(
+            epoch=epoch,
+            global_step=global_step,
+            train_loss=train_loss,
+            train_loss_delta=_delta(before and before.train_loss, train_loss),
+            val_loss=val_loss,
+            val_loss_delta=_delta(before and before.val_loss, val_loss),
+            train_accuracy=train_accuracy,
+            train_accuracy_delta=_delta(before and before.train_accuracy, train_accuracy),
+            val_accuracy=val_accuracy,
+            val_accuracy_delta=_delta(before and before.val_accuracy, val_accuracy),
+            val_loss_history=_padded(self._losses),
+            val_accuracy_history=_padded(self._accuracies),
+            plateau_epochs=self._plateau,
+            best_val_loss=self._best_loss,
+            best_val_accuracy=self._best_accuracy,
+            gradient_norm=gradient_norm,
+            gradient_norm_delta=_delta(before and before.gradient_norm, gradient_norm),
+            class_accuracy=tuple(class_accuracy),
+            host_params=host_params,
+            slots=tuple(slots),
+        )
+        self._previous = signals
+        return signals
+
+
+def _delta(before: float | None, after: float) -> float:
+    """`after - before`, and 0 where either was not measured."""
+    if before is None or not (math.isfinite(before) and math.isfinite(after)):
+        return 0.0
+    return after - before
+
+
+def _fold(choose: Callable[[float, float], float], best: float, value: float) -> float:
+    if not math.isfinite(value):
+        return best
+    return value if math.isnan(best) else choose(best, value)
+
+
+def _padded(values: deque[float]) -> tuple[float, ...]:
+    """The last `HISTORY` values, oldest first, the oldest end filled with the first value seen."""
+    return (values[0],) * (HISTORY - len(values)) + tuple(values)
