@@ -55,7 +55,8 @@ class SmallCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
-        return self.head(x.flatten(2).mean(-1))
+        logits: Tensor = self.head(x.flatten(2).mean(-1))
+        return logits
 
 
 class ResidualBlock(nn.Module):
@@ -84,7 +85,8 @@ class SmallMLP(nn.Module):
         x = self.embed(x.flatten(1))
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm(x))
+        logits: Tensor = self.head(self.norm(x))
+        return logits
 
 
 def _cnn(task: Task) -> nn.Module:

@@ -47,7 +47,8 @@ def templates() -> Array:
     """The ten digits, [10, 12]: each standardised, then shifted to start at zero, then divided by six."""
     digits = np.asarray(TEMPLATES, dtype=np.float64)
     digits = (digits - digits.mean(1, keepdims=True)) / digits.std(1, keepdims=True)
-    return (digits - digits[:, :1]) / 6.0
+    whitened: Array = (digits - digits[:, :1]) / 6.0
+    return whitened
 
 
 def draw(

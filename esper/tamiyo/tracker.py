@@ -60,20 +60,20 @@ class SignalTracker:
             epoch=epoch,
             global_step=global_step,
             train_loss=train_loss,
-            train_loss_delta=_delta(before and before.train_loss, train_loss),
+            train_loss_delta=_delta(before.train_loss if before else math.nan, train_loss),
             val_loss=val_loss,
-            val_loss_delta=_delta(before and before.val_loss, val_loss),
+            val_loss_delta=_delta(before.val_loss if before else math.nan, val_loss),
             train_accuracy=train_accuracy,
-            train_accuracy_delta=_delta(before and before.train_accuracy, train_accuracy),
+            train_accuracy_delta=_delta(before.train_accuracy if before else math.nan, train_accuracy),
             val_accuracy=val_accuracy,
-            val_accuracy_delta=_delta(before and before.val_accuracy, val_accuracy),
+            val_accuracy_delta=_delta(before.val_accuracy if before else math.nan, val_accuracy),
             val_loss_history=_padded(self._losses),
             val_accuracy_history=_padded(self._accuracies),
             plateau_epochs=self._plateau,
             best_val_loss=self._best_loss,
             best_val_accuracy=self._best_accuracy,
             gradient_norm=gradient_norm,
-            gradient_norm_delta=_delta(before and before.gradient_norm, gradient_norm),
+            gradient_norm_delta=_delta(before.gradient_norm if before else math.nan, gradient_norm),
             class_accuracy=tuple(class_accuracy),
             host_params=host_params,
             slots=tuple(slots),
@@ -82,11 +82,9 @@ class SignalTracker:
         return signals
 
 
-def _delta(before: float | None, after: float) -> float:
+def _delta(before: float, after: float) -> float:
     """`after - before`, and 0 where either was not measured."""
-    if before is None or not (math.isfinite(before) and math.isfinite(after)):
-        return 0.0
-    return after - before
+    return after - before if math.isfinite(before) and math.isfinite(after) else 0.0
 
 
 def _fold(choose: Callable[[float, float], float], best: float, value: float) -> float:
