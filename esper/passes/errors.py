@@ -1,0 +1,44 @@
+"""What can be wrong with a pipeline, or with a graph that a pass is given."""
+
+from esper.errors import EsperError
+
+
+class UnknownPass(EsperError):
+    code = "E0601"
+    message = "there is no pass `{name}`"
+    help = "the passes are {passes}"
+
+
+class PassBrokeGraph(EsperError):
+    code = "E0602"
+    message = "the pass `{name}` made an invalid graph: {reason}"
+    help = "this is a defect of the pass; please report it with the graph that it was given"
+
+
+class NotDifferentiable(EsperError):
+    code = "E0603"
+    message = "node `{node}`: `{operator}` has no gradient: {reason}"
+    help = "take the gradient only of what does not pass through it, or cut it off by a comparison or an integer cast"
+
+
+class ReservedName(EsperError):
+    code = "E0604"
+    message = "`{name}` begins with `{prefix}`, which names what autodiff and partition add"
+    help = "rename it"
+
+
+class UnknownGradient(EsperError):
+    code = "E0605"
+    message = "no gradient with respect to `{name}`: it is not a floating input or param of `{blueprint}`"
+
+
+class MistypedGradient(EsperError):
+    code = "E0606"
+    message = "node `{node}`: `{operator}` gives operand {index} the gradient {found}, expected {expected}"
+    help = "this is a defect of the operator's entry"
+
+
+class NotAJointGraph(EsperError):
+    code = "E0607"
+    message = "`{blueprint}` has no gradient outputs, so there is no backward graph to cut off"
+    help = "run the pass `autodiff` first"

@@ -1,0 +1,43 @@
+"""inference: the graph as it runs after training, with no randomness and no updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from esper.ir.build import Builder
+from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
+from esper.ir.rewrite import rewrite
+from esper.passes.law import Law
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Law: the outputs are those of the same module in torch's eval mode."""
+
+    name: ClassVar[str] = "inference"
+    law: ClassVar[Law] = Law.CHANGES_SIGNATURE
+
+    def run(self, ir: BlueprintIR) -> BlueprintIR:
+        def rule(build: Builder, node: Node) -> Sequence[Value] | Node | None:
+            found = RULES.get(node.op)
+            return None if found is None else found(node)
+
+        return rewrite(ir.replace(updates=()), rule)
+
+
+def _identity(node: Node) -> Sequence[Value]:
+    x = node.operands[0]
+    assert x is not None
+    return (x,)
+
+
+def _running_statistics(node: Node) -> Node:
+    return node.replace(attrs=frozen_attrs({**node.attrs, "training": False}))
+
+
+RULES: dict[str, Callable[[Node], Sequence[Value] | Node]] = {
+    "dropout": _identity,
+    "batch_norm": _running_statistics,
+}
