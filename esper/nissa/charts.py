@@ -21,6 +21,15 @@ from esper.nissa.svg import (
 )
 
 SERIES_CLASSES = ("c1", "c2", "c3", "c4", "c5", "c6")
+SHOWN_STAGES = (
+    SeedStage.GERMINATED,
+    SeedStage.TRAINING,
+    SeedStage.BLENDING,
+    SeedStage.SHADOWING,
+    SeedStage.PROBATIONARY,
+    SeedStage.FOSSILIZED,
+    SeedStage.EMBARGOED,
+)
 IN_PLACE = (SeedStage.BLENDING, SeedStage.SHADOWING, SeedStage.PROBATIONARY)
 
 
@@ -43,12 +52,11 @@ def loss_chart(history: RunHistory) -> str:
         Series("held-out loss", held_out, "c1"),
         Series("training loss", train, "c3", dashed=True),
     )
-    return _curves(history, series, "loss over epochs")
+    return _curves(history, series, "loss over epochs", notes_on_top=True)
 
 
 def alpha_chart(history: RunHistory) -> str:
     """Each slot's alpha at the end of each epoch."""
-    names = history.started.slots if history.started else []
     series = [
         Series(
             name,
@@ -56,9 +64,9 @@ def alpha_chart(history: RunHistory) -> str:
             SERIES_CLASSES[index % len(SERIES_CLASSES)],
             index % 2 == 1,
         )
-        for index, name in enumerate(names)
+        for index, name in enumerate(_slots(history))
     ]
-    frame = Frame(_epochs(history), (-0.04, 1.04), height=150)
+    frame = Frame(_epochs(history), (-0.04, 1.04), height=150, left=_left(history))
     body = [
         y_axis(frame),
         x_axis(frame, "epoch"),
@@ -69,11 +77,7 @@ def alpha_chart(history: RunHistory) -> str:
 
 def lifecycle_chart(history: RunHistory) -> str:
     """One row for each slot: the stages of its seeds as segments, named where there is room."""
-    slots = (
-        history.started.slots
-        if history.started
-        else sorted({seed.slot for seed in history.seeds})
-    )
+    slots = history.started.slots if history.started else sorted({seed.slot for seed in history.seeds})
     row, gap = 34, 10
     height = len(slots) * (row + gap) + 34
     longest = max((len(slot) for slot in slots), default=6)
@@ -100,7 +104,7 @@ def lifecycle_chart(history: RunHistory) -> str:
         for seed in history.seeds:
             if seed.slot == slot:
                 body.extend(_segments(history, seed, frame, top, row))
-    return frame.wrap(body, "the stages of each slot over epochs")
+    return frame.wrap(body, "the stages of each slot over epochs") + stage_legend()
 
 
 def gain_chart(seeds: Sequence[SeedLife], threshold: float = 0.01) -> str:
@@ -117,9 +121,7 @@ def gain_chart(seeds: Sequence[SeedLife], threshold: float = 0.01) -> str:
     )
     bottom = frame.floor
     body = [rule(frame.x(0.0), frame.top, frame.x(0.0), bottom, "axis")]
-    body.append(
-        rule(frame.x(threshold), frame.top, frame.x(threshold), bottom, "threshold")
-    )
+    body.append(rule(frame.x(threshold), frame.top, frame.x(threshold), bottom, "threshold"))
     for index, (seed, event) in enumerate(kept):
         middle = frame.top + index * row + row / 2
         low = frame.x(event.improvement - 2 * event.standard_error)
@@ -134,16 +136,10 @@ def gain_chart(seeds: Sequence[SeedLife], threshold: float = 0.01) -> str:
             )
         )
         body.append(rule(low, middle, high, middle, "whisker"))
-        body.append(
-            f'<circle class="dot c1" cx="{frame.x(event.improvement)}" cy="{middle}" r="5"/>'
-        )
+        body.append(f'<circle class="dot c1" cx="{frame.x(event.improvement)}" cy="{middle}" r="5"/>')
     for value in ticks(*frame.x_range, count=6):
-        body.append(
-            text(frame.x(value), bottom + 18, f"{100 * value:g} %", "tick", "middle")
-        )
-    return frame.wrap(
-        body, "gain of each seed over its control, with two standard errors"
-    )
+        body.append(text(frame.x(value), bottom + 18, f"{100 * value:g} %", "tick", "middle"))
+    return frame.wrap(body, "gain of each seed over its control, with two standard errors")
 
 
 def legend(series: Sequence[Series]) -> str:
@@ -155,14 +151,27 @@ def legend(series: Sequence[Series]) -> str:
     return f'<p class="legend">{keys}</p>'
 
 
+def stage_legend() -> str:
+    """The stages in order, each with its colour, as HTML below the picture of lives."""
+    keys = (
+        f'<span class="key"><b class="{stage.name.lower()}"></b>{stage.name.capitalize()}</span>'
+        for stage in SHOWN_STAGES
+    )
+    return f'<p class="legend">{"".join(keys)}</p>'
+
+
 def _curves(
-    history: RunHistory, series: Sequence[Series], label: str, percent: bool = False
+    history: RunHistory,
+    series: Sequence[Series],
+    label: str,
+    percent: bool = False,
+    notes_on_top: bool = False,
 ) -> str:
     values = [y for entry in series for _, y in entry.points]
-    frame = Frame(_epochs(history), padded(values))
+    frame = Frame(_epochs(history), padded(values), left=_left(history))
     body = [*_shades(history, frame), y_axis(frame, percent), x_axis(frame, "epoch")]
     body.extend(line(entry, frame) for entry in series)
-    body.extend(_verdicts(history, frame))
+    body.extend(_verdicts(history, frame, frame.top + 14 if notes_on_top else frame.floor - 8))
     return legend(series) + frame.wrap(body, label)
 
 
@@ -173,12 +182,10 @@ def _shades(history: RunHistory, frame: Frame) -> Iterator[str]:
                 left, right = frame.x(span.start), frame.x(_end(span, history))
                 kind = "shade-place" if span.stage in IN_PLACE else "shade-train"
                 title = f"{seed.blueprint_id} in {seed.slot}: {span.stage.name}"
-                yield rectangle(
-                    left, frame.top, right - left, frame.floor - frame.top, kind, title
-                )
+                yield rectangle(left, frame.top, right - left, frame.floor - frame.top, kind, title)
 
 
-def _verdicts(history: RunHistory, frame: Frame) -> Iterator[str]:
+def _verdicts(history: RunHistory, frame: Frame, height: float) -> Iterator[str]:
     for seed in history.seeds:
         event = seed.fossilized or seed.culled
         if event is None:
@@ -198,11 +205,9 @@ def _verdicts(history: RunHistory, frame: Frame) -> Iterator[str]:
         )
 
 
-def _segments(
-    history: RunHistory, seed: SeedLife, frame: Frame, top: float, row: float
-) -> Iterator[str]:
+def _segments(history: RunHistory, seed: SeedLife, frame: Frame, top: float, row: float) -> Iterator[str]:
     for span in seed.spans:
-        if span.stage in (SeedStage.DORMANT, SeedStage.CULLED, SeedStage.RESETTING):
+        if span.stage not in SHOWN_STAGES:
             continue
         end = _end(span, history)
         left, right = frame.x(span.start), frame.x(end)
@@ -231,6 +236,15 @@ def _alphas(history: RunHistory, slot: str) -> Iterator[tuple[float, float]]:
         for entry in step.slots:
             if entry.get("slot") == slot:
                 yield float(step.epoch), float(entry.get("alpha") or 0.0)
+
+
+def _slots(history: RunHistory) -> list[str]:
+    return history.started.slots if history.started else sorted({seed.slot for seed in history.seeds})
+
+
+def _left(history: RunHistory) -> int:
+    """One margin for all pictures with epochs below them, so that they line up: wide enough for slots' names."""
+    return max(72, 16 + 8 * max((len(slot) for slot in _slots(history)), default=0))
 
 
 def _epochs(history: RunHistory) -> tuple[float, float]:

@@ -53,16 +53,16 @@ def describe(event: Event, verbose: bool = False) -> str | None:
             return f"{event.slot}: {event.source} to {event.target} ({event.reason})"
         case SeedFossilized():
             gain, error = 100.0 * event.improvement, 100.0 * event.standard_error
-            return f"{event.slot}: {event.blueprint_id} fossilized, {gain:.1f} ± {error:.1f} % over its control"
+            return (
+                f"{event.slot}: {event.blueprint_id} fossilized, {gain:.1f} ± {error:.1f} % over its control"
+            )
         case SeedCulled():
             undone = ", host rolled back" if event.rolled_back else ""
             return f"{event.slot}: {event.blueprint_id} culled in {event.stage} ({event.reason}){undone}"
         case GovernorActed():
             return f"governor: {event.action.replace('_', ' ')} ({event.reason})"
         case GateEvaluated() if verbose:
-            verdict = (
-                "passed" if event.passed else f"refused: {'; '.join(event.failures)}"
-            )
+            verdict = "passed" if event.passed else f"refused: {'; '.join(event.failures)}"
             return f"{event.slot}: gate {event.level} {verdict}"
         case ActionRefused() if verbose:
             return f"{event.slot or 'run'}: {event.action} refused ({event.reason})"

@@ -109,11 +109,7 @@ class _Draft:
 def history_of(events: Iterable[Event]) -> RunHistory:
     """Puts a run's events in order."""
     events = tuple(events)
-    drafts = {
-        event.seed_id: _Draft(event)
-        for event in events
-        if isinstance(event, SeedGerminated)
-    }
+    drafts = {event.seed_id: _Draft(event) for event in events if isinstance(event, SeedGerminated)}
     for event in events:
         if isinstance(event, SeedEvent) and event.seed_id in drafts:
             _note(drafts[event.seed_id], event)

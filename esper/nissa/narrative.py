@@ -13,8 +13,7 @@ def narrative(history: RunHistory) -> list[str]:
     told = [_opening(history)]
     told.extend(_life(history, seed) for seed in history.seeds)
     told.extend(
-        f"Governor, epoch {e.epoch}: {e.action.replace('_', ' ')} ({e.reason})."
-        for e in history.governor
+        f"Governor, epoch {e.epoch}: {e.action.replace('_', ' ')} ({e.reason})." for e in history.governor
     )
     told.append(_ending(history))
     return [paragraph for paragraph in told if paragraph]
@@ -50,9 +49,7 @@ def _life(history: RunHistory, seed: SeedLife) -> str:
             f"It learned in isolation for {_epochs(blended - training)}, then its gate let it in."
         )
     if blended is not None and shadowed is not None:
-        sentences.append(
-            f"It was blended in over {_epochs(shadowed - blended)}{_before(history, blended)}."
-        )
+        sentences.append(f"It was blended in over {_epochs(shadowed - blended)}{_before(history, blended)}.")
     sentences.append(_verdict(history, seed))
     return " ".join(sentences)
 
@@ -60,19 +57,15 @@ def _life(history: RunHistory, seed: SeedLife) -> str:
 def _verdict(history: RunHistory, seed: SeedLife) -> str:
     if seed.fossilized is not None:
         kept = seed.fossilized
-        word = "won" if kept.improvement > 0 else "lost"
+        word = "less" if kept.improvement > 0 else "more"
         return (
             f"After epoch {kept.epoch}{_accuracy(history, kept.epoch)}, it was fossilized: held-out loss "
             f"{kept.grown_loss:.3f} with it against {kept.control_loss:.3f} for its control, the same host "
-            f"trained on the same batches without it. It {word} {percent(abs(kept.improvement))} over the "
-            f"control, with a standard error of {percent(kept.standard_error)}."
+            f"trained on the same batches without it. That is {percent(abs(kept.improvement))} {word} loss, "
+            f"with a standard error of {percent(kept.standard_error)}."
         )
     if seed.culled is not None:
-        undone = (
-            " Host and optimizer went back to where they were."
-            if seed.culled.rolled_back
-            else ""
-        )
+        undone = " Host and optimizer went back to where they were." if seed.culled.rolled_back else ""
         return f"After epoch {seed.culled.epoch} it was culled in {seed.culled.stage}: {seed.culled.reason}.{undone}"
     return f"It stands in {seed.stages[-1].name if seed.stages else 'no stage'}, undecided."
 
@@ -100,18 +93,12 @@ def _ending(history: RunHistory) -> str:
 
 def _accuracy(history: RunHistory, epoch: int) -> str:
     found = history.epoch(epoch)
-    return (
-        ""
-        if found is None
-        else f", at {percent(found.held_out_accuracy)} on held-out data"
-    )
+    return "" if found is None else f", at {percent(found.held_out_accuracy)} on held-out data"
 
 
 def _before(history: RunHistory, epoch: int) -> str:
     found = history.epoch(epoch)
-    return (
-        "" if found is None else f", from {percent(found.held_out_accuracy)} without it"
-    )
+    return "" if found is None else f", from {percent(found.held_out_accuracy)} without it"
 
 
 def _epochs(count: int) -> str:
@@ -119,8 +106,4 @@ def _epochs(count: int) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return (
-        names[0]
-        if len(names) == 1
-        else " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-    )
+    return names[0] if len(names) == 1 else " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -13,7 +13,7 @@ STYLE = """
 :root {
   --paper: #fdfdfc; --ink: #1d2125; --soft: #5d666e; --hair: #e3e5e6; --wash: #f5f6f6;
   --c1: #0b62a8; --c2: #b45309; --c3: #6b7280; --c4: #7c3f98; --c5: #0f766e; --c6: #a3154a;
-  --train: #0b62a80d; --place: #0b62a81f; --kept: #13714f; --gone: #b3360b;
+  --train: #0b62a814; --place: #0b62a82e; --kept: #13714f; --gone: #b3360b;
   --germinated: #dfe9f2; --training: #b5d0e7; --blending: #7eaed6; --shadowing: #4686b8;
   --probationary: #1e5c92; --fossilized: #13714f; --embargoed: #cfcac3;
 }
@@ -21,7 +21,7 @@ STYLE = """
   :root {
     --paper: #14171a; --ink: #e4e6e7; --soft: #9aa4ac; --hair: #2b3136; --wash: #1b1f23;
     --c1: #6db3f2; --c2: #f0a35e; --c3: #9aa4ac; --c4: #c79ae0; --c5: #5cc8bb; --c6: #f07aa5;
-    --train: #6db3f20f; --place: #6db3f224; --kept: #5fc99b; --gone: #f58a5c;
+    --train: #6db3f218; --place: #6db3f233; --kept: #5fc99b; --gone: #f58a5c;
     --germinated: #22303c; --training: #24506f; --blending: #2f719f; --shadowing: #4b94c6;
     --probationary: #86bfe6; --fossilized: #4fb98c; --embargoed: #4a4742;
   }
@@ -37,12 +37,12 @@ h2 { font-size: 17px; font-weight: 620; margin: 48px 0 6px; }
 h3 { font-size: 14px; font-weight: 600; margin: 24px 0 4px; }
 p { margin: 8px 0; max-width: 74ch; }
 .quiet { color: var(--soft); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 0 32px;
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); gap: 0 28px;
   margin: 32px 0 0; padding: 0; border-top: 1px solid var(--hair); }
 .figures div { padding: 14px 0 12px; border-bottom: 1px solid var(--hair); }
 .figures dt { color: var(--soft); font-size: 13px; }
-.figures dd { margin: 2px 0 0; font-size: 25px; line-height: 1.3; font-weight: 560; letter-spacing: -0.01em; }
-.figures small { display: block; font-size: 13px; font-weight: 400; letter-spacing: 0; color: var(--soft); }
+.figures dd { margin: 2px 0 0; font-size: 22px; white-space: nowrap; line-height: 1.35; font-weight: 560; letter-spacing: -0.01em; }
+.figures small { display: block; font-size: 13px; font-weight: 400; letter-spacing: 0; white-space: normal; color: var(--soft); }
 svg { display: block; width: 100%; height: auto; margin: 4px 0 0; overflow: visible; }
 svg text { font: 12px ui-sans-serif, system-ui, sans-serif; fill: var(--ink); font-variant-numeric: tabular-nums; }
 svg text.tick { fill: var(--soft); }
@@ -70,12 +70,19 @@ svg text.kept { fill: var(--kept); } svg text.gone { fill: var(--gone); }
 .stage-probationary { fill: var(--probationary); } .stage-fossilized { fill: var(--fossilized); }
 .stage-embargoed { fill: var(--embargoed); }
 svg text.on-shadowing, svg text.on-probationary, svg text.on-fossilized { fill: var(--paper); }
-.legend { margin: 6px 0 0; font-size: 13px; color: var(--soft); }
+.legend { margin: 6px 0 0; max-width: none; font-size: 13px; color: var(--soft); }
 .key { margin-right: 20px; white-space: nowrap; }
-.key i { display: inline-block; width: 22px; border-top: 2px solid; margin-right: 7px; vertical-align: 4px; }
+.key i { display: inline-block; width: 22px; border-width: 2px 0 0; border-style: solid; margin-right: 7px; vertical-align: 4px; }
 .key i.dashed { border-top-style: dotted; }
 .key b { display: inline-block; width: 14px; height: 12px; margin-right: 7px; vertical-align: -1px; }
-b.train { background: var(--training); } b.place { background: var(--blending); }
+b.train { background: var(--train); } b.place { background: var(--place); }
+b.germinated { background: var(--germinated); }
+b.training { background: var(--training); }
+b.blending { background: var(--blending); }
+b.shadowing { background: var(--shadowing); }
+b.probationary { background: var(--probationary); }
+b.fossilized { background: var(--fossilized); }
+b.embargoed { background: var(--embargoed); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; margin: 10px 0 4px; font-size: 13.5px; }
 th { text-align: left; font-weight: 500; color: var(--soft); font-size: 12.5px; vertical-align: bottom; }

@@ -67,14 +67,8 @@ def render_report(
     """The report as one HTML document."""
     run = history.started
     title = f"{run.host} on {run.task}" if run else "A run"
-    subtitle = (
-        f"seed {run.seed}, policy {run.policy}, run {run_id}"
-        if run
-        else f"run {run_id}"
-    )
-    facts = " · ".join(
-        f"{escape(name)} {escape(value)}" for name, value in environment.items()
-    )
+    subtitle = f"seed {run.seed}, policy {run.policy}, run {run_id}" if run else f"run {run_id}"
+    facts = " · ".join(f"{escape(name)} {escape(value)}" for name, value in environment.items())
     return page(title, subtitle, _sections(history, kernels), f"<p>{facts}</p>")
 
 
@@ -91,9 +85,7 @@ def write_report(path: Path, document: str) -> None:
 
 def _sections(history: RunHistory, kernels: Sequence[KernelTable]) -> Iterator[str]:
     yield key_figures(_figures(history))
-    yield section(
-        "What happened", *(f"<p>{escape(told)}</p>" for told in narrative(history))
-    )
+    yield section("What happened", *(f"<p>{escape(told)}</p>" for told in narrative(history)))
     if history.epochs:
         shading = (
             '<p class="legend"><span class="key"><b class="train"></b>a seed trains in isolation</span>'
@@ -126,11 +118,11 @@ def _figures(history: RunHistory) -> Iterator[KeyFigure]:
         blended = history.epoch(kept.entered(SeedStage.BLENDING) or 0)
         after = history.epoch(kept.fossilized.epoch)
         if blended and after:
-            change = f"{percent(blended.held_out_accuracy)} → {percent(after.held_out_accuracy)}"
+            change = f"{100 * blended.held_out_accuracy:.1f} → {percent(after.held_out_accuracy)}"
             yield KeyFigure(
                 "Held-out accuracy",
                 change,
-                f"before blending, when {kept.blueprint_id} was kept",
+                f"before {kept.blueprint_id} was blended in, and when it was kept",
             )
         error = percent(kept.fossilized.standard_error)
         yield KeyFigure(
@@ -140,13 +132,9 @@ def _figures(history: RunHistory) -> Iterator[KeyFigure]:
         )
     if history.epochs:
         last = history.epochs[-1]
-        yield KeyFigure(
-            "Test accuracy", percent(last.test_accuracy), f"after epoch {last.epoch}"
-        )
+        yield KeyFigure("Test accuracy", percent(last.test_accuracy), f"after epoch {last.epoch}")
     seeds = f"{board.fossilized} of {board.germinated}"
-    yield KeyFigure(
-        "Seeds kept", seeds, f"{board.culled} culled, {len(board.live)} under way"
-    )
+    yield KeyFigure("Seeds kept", seeds, f"{board.culled} culled, {len(board.live)} under way")
     total = board.host_params + board.params_added
     yield KeyFigure(
         "Parameters",
@@ -170,9 +158,7 @@ def _gain(history: RunHistory) -> str:
         ),
         Cell("control passes", "number"),
     ]
-    kept = [
-        (seed, seed.fossilized) for seed in history.seeds if seed.fossilized is not None
-    ]
+    kept = [(seed, seed.fossilized) for seed in history.seeds if seed.fossilized is not None]
     rows = [
         [
             *(Cell(seed.blueprint_id), Cell(seed.slot)),
@@ -182,9 +168,7 @@ def _gain(history: RunHistory) -> str:
                 Cell(percent(event.standard_error, 2), "number"),
             ),
             number(
-                event.improvement / event.standard_error
-                if event.standard_error
-                else None,
+                event.improvement / event.standard_error if event.standard_error else None,
                 1,
             ),
             number(event.control_passes),
@@ -274,10 +258,7 @@ def _kernels(kernels: Sequence[KernelTable]) -> str:
     ]
     parts = []
     for compiled in kernels:
-        rows = [
-            [_kernel_cell(key, row.get(key)) for key in KERNEL_COLUMNS]
-            for row in compiled.rows
-        ]
+        rows = [[_kernel_cell(key, row.get(key)) for key in KERNEL_COLUMNS] for row in compiled.rows]
         parts.append(f"<h3>{escape(compiled.title)}</h3>{table(headings, rows)}")
     note = "What the compiler made of the kept blueprints, ahead of time; none of these kernels ran here."
     return section("Kernels", *parts, note=note)

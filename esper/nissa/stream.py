@@ -103,19 +103,14 @@ def read_stream(run: Path) -> list[Recorded]:
     except OSError as error:
         raise MissingStream(path=run) from error
     whole = text[: text.rfind("\n") + 1]
-    return [
-        _parse(line, number, path)
-        for number, line in enumerate(whole.splitlines(), start=1)
-    ]
+    return [_parse(line, number, path) for number, line in enumerate(whole.splitlines(), start=1)]
 
 
 def _parse(line: str, number: int, path: Path) -> Recorded:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
-        raise MalformedStream(
-            path=path, line=number, reason=f"not JSON ({error.msg})"
-        ) from error
+        raise MalformedStream(path=path, line=number, reason=f"not JSON ({error.msg})") from error
     if not isinstance(record, dict):
         raise MalformedStream(path=path, line=number, reason="not a JSON object")
     if record.get("schema_version") != SCHEMA_VERSION:
@@ -133,9 +128,7 @@ def _parse(line: str, number: int, path: Path) -> Recorded:
             event_from_record(record),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise MalformedStream(
-            path=path, line=number, reason=f"`time` or `run_id`: {error}"
-        ) from error
+        raise MalformedStream(path=path, line=number, reason=f"`time` or `run_id`: {error}") from error
     except EsperError as error:
         raise MalformedStream(path=path, line=number, reason=str(error)) from error
 

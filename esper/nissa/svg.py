@@ -21,7 +21,7 @@ class Frame:
     y_range: tuple[float, float]
     width: int = 960
     height: int = 240
-    left: int = 56
+    left: int = 72
     right: int = 16
     top: int = 12
     bottom: int = 30
@@ -47,7 +47,9 @@ class Frame:
         """The finished picture, which grows and shrinks with the page. `label` is for screen readers."""
         inner = "".join(body)
         size = f'viewBox="0 0 {self.width} {self.height}"'
-        return f'<svg {size} role="img" aria-label="{escape(label)}"><title>{escape(label)}</title>{inner}</svg>'
+        return (
+            f'<svg {size} role="img" aria-label="{escape(label)}"><title>{escape(label)}</title>{inner}</svg>'
+        )
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,9 @@ def text(x: float, y: float, content: str, css: str = "", anchor: str = "start")
     return f'<text class="{css}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(content)}</text>'
 
 
-def rectangle(
-    x: float, y: float, width: float, height: float, css: str, title: str = ""
-) -> str:
+def rectangle(x: float, y: float, width: float, height: float, css: str, title: str = "") -> str:
     tip = f"<title>{escape(title)}</title>" if title else ""
-    place = (
-        f'x="{x}" y="{y}" width="{round(max(width, 0), 2)}" height="{round(height, 2)}"'
-    )
+    place = f'x="{x}" y="{y}" width="{round(max(width, 0), 2)}" height="{round(height, 2)}"'
     return f'<rect class="{css}" {place}>{tip}</rect>'
 
 
@@ -96,9 +94,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
         return [low]
     raw = (high - low) / count
     magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next(
-        m * magnitude for m in (1.0, 2.0, 5.0, 10.0) if m * magnitude >= raw * 0.999
-    )
+    step = next(m * magnitude for m in (1.0, 2.0, 5.0, 10.0) if m * magnitude >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(index * step, 10) for index in range(first, last + 1)]
@@ -107,8 +103,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 def y_axis(frame: Frame, percent: bool = False) -> str:
     """Horizontal rules with their values at the left."""
     pieces = []
-    values = ticks(*frame.y_range, count=4)
-    for value in values:
+    for value in ticks(*frame.y_range):
         y = frame.y(value)
         shown = f"{100 * value:g} %" if percent else f"{value:g}"
         pieces.append(rule(frame.left, y, frame.width - frame.right, y, "grid"))
@@ -119,16 +114,9 @@ def y_axis(frame: Frame, percent: bool = False) -> str:
 def x_axis(frame: Frame, name: str) -> str:
     """Values below the floor, whole numbers only, and the axis' name at the right end."""
     values = [value for value in ticks(*frame.x_range, count=10) if value == int(value)]
-    labels = [
-        text(frame.x(v), frame.floor + 17, f"{int(v)}", "tick", "middle")
-        for v in values
-    ]
+    labels = [text(frame.x(v), frame.floor + 17, f"{int(v)}", "tick", "middle") for v in values]
     base = rule(frame.left, frame.floor, frame.width - frame.right, frame.floor, "axis")
-    return (
-        base
-        + "".join(labels)
-        + text(frame.left - 8, frame.floor + 17, name, "tick", "end")
-    )
+    return base + "".join(labels) + text(frame.left - 8, frame.floor + 17, name, "tick", "end")
 
 
 def padded(values: Sequence[float], margin: float = 0.06) -> tuple[float, float]:

@@ -29,9 +29,7 @@ class KeyFigure:
 def table(headings: Sequence[Cell], rows: Iterable[Sequence[Cell]]) -> str:
     """A table that scrolls sideways where the page is narrow."""
     head = "".join(_cell("th", cell) for cell in headings)
-    body = "".join(
-        f"<tr>{''.join(_cell('td', cell) for cell in row)}</tr>" for row in rows
-    )
+    body = "".join(f"<tr>{''.join(_cell('td', cell) for cell in row)}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 

@@ -46,9 +46,3 @@ class UnknownDevice(EsperError):
     message = "device `{device}` is not here: {reason}"
     help = "--device cpu works everywhere"
     exit_code = 3
-
-
-class TrainingDiverged(EsperError):
-    code = "E0911"
-    message = "training diverged in epoch {epoch}, step {step}: {reason}"
-    help = "lower --lr, or lengthen the warm-up with --warmup-epochs"

@@ -1,0 +1,98 @@
+"""What a run is asked to do: options with defaults, from a YAML file and the command line, all checked.
+
+`resolve` fills in what depends on the host and the length of the run, so that the config.yaml of a run
+says everything, and giving it back to `esper train` asks for the same run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from esper.simic.errors import InvalidConfig, UnreadableConfig
+from esper.simic.hosts import host_named
+
+
+class TrainConfig(BaseModel):
+    """A run's options. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str = Field("mnist1d", description="what to learn")
+    host: str = Field("cnn", description="the network that grows")
+    slots: list[str] | None = Field(None, description="where seeds may go; the host's own choice if left out")
+    blueprints: list[str] | None = Field(
+        None, description="what may be planted; the host's own choice if left out"
+    )
+    policy: str = Field("heuristic", description="who decides")
+    policy_options: dict[str, Any] = Field(default_factory=dict, description="the policy's own parameters")
+    incubation: str = Field("straight_through", description="how a seed learns before it is blended in")
+    epochs: int = Field(40, ge=1, description="passes over the training split")
+    seed: int = Field(0, ge=0, lt=2**32, description="of data, initialisation, order and policy")
+    device: str = Field("cpu", description="where to train")
+    batch_size: int = Field(100, ge=2, description="examples in a step")
+    lr: float = Field(0.01, gt=0, description="AdamW's peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay")
+    warmup_epochs: int = Field(2, ge=0, description="epochs of linear warm-up before the cosine decay")
+    clip_norm: float = Field(1.0, gt=0, description="largest gradient norm of the host")
+
+
+LATEST_GERMINATION = 0.6
+"""Share of the epochs after which the heuristic plants nothing: what comes later is not decided in time."""
+
+
+def load_config(path: Path | None, options: Mapping[str, Any]) -> TrainConfig:
+    """The file's settings under those of `options`, resolved.
+
+    Raises `UnreadableConfig`, and `InvalidConfig` for an unknown key or a wrong value.
+    """
+    settings = {} if path is None else _read(path)
+    source = "the options" if path is None else str(path)
+    try:
+        return resolve(TrainConfig.model_validate({**settings, **options}))
+    except ValidationError as error:
+        raise InvalidConfig(source=source, problems="; ".join(_problem(e) for e in error.errors())) from error
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """The configuration with everything said that was left to the host. Raises `UnknownHost`."""
+    host = host_named(config.host)
+    options = dict(config.policy_options)
+    if config.policy == "heuristic":
+        options.setdefault("last_epoch", round(LATEST_GERMINATION * config.epochs))
+    return config.model_copy(
+        update={
+            "slots": list(host.slots) if config.slots is None else config.slots,
+            "blueprints": list(host.blueprints) if config.blueprints is None else config.blueprints,
+            "policy_options": options,
+        }
+    )
+
+
+def config_text(config: TrainConfig) -> str:
+    """The configuration as YAML, in the order of its definition."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UnreadableConfig(path=path, reason=reason) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UnreadableConfig(path=path, reason="it holds no mapping of options")
+    return {str(key): value for key, value in content.items()}
+
+
+def _problem(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key `{place}`"
+    return f"`{place}`: {error['msg'][0].lower()}{error['msg'][1:]}, found {error['input']!r}"
