@@ -1,0 +1,58 @@
+"""Random numbers from a counter: a hash of (seed, offset, index), the same bits on every tier.
+
+The twin of `uniform` in `kernels/functions.py`: a change of one without the other fails a test. Torch has
+no unsigned arithmetic, so keys are mixed in int64 and masked, and tiles in int32, which wraps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+_MASK = 0xFFFFFFFF
+_FIRST, _SECOND, _GOLDEN = 0x7FEB352D, 0x846CA68B, 0x9E3779B9
+
+
+def uniform(
+    seed: int | torch.Tensor, offset: int, shape: Sequence[int], device: torch.device | str | None = None
+) -> torch.Tensor:
+    """Float32 numbers in [0, 1), multiples of 2^-24, in `shape`.
+
+    seed: a 64-bit integer or an int64 scalar tensor. offset: non-negative, below 2^32; one for each random
+    node of a graph. The mixing steps are Wellons' "lowbias32"; a second key enters between its rounds, so
+    that no stream is another one in a different order.
+    """
+    if not isinstance(seed, torch.Tensor):
+        seed = torch.tensor(seed, dtype=torch.int64, device=device)
+    device = seed.device if device is None else device
+    seed = seed.to(device)
+    first_key = _mix((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
+    second_key = _mix((((seed >> 32) & _MASK) + first_key) & _MASK)
+
+    count = 1
+    for size in shape:
+        count *= size
+    x = torch.arange(count, dtype=torch.int32, device=device)
+    x ^= first_key.to(torch.int32)
+    x ^= (x >> 16) & 0xFFFF
+    x *= _FIRST
+    x += second_key.to(torch.int32)
+    x ^= (x >> 15) & 0x1FFFF
+    x *= _SECOND - 2**32
+    x ^= (x >> 16) & 0xFFFF
+    return (((x >> 8) & 0xFFFFFF).to(torch.float32) * 2.0**-24).reshape(tuple(shape))
+
+
+def _mix(x: torch.Tensor) -> torch.Tensor:
+    """lowbias32 on int64 tensors of values below 2^32."""
+    x = ((x ^ (x >> 16)) * _FIRST) & _MASK
+    x = ((x ^ (x >> 15)) * _SECOND) & _MASK
+    return x ^ (x >> 16)
+
+
+def _mix_integer(x: int) -> int:
+    """lowbias32 on a Python integer."""
+    x = ((x ^ (x >> 16)) * _FIRST) & _MASK
+    x = ((x ^ (x >> 15)) * _SECOND) & _MASK
+    return x ^ (x >> 16)

@@ -1,0 +1,101 @@
+"""A process that builds one kernel after another: JSON lines in, JSON lines and files out.
+
+Triton is imported here and nowhere else in a compile, so the parent stays small, a crash of the compiler
+costs one kernel, and kernels build side by side. Run as `python -m esper.urza.build_worker`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from esper.urza.kernel import KernelSource
+from esper.urza.source_module import module_from_source
+
+
+def main() -> None:
+    """Answers requests until stdin closes; whatever else prints to stdout goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    with tempfile.TemporaryDirectory(prefix="esper-triton-") as triton_cache:
+        os.environ["TRITON_CACHE_DIR"] = triton_cache
+        os.environ["TRITON_DISABLE_LINE_INFO"] = "1"
+        for line in sys.stdin:
+            try:
+                answer = _build(json.loads(line))
+            except Exception as error:  # every failure is an answer: the parent names the kernel
+                answer = {"error": f"{type(error).__name__}: {_root_message(error)}"}
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+            shutil.rmtree(triton_cache, ignore_errors=True)
+
+
+def _build(request: dict[str, Any]) -> dict[str, Any]:
+    """Builds `kernel` for `target` into `folder`: kernel.cubin, kernel.ptx, kernel.ttir."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    kernel = KernelSource.from_json(request["kernel"])
+    entry = getattr(_module(kernel.source), kernel.entry)
+    source = ASTSource(entry, *_signature(kernel))
+    target = GPUTarget("cuda", int(request["target"].removeprefix("sm_")), 32)
+    options = {"num_warps": kernel.num_warps, "num_stages": kernel.num_stages, "sanitize_overflow": False}
+    log = io.StringIO()
+    with contextlib.redirect_stdout(log):
+        triton.knobs.nvidia.dump_ptxas_log = True
+        compiled = triton.compile(source, target=target, options=options)
+    folder = Path(request["folder"])
+    (folder / "kernel.cubin").write_bytes(compiled.asm["cubin"])
+    (folder / "kernel.ptx").write_text(compiled.asm["ptx"])
+    (folder / "kernel.ttir").write_text(str(compiled.asm["ttir"]))
+    metadata = compiled.metadata
+    return {
+        "symbol": metadata.name,
+        "num_warps": metadata.num_warps,
+        "shared_bytes": metadata.shared,
+        "scratch_bytes": metadata.global_scratch_size,
+        "ptxas_log": log.getvalue(),
+    }
+
+
+def _signature(kernel: KernelSource) -> tuple[dict[str, str], dict[str, Any], dict[Any, Any]]:
+    """Triton's description of the arguments: types, constants, and what is divisible by 16."""
+    signature = {argument.name: argument.triton_type for argument in kernel.arguments}
+    signature |= dict.fromkeys(kernel.constexprs, "constexpr")
+    attributes = {
+        (index,): [["tt.divisibility", 16]]
+        for index, argument in enumerate(kernel.arguments)
+        if argument.divisible_by_16
+    }
+    return signature, dict(kernel.constexprs), attributes
+
+
+_modules: dict[str, ModuleType] = {}
+
+
+def _module(source: str) -> ModuleType:
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    if digest not in _modules:
+        _modules[digest] = module_from_source(source)
+    return _modules[digest]
+
+
+def _root_message(error: BaseException) -> str:
+    """Triton wraps an error once for each call; the innermost one says what is wrong."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
+if __name__ == "__main__":
+    main()

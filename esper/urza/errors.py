@@ -1,0 +1,52 @@
+"""What can go wrong between a plan and a kernel that runs: E07xx."""
+
+from __future__ import annotations
+
+from esper.errors import EsperError
+
+
+class MalformedExtent(EsperError):
+    """A grid or buffer size that cannot be evaluated."""
+
+    code = "E0720"
+    message = "the size `{extent}` cannot be computed: {reason}"
+
+
+class UnknownTarget(EsperError):
+    """A GPU that kernels cannot be built for."""
+
+    code = "E0721"
+    message = "unknown target `{target}`"
+    help = "known targets: {known}"
+
+
+class MissingCompiler(EsperError):
+    """Triton or the assembler that comes with it is not there."""
+
+    code = "E0722"
+    message = "`{tool}` is missing, and building kernels needs it: {reason}"
+    help = "install triton >= 3.6, < 3.8 (Linux only); it brings ptxas"
+    exit_code = 3
+
+
+class KernelBuildFailed(EsperError):
+    """Triton or ptxas refused a kernel, or its build process died."""
+
+    code = "E0723"
+    message = "kernel `{kernel}` does not build for {target}: {reason}"
+    help = "this is a fault of the compiler, not of the blueprint; please report it with the blueprint"
+
+
+class InterpreterFailed(EsperError):
+    """Triton's interpreter raised an error, or its process died."""
+
+    code = "E0724"
+    message = "kernel `{kernel}` does not run in the interpreter: {reason}"
+
+
+class CacheUnusable(EsperError):
+    """The kernel cache's folder cannot be used."""
+
+    code = "E0725"
+    message = "the kernel cache `{folder}` cannot be used: {reason}"
+    help = "set ESPER_CACHE_DIR to a folder of your own"

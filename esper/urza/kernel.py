@@ -1,0 +1,180 @@
+"""What a kernel is before and after it is built: plain data, independent of the graph it came from.
+
+A `KernelSource` is one generated Triton module with a flat entry function; a `BuiltKernel` is that kernel
+as native code for one target, with what the assembler said about it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from esper.urza import grid
+
+ArgumentKind = Literal["pointer", "size", "scalar"]
+Direction = Literal["forward", "backward"]
+Constant = int | float | bool | str
+
+TRITON_TYPES = {
+    "f16": "fp16",
+    "bf16": "bf16",
+    "f32": "fp32",
+    "f64": "fp64",
+    "i32": "i32",
+    "i64": "i64",
+    "bool": "i1",
+}
+"""Triton's name for each element type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One run-time argument of an entry function.
+
+    pointer: a buffer of `dtype` elements; `writes` says that the kernel writes every element of it exactly
+    once. size: a 32-bit integer. scalar: a number of `dtype`.
+    divisible_by_16: a promise that the launch checks: a pointer's address, or a size's value.
+    """
+
+    name: str
+    kind: ArgumentKind
+    dtype: str = "i32"
+    divisible_by_16: bool = False
+    writes: bool = False
+
+    @property
+    def triton_type(self) -> str:
+        """The type in a Triton signature, such as `*bf16`."""
+        return ("*" if self.kind == "pointer" else "") + TRITON_TYPES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Another way to build a kernel: constexprs that replace the kernel's own, warps, stages."""
+
+    constexprs: Mapping[str, Constant]
+    num_warps: int
+    num_stages: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSource:
+    """A generated kernel: Python source with Triton functions, and how it is called.
+
+    source: text of a module that defines `entry` and whatever it calls besides `esper.kernels`.
+    arguments: the run-time arguments of `entry`, in its order; `constexprs` names the others.
+    grid: up to three extents over the size arguments and constexprs.
+    trips: how often the longest loop turns at the default sizes; weighs instructions in the report.
+    alternatives: configurations to try, in this order, when the kernel's own spills registers.
+    """
+
+    name: str
+    direction: Direction
+    source: str
+    entry: str
+    arguments: tuple[Argument, ...]
+    grid: tuple[grid.Extent, ...]
+    constexprs: Mapping[str, Constant] = field(default_factory=dict)
+    num_warps: int = 4
+    num_stages: int = 3
+    trips: int = 1
+    alternatives: tuple[Configuration, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """sha256 over everything that the native code depends on, the target and the tools apart."""
+        text = json.dumps(self.to_json() | {"trips": 0, "alternatives": []}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def candidates(self) -> tuple[KernelSource, ...]:
+        """The kernel as it stands, then in each of its alternative configurations."""
+        return (
+            self,
+            *(
+                replace(
+                    self,
+                    constexprs={**self.constexprs, **other.constexprs},
+                    num_warps=other.num_warps,
+                    num_stages=other.num_stages,
+                    alternatives=(),
+                )
+                for other in self.alternatives
+            ),
+        )
+
+    def launch_grid(self, sizes: Mapping[str, int]) -> tuple[int, int, int]:
+        """The grid for run-time `sizes` by argument name."""
+        constants = {name: value for name, value in self.constexprs.items() if isinstance(value, int)}
+        extents = [grid.evaluate(extent, {**constants, **sizes}) for extent in self.grid]
+        x, y, z = extents + [1] * (3 - len(extents))
+        return x, y, z
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON document that `from_json` reads."""
+        return {
+            "name": self.name,
+            "direction": self.direction,
+            "source": self.source,
+            "entry": self.entry,
+            "arguments": [[a.name, a.kind, a.dtype, a.divisible_by_16, a.writes] for a in self.arguments],
+            "grid": [grid.to_json(extent) for extent in self.grid],
+            "constexprs": dict(self.constexprs),
+            "num_warps": self.num_warps,
+            "num_stages": self.num_stages,
+            "trips": self.trips,
+            "alternatives": [
+                [dict(other.constexprs), other.num_warps, other.num_stages] for other in self.alternatives
+            ],
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> KernelSource:
+        """The inverse of `to_json`, for documents that this process or its parent wrote."""
+        fields = dict(data)
+        fields["arguments"] = tuple(Argument(*argument) for argument in data["arguments"])
+        fields["grid"] = tuple(grid.from_json(extent) for extent in data["grid"])
+        fields["alternatives"] = tuple(Configuration(*other) for other in data["alternatives"])
+        return KernelSource(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one built kernel uses of the hardware.
+
+    registers: for each thread. spill_bytes: stored to and loaded from local memory, for each thread.
+    matrix_instructions: matrix-multiply instructions in the code, of kind `matrix_kind` ("mma", "wgmma",
+    or "" for none). vector_bits: mean width of global accesses, weighted by bytes and trip count.
+    wide_share: the part of those bytes that moves in accesses of 128 bits, 0 to 1.
+    """
+
+    registers: int
+    spill_bytes: int
+    shared_bytes: int
+    matrix_instructions: int
+    matrix_kind: str
+    vector_bits: int
+    wide_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltKernel:
+    """A kernel as native code for one target.
+
+    symbol: the function's name in `cubin`. num_warps: as built (specialised warps add to it).
+    scratch_bytes: global scratch memory for each program, 0 for every template here.
+    """
+
+    kernel: KernelSource
+    target: str
+    cubin: bytes
+    symbol: str
+    num_warps: int
+    scratch_bytes: int
+    resources: Resources
+    ttir: str
+    ptx: str
+    cached: bool

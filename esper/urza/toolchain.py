@@ -1,0 +1,73 @@
+"""Which Triton and ptxas build kernels here, told without importing Triton."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import re
+import subprocess
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+
+from esper.urza.errors import MissingCompiler, UnknownTarget
+
+TARGETS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+"""The GPUs that kernels are built for."""
+
+_FIRST_BLACKWELL = 100
+
+
+def check_target(target: str) -> str:
+    """`target` itself; UnknownTarget when it is none of TARGETS."""
+    if target not in TARGETS:
+        raise UnknownTarget(target=target, known=", ".join(TARGETS))
+    return target
+
+
+@functools.cache
+def triton_version() -> str:
+    """The installed Triton's version; MissingCompiler when there is none."""
+    try:
+        return metadata.version("triton")
+    except metadata.PackageNotFoundError as error:
+        raise MissingCompiler(tool="triton", reason="the package is not installed") from error
+
+
+@functools.cache
+def ptxas_version(target: str) -> str:
+    """The release of the assembler that serves `target`, such as `12.8.93`; MissingCompiler without one."""
+    path = _ptxas(target)
+    try:
+        answer = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise MissingCompiler(tool=str(path), reason=str(error)) from error
+    release = re.search(r"\bV([\d.]+)", answer)
+    if release is None:
+        raise MissingCompiler(tool=str(path), reason="it does not tell its version")
+    return release[1]
+
+
+@functools.cache
+def templates_digest() -> str:
+    """sha256 over the Triton templates that generated kernels import."""
+    digest = hashlib.sha256()
+    folder = files("esper.kernels")
+    for file in sorted((f for f in folder.iterdir() if f.name.endswith(".py")), key=lambda f: f.name):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _ptxas(target: str) -> Path:
+    """Where Triton looks for the assembler."""
+    blackwell = int(target.removeprefix("sm_")) >= _FIRST_BLACKWELL
+    variable = "TRITON_PTXAS_BLACKWELL_PATH" if blackwell else "TRITON_PTXAS_PATH"
+    if variable in os.environ:
+        return Path(os.environ[variable])
+    spec = importlib.util.find_spec("triton")
+    if spec is None or spec.origin is None:
+        raise MissingCompiler(tool="triton", reason="the package is not installed")
+    name = "ptxas-blackwell" if blackwell else "ptxas"
+    return Path(spec.origin).parent / "backends" / "nvidia" / "bin" / name

@@ -1,0 +1,126 @@
+"""Pointwise functions that Triton lacks, on float32 tiles: activations, their derivatives, random numbers.
+
+Derivatives are written beside their functions. `uniform` is a counter hash: the same bits come out of
+`esper.ops.reference.random` for the same seed, offset and index.
+"""
+
+import triton
+import triton.language as tl
+
+_SQRT_HALF = tl.constexpr(0.7071067811865476)
+_INV_SQRT_TWO_PI = tl.constexpr(0.3989422804014327)
+_SQRT_TWO_OVER_PI = tl.constexpr(0.7978845608028654)
+_GELU_CUBIC = tl.constexpr(0.044715)
+
+
+@triton.jit
+def gelu(x):
+    """x Phi(x), with Phi the standard normal distribution function."""
+    return 0.5 * x * (1.0 + tl.math.erf(x * _SQRT_HALF))
+
+
+@triton.jit
+def gelu_gradient(x):
+    """Phi(x) + x phi(x)."""
+    cdf = 0.5 * (1.0 + tl.math.erf(x * _SQRT_HALF))
+    return cdf + x * _INV_SQRT_TWO_PI * tl.exp(-0.5 * x * x)
+
+
+@triton.jit
+def gelu_tanh(x):
+    """The tanh form of gelu: x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
+    return x * tl.sigmoid(2.0 * _SQRT_TWO_OVER_PI * (x + _GELU_CUBIC * x * x * x))
+
+
+@triton.jit
+def gelu_tanh_gradient(x):
+    """With u = sqrt(2 / pi) (x + 0.044715 x^3) and s = sigmoid(2 u): s + 2 x u' s (1 - s)."""
+    s = tl.sigmoid(2.0 * _SQRT_TWO_OVER_PI * (x + _GELU_CUBIC * x * x * x))
+    slope = _SQRT_TWO_OVER_PI * (1.0 + 3.0 * _GELU_CUBIC * x * x)
+    return s + 2.0 * x * slope * s * (1.0 - s)
+
+
+@triton.jit
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    return tl.sigmoid(x)
+
+
+@triton.jit
+def sigmoid_gradient(x):
+    """s (1 - s) with s = sigmoid(x)."""
+    s = tl.sigmoid(x)
+    return s * (1.0 - s)
+
+
+@triton.jit
+def silu(x):
+    """x sigmoid(x)."""
+    return x * tl.sigmoid(x)
+
+
+@triton.jit
+def silu_gradient(x):
+    """s (1 + x (1 - s)) with s = sigmoid(x)."""
+    s = tl.sigmoid(x)
+    return s * (1.0 + x * (1.0 - s))
+
+
+@triton.jit
+def tanh(x):
+    """The hyperbolic tangent; near 0 by its odd polynomial (Cephes), where 1 - 2 / (exp(2x) + 1) cancels."""
+    square = x * x
+    series = -5.70498872745e-3 * square + 2.06390887954e-2
+    series = series * square - 5.37397155531e-2
+    series = series * square + 1.33314422036e-1
+    series = series * square - 3.33332819422e-1
+    near = x + x * square * series
+    size = tl.abs(x)
+    far = 1.0 - 2.0 / (tl.exp(2.0 * size) + 1.0)
+    return tl.where(size < 0.625, near, tl.where(x < 0.0, -far, far))
+
+
+@triton.jit
+def tanh_gradient(x):
+    """1 - tanh(x)^2, as 4 e / (1 + e)^2 with e = exp(-2 |x|), which does not cancel."""
+    e = tl.exp(-2.0 * tl.abs(x))
+    return 4.0 * e / ((1.0 + e) * (1.0 + e))
+
+
+@triton.jit
+def relu(x):
+    """max(x, 0); NaN stays NaN."""
+    return tl.where(x <= 0.0, 0.0, x)
+
+
+@triton.jit
+def relu6(x):
+    """min(max(x, 0), 6); NaN stays NaN."""
+    return tl.where(x <= 0.0, 0.0, tl.where(x >= 6.0, 6.0, x))
+
+
+@triton.jit
+def uniform(seed, offset, index):
+    """A float32 number in [0, 1) for each counter, a multiple of 2^-24.
+
+    seed: int64 scalar. offset: non-negative 32-bit integer, one for each random node of a graph.
+    index: int32 tile, the element's flat index. The mixing steps are Wellons' "lowbias32"; a second key
+    enters between its rounds, so that no stream is another one in a different order.
+    """
+    low = seed.to(tl.uint32)
+    high = (seed >> 32).to(tl.uint32)
+    first_key = _mix(low ^ _mix(tl.cast(offset, tl.uint32) + 0x9E3779B9))
+    second_key = _mix(high + first_key)
+    x = index.to(tl.uint32) ^ first_key
+    x = (x ^ (x >> 16)) * 0x7FEB352D + second_key
+    x = (x ^ (x >> 15)) * 0x846CA68B
+    x = x ^ (x >> 16)
+    return (x >> 8).to(tl.int32).to(tl.float32) * 5.9604644775390625e-08
+
+
+@triton.jit
+def _mix(x):
+    """Wellons' "lowbias32": a bijection of uint32 in which each input bit flips half of the output bits."""
+    x = (x ^ (x >> 16)) * 0x7FEB352D
+    x = (x ^ (x >> 15)) * 0x846CA68B
+    return x ^ (x >> 16)
