@@ -11,6 +11,12 @@ import triton.language as tl
 
 
 @triton.jit
+def keep_tile(tile, slice_index, row, column, mask, operands):
+    """The prologue that changes nothing."""
+    return tile
+
+
+@triton.jit
 def matmul(
     a,
     b,
@@ -24,12 +30,12 @@ def matmul(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
     GROUP_M: tl.constexpr = 8,
     SPLITS: tl.constexpr = 1,
     EVEN_K: tl.constexpr = False,
-    PROLOGUE_A: tl.constexpr = None,
-    PROLOGUE_B: tl.constexpr = None,
-    PRECISION: tl.constexpr = "ieee",
+    PROLOGUE_A: tl.constexpr = keep_tile,
+    PROLOGUE_B: tl.constexpr = keep_tile,
 ):
     """C = A B; grid: (ceil(M / BLOCK_M) * ceil(N / BLOCK_N), slices), slices = SPLITS or the batch size.
 
@@ -70,10 +76,8 @@ def matmul(
             b_mask = b_mask & (b_inner < K)
         a_tile = tl.load(a_base + a_inner * a_strides[2], a_mask, 0.0)
         b_tile = tl.load(b_base + b_inner * b_strides[1], b_mask, 0.0)
-        if PROLOGUE_A is not None:
-            a_tile = PROLOGUE_A(a_tile, slice_index, row, a_inner, a_mask, operands)
-        if PROLOGUE_B is not None:
-            b_tile = PROLOGUE_B(b_tile, slice_index, b_inner, column, b_mask, operands)
+        a_tile = PROLOGUE_A(a_tile, slice_index, row, a_inner, a_mask, operands)
+        b_tile = PROLOGUE_B(b_tile, slice_index, b_inner, column, b_mask, operands)
         accumulator = tl.dot(a_tile, b_tile, accumulator, input_precision=PRECISION)
     EPILOGUE(accumulator, slice_index, row, column, (row < M) & (column < N), operands)
 

@@ -147,6 +147,8 @@ def _patch_language_once(interpreter: Any, tl: Any) -> None:
     namespace = {"tl": tl, "core": tl.core}
     interpreter._patch_lang(FunctionType(sample.__code__, namespace))
     interpreter._patch_lang = lambda function: None
+    # Triton 3.6 calls int() on an array of one dimension, which NumPy 2.4 refuses.
+    tl.tensor.__index__ = lambda self: int(self.handle.data.squeeze())
 
 
 def _widen(bits: NDArray[np.uint16]) -> NDArray[np.float32]:

@@ -39,7 +39,7 @@ def hidden_epilogue(tile, slice_index, row, column, mask, operands):
 def hidden(x, weight, bias, pre, act, N, K: tl.constexpr, H: tl.constexpr,
         BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
     matmul(x, weight, N, H, K, (0, K, 1), (0, 1, K), (bias, pre, act, H), hidden_epilogue,
-           BLOCK_M, BLOCK_N, BLOCK_K, EVEN_K=K % BLOCK_K == 0)
+           BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=K % BLOCK_K == 0)
 
 
 @triton.jit
@@ -55,7 +55,7 @@ def output_epilogue(tile, slice_index, row, column, mask, operands):
 def output(act, weight, bias, x, y, N, K: tl.constexpr, H: tl.constexpr,
         BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
     matmul(act, weight, N, K, H, (0, H, 1), (0, 1, H), (bias, x, y, K), output_epilogue,
-           BLOCK_M, BLOCK_N, BLOCK_K, EVEN_K=H % BLOCK_K == 0)
+           BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=H % BLOCK_K == 0)
 
 
 @triton.jit
@@ -70,7 +70,7 @@ def grad_hidden_epilogue(tile, slice_index, row, column, mask, operands):
 def grad_hidden(grad_y, weight, pre, grad, N, K: tl.constexpr, H: tl.constexpr,
         BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
     matmul(grad_y, weight, N, H, K, (0, K, 1), (0, H, 1), (pre, grad, H), grad_hidden_epilogue,
-           BLOCK_M, BLOCK_N, BLOCK_K, EVEN_K=K % BLOCK_K == 0)
+           BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=K % BLOCK_K == 0)
 
 
 @triton.jit
@@ -84,7 +84,7 @@ def grad_x_epilogue(tile, slice_index, row, column, mask, operands):
 def grad_x(grad, weight, grad_y, grad_x, N, K: tl.constexpr, H: tl.constexpr,
         BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
     matmul(grad, weight, N, K, H, (0, H, 1), (0, K, 1), (grad_y, grad_x, K), grad_x_epilogue,
-           BLOCK_M, BLOCK_N, BLOCK_K, EVEN_K=H % BLOCK_K == 0)
+           BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=H % BLOCK_K == 0)
 
 
 @triton.jit
@@ -97,7 +97,7 @@ def slice_epilogue(tile, slice_index, row, column, mask, operands):
 def grad_weight(grad, x, slices, N, OUT: tl.constexpr, IN: tl.constexpr, SPLITS: tl.constexpr,
         BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
     matmul(grad, x, OUT, IN, N, (0, 1, OUT), (0, IN, 1), (slices, OUT, IN), slice_epilogue,
-           BLOCK_M, BLOCK_N, BLOCK_K, SPLITS=SPLITS)
+           BLOCK_M, BLOCK_N, BLOCK_K, "ieee", SPLITS=SPLITS)
 
 
 @triton.jit
