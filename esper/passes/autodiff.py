@@ -19,6 +19,7 @@ from esper.passes.errors import MistypedGradient, NotDifferentiable, ReservedNam
 from esper.passes.law import Law
 
 GRADIENT = "grad."
+SAVED = "saved."
 
 
 @dataclass(frozen=True)
@@ -126,5 +127,6 @@ def _active(ir: BlueprintIR, leaves: set[str]) -> set[str]:
 
 def _require_free_names(names: Iterable[str]) -> None:
     for name in names:
-        if name.startswith(GRADIENT):
-            raise ReservedName(name=name, prefix=GRADIENT)
+        for prefix in (GRADIENT, SAVED):
+            if name.startswith(prefix):
+                raise ReservedName(name=name, prefix=prefix)

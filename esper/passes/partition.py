@@ -14,10 +14,9 @@ from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
 from esper.ir.operator import OPERATORS, View
 from esper.ir.rewrite import needed_by, replace_results, with_operands
 from esper.ir.types import TensorType
-from esper.passes.autodiff import GRADIENT
+from esper.passes.autodiff import GRADIENT, SAVED
 from esper.passes.errors import NotAJointGraph
 
-SAVED = "saved."
 _GIVEN = ("input", "param", "buffer", "seed")
 
 

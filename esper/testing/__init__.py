@@ -1,0 +1,13 @@
+"""For tests of passes and operators: Hypothesis strategies of valid graphs and types, and values to run them on.
+
+    from hypothesis import given
+    from esper.testing import blueprint_irs
+
+    @given(blueprint_irs())
+    def test_my_pass_keeps_the_types_of_the_outputs(ir): ...
+"""
+
+from esper.testing.strategies import blueprint_irs, tensor_types
+from esper.testing.values import GraphValues, random_values
+
+__all__ = ["GraphValues", "blueprint_irs", "random_values", "tensor_types"]

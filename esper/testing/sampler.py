@@ -1,0 +1,103 @@
+"""What an operator's `sample` rule draws from, over Hypothesis: values of the graph so far, or fresh leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from esper.ir.build import Builder
+from esper.ir.dims import Size
+from esper.ir.graph import Value
+from esper.ir.types import DType, TensorType
+
+
+class GraphSampler:
+    """Draws for one graph; implements `esper.ir.operator.Sampler`. Simplest choices stand first.
+
+    sizes: what axes of fresh shapes are drawn from.
+    dtypes: the floating dtypes to draw from.
+    """
+
+    def __init__(
+        self, draw: st.DrawFn, build: Builder, sizes: Sequence[Size], dtypes: Sequence[DType]
+    ) -> None:
+        self._draw = draw
+        self._build = build
+        self._sizes = sizes
+        self._dtypes = dtypes
+        self._offsets = 0
+
+    def integer(self, low: int, high: int) -> int:
+        return self._draw(st.integers(low, high))
+
+    def number(self, low: float, high: float) -> float:
+        return self._draw(st.floats(low, high, allow_nan=False, width=16))
+
+    def boolean(self) -> bool:
+        return self._draw(st.booleans())
+
+    def choice(self, options: Sequence[Any]) -> Any:
+        return self._draw(st.sampled_from(options))
+
+    def shape(self, min_rank: int = 0, max_rank: int = 4) -> tuple[Size, ...]:
+        rank = self.integer(min_rank, min(max_rank, max(min_rank, 3)))
+        return tuple(self.choice(self._sizes) for _ in range(rank))
+
+    def dtype(self) -> DType:
+        found: DType = self.choice(self._dtypes)
+        return found
+
+    def type(self, value: Value) -> TensorType:
+        return self._build.type(value)
+
+    def tensor(
+        self,
+        shape: tuple[Size, ...] | None = None,
+        dtype: DType | None = None,
+        min_rank: int = 0,
+        max_rank: int = 4,
+    ) -> Value:
+        def fits(type: TensorType) -> bool:
+            right_shape = min_rank <= type.rank <= max_rank if shape is None else type.shape == shape
+            return right_shape and (dtype is None or type.dtype is dtype)
+
+        known = [value for value in self._values() if fits(self.type(value))]
+        chosen = self.choice([*reversed(known), None])
+        if chosen is not None:
+            value: Value = chosen
+            return value
+        fresh = TensorType(dtype or self.dtype(), self.shape(min_rank, max_rank) if shape is None else shape)
+        return self._build.input(self._build.fresh("x"), fresh)
+
+    def positive(self, shape: tuple[Size, ...] | None = None) -> Value:
+        """Between 0.5 and 1.5."""
+        x = self.tensor(shape, self.dtype())
+        return self._build.op("add", self._build.op("sigmoid", x), 0.5)
+
+    def param(self, shape: tuple[Size, ...], dtype: DType) -> Value:
+        """A fresh parameter, or now and then one of the same type that other nodes read too."""
+        same = [node for node in self._build.nodes if node.op == "param" and node.type == TensorType(dtype, shape)]
+        if same and self.integer(0, 3) == 3:
+            return same[0].result()
+        return self._build.param(self._build.fresh("weight"), TensorType(dtype, shape), init="normal")
+
+    def buffer(self, shape: tuple[Size, ...], dtype: DType) -> Value:
+        return self._build.buffer(self._build.fresh("running"), TensorType(dtype, shape), init="ones")
+
+    def seed(self) -> Value:
+        return self._build.seed()
+
+    def offset(self) -> int:
+        self._offsets += 1
+        return self._offsets
+
+    def _values(self) -> list[Value]:
+        """All tensors that a user could name: no buffers and no seed."""
+        return [
+            value
+            for node in self._build.nodes
+            if node.op not in ("buffer", "seed", "constant")
+            for value in node.results
+        ]

@@ -1,0 +1,108 @@
+"""Hypothesis strategies: random valid graphs, built by the operators' own sampling rules.
+
+A graph grows by a drawn number of nodes, each of a drawn operator, on operands that its `sample` rule
+picks. Nothing is filtered or repaired afterwards, so nothing is discarded, and an entry whose rules
+disagree fails the test that draws it. Graphs shrink to few nodes on small concrete shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from hypothesis import strategies as st
+
+import esper.ops  # noqa: F401  (fills the operator table)
+from esper.ir.build import Builder
+from esper.ir.dims import Size, symbol
+from esper.ir.graph import BlueprintIR, Value
+from esper.ir.operator import OPERATORS, Composite, Leaf, Operator
+from esper.ir.types import DType, TensorType
+from esper.testing.sampler import GraphSampler
+
+SIZES: tuple[Size, ...] = (2, 1, 3, 4)
+SYMBOLS = ("N", "M")
+DTYPES = (DType.F32, DType.F64, DType.BF16)
+
+
+def sampled_operators(differentiable: bool = False) -> list[str]:
+    """The operators that graphs are drawn from, by name: all but leaves.
+
+    differentiable: only those that a gradient can pass, or need not.
+    """
+
+    def passes_gradients(entry: Operator) -> bool:
+        if entry.vjp is not None or isinstance(entry.lowering, Composite):
+            return True
+        return not entry.inputs or entry.in_language
+
+    return sorted(
+        name
+        for name, entry in OPERATORS.items()
+        if not isinstance(entry.lowering, Leaf) and (not differentiable or passes_gradients(entry))
+    )
+
+
+@st.composite
+def blueprint_irs(
+    draw: st.DrawFn,
+    *,
+    max_nodes: int = 8,
+    operators: Collection[str] | None = None,
+    differentiable: bool = False,
+    dtypes: Sequence[DType] = DTYPES,
+    symbolic: bool = True,
+) -> BlueprintIR:
+    """Valid graphs of up to `max_nodes` uses of operators, beside the leaves that they read.
+
+    operators: names to draw from; None for all (of those that `differentiable` leaves).
+    differentiable: only operators that a gradient can pass.
+    dtypes: floating dtypes to draw from. symbolic: whether axes may be size symbols.
+    """
+    names = sorted(operators) if operators is not None else sampled_operators(differentiable)
+    sizes = (*SIZES, *map(symbol, SYMBOLS)) if symbolic and draw(st.booleans()) else SIZES
+    build = Builder("generated")
+    sampler = GraphSampler(draw, build, sizes, dtypes)
+    updates: dict[str, Value] = {}
+    for _ in range(draw(st.integers(1, max_nodes))):
+        entry = OPERATORS[draw(st.sampled_from(names))]
+        assert entry.sample is not None, f"`{entry.name}` has no sampling rule"
+        operands, attrs = entry.sample(sampler)
+        results = build.ops(entry.name, *operands, **attrs)
+        for index, operand in entry.updates.items():
+            buffer = operands[operand]
+            if buffer is not None:
+                updates[buffer.node] = results[index]
+    _bind_symbols(build)
+    return build.finish(_outputs(draw, build), updates)
+
+
+def _outputs(draw: st.DrawFn, build: Builder) -> dict[str, Value]:
+    """The last node's first result, and some of the other values that nothing reads."""
+    read = {operand for node in build.nodes for operand in node.operands}
+    computed = [node for node in build.nodes if not isinstance(OPERATORS[node.op].lowering, Leaf)]
+    unread = [value for node in computed for value in node.results if value not in read]
+    last = computed[-1].result()
+    chosen = [value for value in unread if value != last and draw(st.booleans())]
+    return {f"y{index}": value for index, value in enumerate([last, *chosen])}
+
+
+def _bind_symbols(build: Builder) -> None:
+    """An input whose axis it is, for each symbol that is no axis of an input as it stands."""
+    bound = {size for node in build.nodes if node.op == "input" for size in node.type.shape}
+    used: set[str] = set()
+    for node in build.nodes:
+        used.update(*(type.symbols for type in node.types))
+    for name in sorted(used):
+        if symbol(name) not in bound:
+            build.input(build.fresh("x"), TensorType(DType.F32, (symbol(name),)))
+
+
+def tensor_types(
+    *,
+    dtypes: Iterable[DType] = tuple(DType),
+    max_rank: int = 4,
+    sizes: Sequence[Size] = (*SIZES, *map(symbol, SYMBOLS), symbol("N") * 2 + 1, (symbol("M") - 1) // 2),
+) -> st.SearchStrategy[TensorType]:
+    """Tensor types with concrete and symbolic axes."""
+    shapes = st.lists(st.sampled_from(sizes), max_size=max_rank).map(tuple)
+    return st.builds(TensorType, st.sampled_from(tuple(dtypes)), shapes)
