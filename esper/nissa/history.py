@@ -84,15 +84,17 @@ class RunHistory:
         """The figures at the end of epoch `number`."""
         return next((entry for entry in self.epochs if entry.epoch == number), None)
 
+    def accuracy_at(self, seed: SeedLife, stage: SeedStage) -> float | None:
+        """Held-out accuracy when `seed` entered `stage`, in 0..1. At BLENDING it is still the host's alone."""
+        entered = seed.entered(stage)
+        figures = None if entered is None else self.epoch(entered)
+        return None if figures is None else figures.held_out_accuracy
+
     def accuracy_change(self, seed: SeedLife) -> float | None:
         """Held-out accuracy when the seed was fossilized less that just before it was blended in."""
-        blended = seed.entered(SeedStage.BLENDING)
-        kept = seed.entered(SeedStage.FOSSILIZED)
-        before = self.epoch(blended) if blended is not None else None
-        after = self.epoch(kept) if kept is not None else None
-        if before is None or after is None:
-            return None
-        return after.held_out_accuracy - before.held_out_accuracy
+        before = self.accuracy_at(seed, SeedStage.BLENDING)
+        after = self.accuracy_at(seed, SeedStage.FOSSILIZED)
+        return None if before is None or after is None else after - before
 
 
 @dataclass

@@ -115,10 +115,10 @@ def _figures(history: RunHistory) -> Iterator[KeyFigure]:
     board = scoreboard(history)
     kept = next((seed for seed in history.seeds if seed.fossilized), None)
     if kept is not None and kept.fossilized is not None:
-        blended = history.epoch(kept.entered(SeedStage.BLENDING) or 0)
-        after = history.epoch(kept.fossilized.epoch)
-        if blended and after:
-            change = f"{100 * blended.held_out_accuracy:.1f} → {percent(after.held_out_accuracy)}"
+        before = history.accuracy_at(kept, SeedStage.BLENDING)
+        after = history.accuracy_at(kept, SeedStage.FOSSILIZED)
+        if before is not None and after is not None:
+            change = f"{100 * before:.1f} → {percent(after)}"
             yield KeyFigure(
                 "Held-out accuracy",
                 change,

@@ -12,6 +12,7 @@ from esper.leyline.stages import SeedStage
 from esper.nissa.console import describe
 from esper.nissa.history import RunHistory, history_of
 from esper.nissa.stream import SCHEMA_VERSION, Recorded
+from esper.nissa.tables import MISSING, percent
 
 
 @dataclass(frozen=True)
@@ -87,3 +88,24 @@ def _slot(history: RunHistory, name: str, final: EpochFinished | None) -> SlotSt
 
 def _alpha(step: GrowthStepped, slot: str) -> float | None:
     return next((entry.get("alpha") for entry in step.slots if entry.get("slot") == slot), None)
+
+
+def status_text(status: RunStatus) -> str:
+    """The status in aligned columns, for a terminal or a file."""
+    accuracy = percent(status.test_accuracy)
+    head = (
+        f"{status.task} on {status.host}, policy {status.policy}: {status.state}, "
+        f"epoch {status.epoch} of {status.epochs}, test accuracy {accuracy}"
+    )
+    rows = [("slot", "stage", "alpha", "blueprint", "parameters", "tier")]
+    for slot in status.slots:
+        alpha = MISSING if slot.alpha is None else f"{slot.alpha:.2f}"
+        params = MISSING if slot.params is None else f"{slot.params:,}"
+        rows.append(
+            (slot.slot, slot.stage, alpha, slot.blueprint_id or MISSING, params, slot.tier or MISSING)
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    table = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return "\n".join([head, "", *table, *(("", *status.last_events) if status.last_events else ())])

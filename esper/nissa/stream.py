@@ -64,6 +64,11 @@ class EventStream:
             raise StreamUnwritable(path=self.path, reason=error.strerror) from error
         self._seq += 1
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been emitted."""
+        return self._seq == 0
+
     def close(self) -> None:
         """Closes the file; a second call does nothing."""
         self._file.close()

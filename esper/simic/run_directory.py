@@ -18,6 +18,8 @@ from esper.nissa.stream import FILE_NAME
 from esper.simic.config import TrainConfig, config_text
 from esper.simic.errors import RunDirectoryTaken, RunDirectoryUnwritable
 
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
 PACKAGES = ("esper-toolchain", "torch", "triton", "numpy")
 
 
@@ -27,6 +29,8 @@ class RunDirectory:
 
     path: Path
     run_id: str
+    is_made: bool
+    """Whether the folder was made for this run."""
 
     @property
     def events(self) -> Path:
@@ -35,6 +39,13 @@ class RunDirectory:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    def discard(self) -> None:
+        """Takes back what was written for the run, and the folder if it was made for it."""
+        for path in (self.events, self.path / CONFIG, self.path / ENVIRONMENT):
+            path.unlink(missing_ok=True)
+        if self.is_made:
+            self.path.rmdir()
 
 
 def create_run_directory(config: TrainConfig, out: Path | None) -> RunDirectory:
@@ -45,13 +56,12 @@ def create_run_directory(config: TrainConfig, out: Path | None) -> RunDirectory:
     path = _free_directory(config) if out is None else out
     if (path / FILE_NAME).exists():
         raise RunDirectoryTaken(path=path)
-    run = RunDirectory(path, secrets.token_hex(6))
+    run = RunDirectory(path, secrets.token_hex(6), is_made=not path.exists())
     try:
         path.mkdir(parents=True, exist_ok=True)
-        (path / "config.yaml").write_text(config_text(config), encoding="utf-8")
-        (path / "environment.json").write_text(
-            json.dumps(_environment(run, config), indent=2) + "\n", encoding="utf-8"
-        )
+        (path / CONFIG).write_text(config_text(config), encoding="utf-8")
+        facts = json.dumps(_environment(run, config), indent=2)
+        (path / ENVIRONMENT).write_text(facts + "\n", encoding="utf-8")
     except OSError as error:
         raise RunDirectoryUnwritable(path=path, reason=error.strerror) from error
     return run
@@ -60,7 +70,7 @@ def create_run_directory(config: TrainConfig, out: Path | None) -> RunDirectory:
 def environment_of(run: Path) -> dict[str, str]:
     """The facts of environment.json that a report states; empty where the file is missing or damaged."""
     try:
-        content = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+        content = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     if not isinstance(content, dict):

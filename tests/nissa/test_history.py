@@ -3,7 +3,7 @@
 from esper.leyline.stages import SeedStage
 from esper.nissa.analytics import blueprint_records, scoreboard
 from esper.nissa.history import history_of
-from esper.nissa.status import run_status
+from esper.nissa.status import run_status, status_text
 from esper.nissa.stream import Recorded
 
 
@@ -74,3 +74,8 @@ def test_status_tells_slots_stages_and_tiers(story):
 def test_status_of_an_empty_stream_is_a_run_that_has_not_begun():
     status = run_status([])
     assert (status.state, status.epoch, status.slots) == ("running", 0, ())
+
+
+def test_status_in_text_is_aligned(story, golden):
+    stream = [Recorded(i, 0.0, "r1", event) for i, event in enumerate(story)]
+    golden("status.txt", status_text(run_status(stream, last=4)) + "\n")

@@ -1,0 +1,75 @@
+"""`esper train`: trains a host and grows it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+TASK_NAMES = ("mnist1d", "digits")
+HOST_NAMES = ("cnn", "mlp")
+POLICY_NAMES = ("heuristic", "never", "random", "schedule")
+INCUBATION_NAMES = ("none", "straight_through", "counterfactual")
+
+
+def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  esper train --task mnist1d --seed 0
+  esper train runs/mnist1d-0-1/config.yaml --seed 1 --out runs/again
+  esper train --task digits --policy never --json
+"""
+)
+@click.argument("config", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--task", type=click.Choice(TASK_NAMES), help="What to learn.  [mnist1d]")
+@click.option("--host", type=click.Choice(HOST_NAMES), help="The network that grows.  [cnn]")
+@click.option("--slots", metavar="A,B", callback=_names, help="Where seeds may go.  [the host's choice]")
+@click.option(
+    "--blueprints", metavar="A,B", callback=_names, help="What may be planted.  [the host's choice]"
+)
+@click.option("--policy", type=click.Choice(POLICY_NAMES), help="Who decides.  [heuristic]")
+@click.option(
+    "--incubation", type=click.Choice(INCUBATION_NAMES), help="How a seed learns.  [straight_through]"
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training split.  [40]")
+@click.option("--seed", type=click.IntRange(min=0), help="Of data, weights, order and policy.  [0]")
+@click.option("--device", help="Where to train.  [cpu]")
+@click.option("--batch-size", type=click.IntRange(min=2), help="Examples in a step.  [100]")
+@click.option("--lr", type=float, help="AdamW's peak learning rate.  [0.01]")
+@click.option("--weight-decay", type=float, help="AdamW's weight decay.  [0.01]")
+@click.option("--warmup-epochs", type=click.IntRange(min=0), help="Epochs of linear warm-up.  [2]")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [runs/TASK-SEED-N]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-v", "--verbose", is_flag=True, help="Tell refused gates and actions too.")
+def train(
+    config: Path | None, out: Path | None, as_json: bool, quiet: bool, verbose: bool, **options: Any
+) -> None:
+    """Train a host and grow it.
+
+    CONFIG is a YAML file of these options' names, such as a run's config.yaml; what stands on the
+    command line goes before it. The run's folder holds config.yaml, events.jsonl, environment.json
+    and report.html.
+    """
+    from esper.cli.train_view import print_summary, summary_json, watching
+    from esper.simic.config import load_config
+    from esper.simic.run import run_training
+
+    given = {name: value for name, value in options.items() if value is not None}
+    resolved = load_config(config, given)
+    with watching(resolved.epochs, quiet, verbose) as (watchers, progress):
+        run = run_training(resolved, out, watchers, progress)
+    if as_json:
+        click.echo(json.dumps(summary_json(run), indent=2))
+    else:
+        print_summary(run)
+    if run.result.interrupted is not None:
+        sys.exit(128 + signal.Signals(run.result.interrupted))

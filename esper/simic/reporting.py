@@ -1,0 +1,17 @@
+"""The report of a run directory: its stream and its environment, with the kernels of what was kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from esper.nissa.history import history_of
+from esper.nissa.report import render_report
+from esper.nissa.stream import read_stream
+from esper.simic.run_directory import environment_of
+
+
+def run_report(run: Path) -> str:
+    """The HTML document. Raises `MissingStream`, `MalformedStream`."""
+    stream = read_stream(run)
+    history = history_of(recorded.event for recorded in stream)
+    return render_report(history, stream[-1].run_id if stream else "", environment_of(run))
