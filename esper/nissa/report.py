@@ -108,7 +108,7 @@ def _sections(history: RunHistory, kernels: Sequence[KernelTable]) -> Iterator[s
     if history.seeds:
         yield _scoreboard(history)
     if kernels:
-        yield _kernels(kernels)
+        yield _kernels(history, kernels)
 
 
 def _figures(history: RunHistory) -> Iterator[KeyFigure]:
@@ -251,7 +251,7 @@ def _scoreboard(history: RunHistory) -> str:
     return section("Blueprints", table(headings, rows), note=added + live)
 
 
-def _kernels(kernels: Sequence[KernelTable]) -> str:
+def _kernels(history: RunHistory, kernels: Sequence[KernelTable]) -> str:
     headings = [
         Cell(name, "" if key in ("name", "direction", "target") else "number")
         for key, name in KERNEL_COLUMNS.items()
@@ -260,7 +260,9 @@ def _kernels(kernels: Sequence[KernelTable]) -> str:
     for compiled in kernels:
         rows = [[_kernel_cell(key, row.get(key)) for key in KERNEL_COLUMNS] for row in compiled.rows]
         parts.append(f"<h3>{escape(compiled.title)}</h3>{table(headings, rows)}")
-    note = "What the compiler made of the kept blueprints, ahead of time; none of these kernels ran here."
+    tiers = sorted({tier for entry in history.epochs for tier in entry.tiers.values()})
+    ran = f" In this run the seeds ran on the {' and '.join(tiers)} tier." if tiers else ""
+    note = f"What the compiler makes of the kept blueprints ahead of time.{ran}"
     return section("Kernels", *parts, note=note)
 
 
