@@ -9,8 +9,7 @@ import triton.language as tl
 
 _SQRT_HALF = tl.constexpr(0.7071067811865476)
 _INV_SQRT_TWO_PI = tl.constexpr(0.3989422804014327)
-_SQRT_TWO_OVER_PI = tl.constexpr(0.7978845608028654)
-_GELU_CUBIC = tl.constexpr(0.044715)
+_TWICE_SQRT_TWO_OVER_PI = tl.constexpr(1.5957691216057308)
 
 
 @triton.jit
@@ -29,15 +28,15 @@ def gelu_gradient(x):
 @triton.jit
 def gelu_tanh(x):
     """The tanh form of gelu: x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
-    return x * tl.sigmoid(2.0 * _SQRT_TWO_OVER_PI * (x + _GELU_CUBIC * x * x * x))
+    return x * tl.sigmoid((x + 0.044715 * x * x * x) * _TWICE_SQRT_TWO_OVER_PI)
 
 
 @triton.jit
 def gelu_tanh_gradient(x):
     """With u = sqrt(2 / pi) (x + 0.044715 x^3) and s = sigmoid(2 u): s + 2 x u' s (1 - s)."""
-    s = tl.sigmoid(2.0 * _SQRT_TWO_OVER_PI * (x + _GELU_CUBIC * x * x * x))
-    slope = _SQRT_TWO_OVER_PI * (1.0 + 3.0 * _GELU_CUBIC * x * x)
-    return s + 2.0 * x * slope * s * (1.0 - s)
+    s = tl.sigmoid((x + 0.044715 * x * x * x) * _TWICE_SQRT_TWO_OVER_PI)
+    slope = (1.0 + 0.134145 * x * x) * _TWICE_SQRT_TWO_OVER_PI
+    return s + x * slope * s * (1.0 - s)
 
 
 @triton.jit

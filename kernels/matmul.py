@@ -63,8 +63,8 @@ def matmul(
         first = slice_index * share
         blocks = tl.minimum(first + share, blocks)
 
-    a_base = a + slice_index * a_strides[0] + row * a_strides[1]
-    b_base = b + slice_index * b_strides[0] + column * b_strides[2]
+    a_slice = a + slice_index * a_strides[0]
+    b_slice = b + slice_index * b_strides[0]
     accumulator = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for block in range(first, blocks):
         a_inner = (block * BLOCK_K + inner)[None, :]
@@ -74,8 +74,8 @@ def matmul(
         if not EVEN_K:
             a_mask = a_mask & (a_inner < K)
             b_mask = b_mask & (b_inner < K)
-        a_tile = tl.load(a_base + a_inner * a_strides[2], a_mask, 0.0)
-        b_tile = tl.load(b_base + b_inner * b_strides[1], b_mask, 0.0)
+        a_tile = tl.load(a_slice + (row * a_strides[1] + a_inner * a_strides[2]), a_mask, 0.0)
+        b_tile = tl.load(b_slice + (b_inner * b_strides[1] + column * b_strides[2]), b_mask, 0.0)
         a_tile = PROLOGUE_A(a_tile, slice_index, row, a_inner, a_mask, operands)
         b_tile = PROLOGUE_B(b_tile, slice_index, b_inner, column, b_mask, operands)
         accumulator = tl.dot(a_tile, b_tile, accumulator, input_precision=PRECISION)
