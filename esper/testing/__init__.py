@@ -1,10 +1,10 @@
 """For tests of passes and operators: Hypothesis strategies of valid graphs and types, and values to run them on.
 
-    from hypothesis import given
-    from esper.testing import blueprint_irs
+from hypothesis import given
+from esper.testing import blueprint_irs
 
-    @given(blueprint_irs())
-    def test_my_pass_keeps_the_types_of_the_outputs(ir): ...
+@given(blueprint_irs())
+def test_my_pass_keeps_the_types_of_the_outputs(ir): ...
 """
 
 from esper.testing.strategies import blueprint_irs, tensor_types

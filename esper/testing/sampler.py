@@ -1,49 +1,54 @@
-"""What an operator's `sample` rule draws from, over Hypothesis: values of the graph so far, or fresh leaves."""
+"""What an operator's `sample` rule draws from: values of the graph so far, or fresh leaves.
+
+Every draw takes a byte from a tape, and zero where the tape has ended; zero means the simplest choice. A
+tape of fixed length is one draw of Hypothesis, so no graph is ever discarded for having grown too long.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
-
-from hypothesis import strategies as st
 
 from esper.ir.build import Builder
 from esper.ir.dims import Size
 from esper.ir.graph import Value
 from esper.ir.types import DType, TensorType
 
+STEPS = 16  # of a drawn number
+
 
 class GraphSampler:
-    """Draws for one graph; implements `esper.ir.operator.Sampler`. Simplest choices stand first.
+    """Draws for one graph; implements `esper.ir.operator.Sampler`.
 
-    sizes: what axes of fresh shapes are drawn from.
-    dtypes: the floating dtypes to draw from.
+    sizes: what axes of fresh shapes are drawn from. dtypes: the floating dtypes to draw from.
     """
 
-    def __init__(
-        self, draw: st.DrawFn, build: Builder, sizes: Sequence[Size], dtypes: Sequence[DType]
-    ) -> None:
-        self._draw = draw
+    def __init__(self, build: Builder, sizes: Sequence[Size], dtypes: Sequence[DType]) -> None:
         self._build = build
-        self._sizes = sizes
+        self.sizes = sizes
         self._dtypes = dtypes
         self._offsets = 0
+        self._tape: Iterator[int] = iter(())
+
+    def rewind(self, tape: bytes) -> None:
+        """Draws from `tape` from here on."""
+        self._tape = iter(tape)
 
     def integer(self, low: int, high: int) -> int:
-        return self._draw(st.integers(low, high))
+        return low + next(self._tape, 0) % (high - low + 1)
 
     def number(self, low: float, high: float) -> float:
-        return self._draw(st.floats(low, high, allow_nan=False, width=16))
+        return low + (high - low) * self.integer(0, STEPS) / STEPS
 
     def boolean(self) -> bool:
-        return self._draw(st.booleans())
+        return self.integer(0, 1) == 1
 
     def choice(self, options: Sequence[Any]) -> Any:
-        return self._draw(st.sampled_from(options))
+        return options[self.integer(0, len(options) - 1)]
 
     def shape(self, min_rank: int = 0, max_rank: int = 4) -> tuple[Size, ...]:
         rank = self.integer(min_rank, min(max_rank, max(min_rank, 3)))
-        return tuple(self.choice(self._sizes) for _ in range(rank))
+        return tuple(self.choice(self.sizes) for _ in range(rank))
 
     def dtype(self) -> DType:
         found: DType = self.choice(self._dtypes)
@@ -78,7 +83,9 @@ class GraphSampler:
 
     def param(self, shape: tuple[Size, ...], dtype: DType) -> Value:
         """A fresh parameter, or now and then one of the same type that other nodes read too."""
-        same = [node for node in self._build.nodes if node.op == "param" and node.type == TensorType(dtype, shape)]
+        same = [
+            node for node in self._build.nodes if node.op == "param" and node.type == TensorType(dtype, shape)
+        ]
         if same and self.integer(0, 3) == 3:
             return same[0].result()
         return self._build.param(self._build.fresh("weight"), TensorType(dtype, shape), init="normal")

@@ -1,8 +1,8 @@
 """Hypothesis strategies: random valid graphs, built by the operators' own sampling rules.
 
 A graph grows by a drawn number of nodes, each of a drawn operator, on operands that its `sample` rule
-picks. Nothing is filtered or repaired afterwards, so nothing is discarded, and an entry whose rules
-disagree fails the test that draws it. Graphs shrink to few nodes on small concrete shapes.
+picks by a tape of drawn bytes. Nothing is filtered or repaired afterwards, so nothing is discarded, and
+an entry whose rules disagree fails the test that draws it. Graphs shrink to few nodes on concrete shapes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from esper.testing.sampler import GraphSampler
 SIZES: tuple[Size, ...] = (2, 1, 3, 4)
 SYMBOLS = ("N", "M")
 DTYPES = (DType.F32, DType.F64, DType.BF16)
+TAPE = 32  # bytes of choices for one use of an operator; what needs more goes on with the simplest
 
 
 def sampled_operators(differentiable: bool = False) -> list[str]:
@@ -59,12 +60,21 @@ def blueprint_irs(
     dtypes: floating dtypes to draw from. symbolic: whether axes may be size symbols.
     """
     names = sorted(operators) if operators is not None else sampled_operators(differentiable)
-    sizes = (*SIZES, *map(symbol, SYMBOLS)) if symbolic and draw(st.booleans()) else SIZES
+    first, *tapes = draw(st.tuples(*[st.binary(min_size=TAPE, max_size=TAPE)] * (max_nodes + 1)))
     build = Builder("generated")
-    sampler = GraphSampler(draw, build, sizes, dtypes)
+    sampler = GraphSampler(build, SIZES, dtypes)
+    sampler.rewind(first)
+    if symbolic and sampler.boolean():
+        sampler.sizes = (*SIZES, *map(symbol, SYMBOLS))
+    outputs = sampler.integer(0, 255)
     updates: dict[str, Value] = {}
-    for _ in range(draw(st.integers(1, max_nodes))):
-        entry = OPERATORS[draw(st.sampled_from(names))]
+    options = [None] * (len(names) // 2) + names  # zero, the simplest choice, adds no node
+    for tape in tapes:
+        sampler.rewind(tape)
+        name = sampler.choice(options)
+        if name is None and (tape is not tapes[-1] or build.nodes):
+            continue
+        entry = OPERATORS[name or names[0]]
         assert entry.sample is not None, f"`{entry.name}` has no sampling rule"
         operands, attrs = entry.sample(sampler)
         results = build.ops(entry.name, *operands, **attrs)
@@ -73,17 +83,17 @@ def blueprint_irs(
             if buffer is not None:
                 updates[buffer.node] = results[index]
     _bind_symbols(build)
-    return build.finish(_outputs(draw, build), updates)
+    return build.finish(_outputs(build, outputs), updates)
 
 
-def _outputs(draw: st.DrawFn, build: Builder) -> dict[str, Value]:
-    """The last node's first result, and some of the other values that nothing reads."""
+def _outputs(build: Builder, chosen: int) -> dict[str, Value]:
+    """The last node's first result, and those of the other values that nothing reads whose bit is set."""
     read = {operand for node in build.nodes for operand in node.operands}
     computed = [node for node in build.nodes if not isinstance(OPERATORS[node.op].lowering, Leaf)]
-    unread = [value for node in computed for value in node.results if value not in read]
     last = computed[-1].result()
-    chosen = [value for value in unread if value != last and draw(st.booleans())]
-    return {f"y{index}": value for index, value in enumerate([last, *chosen])}
+    unread = [value for node in computed for value in node.results if value not in read and value != last]
+    others = [value for index, value in enumerate(unread) if chosen >> index % 8 & 1]
+    return {f"y{index}": value for index, value in enumerate([last, *others])}
 
 
 def _bind_symbols(build: Builder) -> None:
