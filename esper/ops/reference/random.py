@@ -56,3 +56,9 @@ def _mix_integer(x: int) -> int:
     x = ((x ^ (x >> 16)) * _FIRST) & _MASK
     x = ((x ^ (x >> 15)) * _SECOND) & _MASK
     return x ^ (x >> 16)
+
+
+def dropout(x: torch.Tensor, seed: torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
+    """`x / (1 - p)` where the uniform number of an element's row-major index is at least `p`, else zero."""
+    keep = uniform(seed, offset, x.shape, x.device) >= p
+    return torch.where(keep, x * (1.0 / (1.0 - p)), torch.zeros((), dtype=x.dtype, device=x.device))

@@ -1,0 +1,87 @@
+"""References of convolutions: `x` [N, C, ...S] with one to three axes S, `weight` [features, C / groups, ...]."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+_BY_AXES = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+def convolution(
+    x: torch.Tensor, weight: torch.Tensor, *, stride: int, padding: int, dilation: int, groups: int
+) -> torch.Tensor:
+    """The cross-correlation, without a bias."""
+    return _BY_AXES[x.dim() - 2](x, weight, None, stride, padding, dilation, groups)
+
+
+def convolution_input_grad(
+    g: torch.Tensor,
+    weight: torch.Tensor,
+    *,
+    shape: tuple[int, ...],
+    stride: int,
+    padding: int,
+    dilation: int,
+    groups: int,
+) -> torch.Tensor:
+    """The gradient of x, of `shape`."""
+    x = g.new_empty(1).expand(shape)
+    return _backward(g, x, weight, stride, padding, dilation, groups, wanted=0)
+
+
+def convolution_weight_grad(
+    g: torch.Tensor,
+    x: torch.Tensor,
+    *,
+    shape: tuple[int, ...],
+    stride: int,
+    padding: int,
+    dilation: int,
+    groups: int,
+) -> torch.Tensor:
+    """The gradient of weight, of `shape`."""
+    weight = g.new_empty(1).expand(shape)
+    return _backward(g, x, weight, stride, padding, dilation, groups, wanted=1)
+
+
+def _backward(
+    g: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    stride: int,
+    padding: int,
+    dilation: int,
+    groups: int,
+    *,
+    wanted: int,
+) -> torch.Tensor:
+    mask = [wanted == index for index in range(3)]
+    steps = ([value] * (x.dim() - 2) for value in (stride, padding, dilation))
+    found: tuple[torch.Tensor, ...] = torch.ops.aten.convolution_backward(
+        g, x, weight, None, *steps, False, [0] * (x.dim() - 2), groups, mask
+    )
+    return found[wanted]
+
+
+def conv(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    *,
+    stride: int,
+    padding: int,
+    dilation: int,
+    groups: int,
+) -> torch.Tensor:
+    """The cross-correlation plus `bias` [features]; `padding` -1 is `dilation * (kernel // 2)`."""
+    if padding == -1:
+        padding = dilation * (weight.shape[2] // 2)
+    return _BY_AXES[x.dim() - 2](x, weight, bias, stride, padding, dilation, groups)
+
+
+def depthwise_conv(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *, stride: int, padding: int, dilation: int
+) -> torch.Tensor:
+    """`conv` with a group for each channel; weight [C, 1, ...]."""
+    return conv(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=x.shape[1])
