@@ -6,13 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-
+from esper.errors import MissingPackage
 from esper.leyline.stages import SeedStage
 from esper.nissa.console import ConsoleBackend
 from esper.nissa.tables import percent
+
+try:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Table
+except ImportError as error:
+    raise MissingPackage(package="rich", purpose="`esper train`", extra="growth") from error
 
 if TYPE_CHECKING:
     from esper.leyline.protocols import OutputBackend

@@ -137,8 +137,10 @@ def gain_chart(seeds: Sequence[SeedLife], threshold: float = 0.01) -> str:
         )
         body.append(rule(low, middle, high, middle, "whisker"))
         body.append(f'<circle class="dot c1" cx="{frame.x(event.improvement)}" cy="{middle}" r="5"/>')
-    for value in ticks(*frame.x_range, count=6):
-        body.append(text(frame.x(value), bottom + 18, f"{100 * value:g} %", "tick", "middle"))
+    body.extend(
+        text(frame.x(value), bottom + 18, f"{100 * value:g} %", "tick", "middle")
+        for value in ticks(*frame.x_range, count=6)
+    )
     return frame.wrap(body, "gain of each seed over its control, with two standard errors")
 
 
@@ -243,7 +245,7 @@ def _slots(history: RunHistory) -> list[str]:
 
 
 def _left(history: RunHistory) -> int:
-    """One margin for all pictures with epochs below them, so that they line up: wide enough for slots' names."""
+    """One margin for all pictures with epochs below them, so that they line up: room for slots' names."""
     return max(72, 16 + 8 * max((len(slot) for slot in _slots(history)), default=0))
 
 

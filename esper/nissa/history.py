@@ -85,7 +85,7 @@ class RunHistory:
         return next((entry for entry in self.epochs if entry.epoch == number), None)
 
     def accuracy_at(self, seed: SeedLife, stage: SeedStage) -> float | None:
-        """Held-out accuracy when `seed` entered `stage`, in 0..1. At BLENDING it is still the host's alone."""
+        """Held-out accuracy when `seed` entered `stage`, in 0..1. At BLENDING it is the host's alone."""
         entered = seed.entered(stage)
         figures = None if entered is None else self.epoch(entered)
         return None if figures is None else figures.held_out_accuracy

@@ -66,7 +66,8 @@ def _verdict(history: RunHistory, seed: SeedLife) -> str:
         )
     if seed.culled is not None:
         undone = " Host and optimizer went back to where they were." if seed.culled.rolled_back else ""
-        return f"After epoch {seed.culled.epoch} it was culled in {seed.culled.stage}: {seed.culled.reason}.{undone}"
+        gone = seed.culled
+        return f"After epoch {gone.epoch} it was culled in {gone.stage}: {gone.reason}.{undone}"
     return f"It stands in {seed.stages[-1].name if seed.stages else 'no stage'}, undecided."
 
 

@@ -41,10 +41,13 @@ p { margin: 8px 0; max-width: 74ch; }
   margin: 32px 0 0; padding: 0; border-top: 1px solid var(--hair); }
 .figures div { padding: 14px 0 12px; border-bottom: 1px solid var(--hair); }
 .figures dt { color: var(--soft); font-size: 13px; }
-.figures dd { margin: 2px 0 0; font-size: 22px; white-space: nowrap; line-height: 1.35; font-weight: 560; letter-spacing: -0.01em; }
-.figures small { display: block; font-size: 13px; font-weight: 400; letter-spacing: 0; white-space: normal; color: var(--soft); }
+.figures dd { margin: 2px 0 0; font-size: 22px; line-height: 1.35; font-weight: 560;
+  letter-spacing: -0.01em; white-space: nowrap; }
+.figures small { display: block; font-size: 13px; font-weight: 400; letter-spacing: 0;
+  white-space: normal; color: var(--soft); }
 svg { display: block; width: 100%; height: auto; margin: 4px 0 0; overflow: visible; }
-svg text { font: 12px ui-sans-serif, system-ui, sans-serif; fill: var(--ink); font-variant-numeric: tabular-nums; }
+svg text { font: 12px ui-sans-serif, system-ui, sans-serif; fill: var(--ink);
+  font-variant-numeric: tabular-nums; }
 svg text.tick { fill: var(--soft); }
 svg text.rowname { font-size: 13px; }
 .grid { stroke: var(--hair); } .axis { stroke: var(--soft); stroke-width: 1; }
@@ -72,7 +75,8 @@ svg text.kept { fill: var(--kept); } svg text.gone { fill: var(--gone); }
 svg text.on-shadowing, svg text.on-probationary, svg text.on-fossilized { fill: var(--paper); }
 .legend { margin: 6px 0 0; max-width: none; font-size: 13px; color: var(--soft); }
 .key { margin-right: 20px; white-space: nowrap; }
-.key i { display: inline-block; width: 22px; border-width: 2px 0 0; border-style: solid; margin-right: 7px; vertical-align: 4px; }
+.key i { display: inline-block; width: 22px; border-width: 2px 0 0; border-style: solid;
+  margin-right: 7px; vertical-align: 4px; }
 .key i.dashed { border-top-style: dotted; }
 .key b { display: inline-block; width: 14px; height: 12px; margin-right: 7px; vertical-align: -1px; }
 b.train { background: var(--train); } b.place { background: var(--place); }
@@ -95,7 +99,11 @@ code { font: 12.5px ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 footer { margin-top: 56px; padding-top: 12px; border-top: 1px solid var(--hair); font-size: 13px;
   color: var(--soft); }
 footer p { max-width: none; }
-@media print { main { max-width: none; padding: 0; } h2 { break-after: avoid; } svg, table { break-inside: avoid; } }
+@media print {
+  main { max-width: none; padding: 0; }
+  h2 { break-after: avoid; }
+  svg, table { break-inside: avoid; }
+}
 """
 
 

@@ -39,7 +39,7 @@ from esper.nissa.tables import (
 
 @dataclass(frozen=True)
 class KernelTable:
-    """The kernels of one compiled blueprint: a title, and a row for each kernel, as `esperc compile --json` has it."""
+    """The kernels of one compiled blueprint: its title, and a row a kernel as in `esperc compile --json`."""
 
     title: str
     rows: Sequence[Mapping[str, object]]
@@ -73,7 +73,7 @@ def render_report(
 
 
 def write_report(path: Path, document: str) -> None:
-    """Writes the document to a file beside `path`, then renames: no half-written report. Raises `ReportUnwritable`."""
+    """Writes beside `path`, then renames: no half-written report. Raises `ReportUnwritable`."""
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_text(document, encoding="utf-8")
@@ -176,7 +176,7 @@ def _gain(history: RunHistory) -> str:
         for seed, event in kept
     ]
     note = (
-        "The control is the same host, trained without the seed on the same batches since the seed was blended in. "
+        "The control is the same host, trained without the seed on the same batches since blending. "
         "Losses are paired, example by example, on data that is neither training nor test data. "
         "Whiskers reach two standard errors; the dashed line is the least gain for which a seed is kept."
     )

@@ -10,11 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from esper.errors import MissingPackage
 from esper.simic.errors import InvalidConfig, UnreadableConfig
 from esper.simic.hosts import host_named
+
+try:
+    import yaml
+except ImportError as error:
+    raise MissingPackage(package="PyYAML", purpose="a run's configuration", extra="growth") from error
 
 
 class TrainConfig(BaseModel):
@@ -75,7 +80,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
 
 def config_text(config: TrainConfig) -> str:
     """The configuration as YAML, in the order of its definition."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+    return str(yaml.safe_dump(config.model_dump(), sort_keys=False))
 
 
 def _read(path: Path) -> dict[str, Any]:

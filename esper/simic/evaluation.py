@@ -36,7 +36,7 @@ def example_losses(model: nn.Module, task: Task, split: Split) -> Tensor:
 def _outcomes(model: nn.Module, task: Task, split: Split) -> tuple[Tensor, Tensor]:
     losses, hits = [], []
     with _evaluating(model), torch.no_grad():
-        for x, y in zip(split.x.split(CHUNK), split.y.split(CHUNK), strict=True):
+        for x, y in zip(torch.split(split.x, CHUNK), torch.split(split.y, CHUNK), strict=True):
             logits = model(x)
             losses.append(task.losses(logits, y))
             hits.append(task.hits(logits, y))

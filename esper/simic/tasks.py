@@ -75,7 +75,7 @@ def _mnist1d(seed: int) -> Task:
 def _digits(seed: int) -> Task:
     """scikit-learn's 1,797 scanned digits of 8 by 8 pixels, dealt by seed: 60 %, 20 %, 20 %."""
     try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+        from sklearn.datasets import load_digits
     except ImportError as error:
         raise MissingPackage(package="scikit-learn", purpose="the digits task", extra="growth") from error
     pixels, labels = load_digits(return_X_y=True)

@@ -121,7 +121,7 @@ class _Run:
             self.optimizer.zero_grad()
             logits = self.model(x)
             loss = self.task.losses(logits, y).mean()
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
             self.optimizer.step()
             self.schedule.step()
@@ -140,7 +140,7 @@ class _Run:
         event = EpochFinished(
             epoch=epoch,
             step=self.step,
-            learning_rate=self.schedule.get_last_lr()[0],
+            learning_rate=float(self.schedule.get_last_lr()[0]),
             train_loss=train_score.loss,
             train_accuracy=train_score.accuracy,
             held_out_loss=held_out.loss,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -17,15 +18,20 @@ from esper.leyline.events import (
 )
 from esper.leyline.run_events import EpochFinished, RunFinished, RunStarted
 
-KEPT = {"slot": "blocks.0", "seed_id": "seed-1", "blueprint_id": "conv_enhance", "params": 408}
-GONE = {"slot": "blocks.1", "seed_id": "seed-2", "blueprint_id": "depthwise", "params": 120}
-PATHS = {
+KEPT: dict[str, Any] = {
+    "slot": "blocks.0",
+    "seed_id": "seed-1",
+    "blueprint_id": "conv_enhance",
+    "params": 408,
+}
+GONE: dict[str, Any] = {"slot": "blocks.1", "seed_id": "seed-2", "blueprint_id": "depthwise", "params": 120}
+PATHS: dict[str, dict[int, tuple[str, ...]]] = {
     "seed-1": {4: ("GERMINATED", "TRAINING"), 8: ("BLENDING",), 12: ("SHADOWING",), 14: ("PROBATIONARY",)},
     "seed-2": {18: ("GERMINATED", "TRAINING")},
 }
 
 
-def _stages(epoch: int, seed: dict, came_from: dict[str, str]) -> list[Event]:
+def _stages(epoch: int, seed: dict[str, Any], came_from: dict[str, str]) -> list[Event]:
     events: list[Event] = []
     for target in PATHS[seed["seed_id"]].get(epoch, ()):
         source = came_from.get(seed["slot"], "DORMANT")
@@ -40,8 +46,8 @@ def _stages(epoch: int, seed: dict, came_from: dict[str, str]) -> list[Event]:
 
 
 def _kept() -> list[Event]:
-    at = {"epoch": 17, "step": 680}
-    figures = {"gain": 0.31, "standard_errors": 14.2}
+    at: dict[str, Any] = {"epoch": 17, "step": 680}
+    figures: dict[str, float | None] = {"gain": 0.31, "standard_errors": 14.2}
     return [
         GateEvaluated(level="G5", passed=True, figures=figures, failures=[], **at, **KEPT),
         StageChanged(
@@ -63,7 +69,7 @@ def _kept() -> list[Event]:
 
 
 def _gone() -> list[Event]:
-    at = {"epoch": 23, "step": 920}
+    at: dict[str, Any] = {"epoch": 23, "step": 920}
     failure = "descent is -0.001, expected > 0"
     return [
         GateEvaluated(
@@ -106,7 +112,7 @@ def _epoch(epoch: int) -> EpochFinished:
 
 @pytest.fixture
 def story() -> list[Event]:
-    """Thirty epochs: planted at 4, blended from 8, fossilized at 17; the second planted at 18, culled at 23."""
+    """Thirty epochs: planted at 4, blended from 8, kept at 17; a second planted at 18, culled at 23."""
     events: list[Event] = [
         RunStarted(
             epoch=0,
@@ -123,7 +129,7 @@ def story() -> list[Event]:
     ]
     came_from: dict[str, str] = {}
     for epoch in range(1, 31):
-        at = {"epoch": epoch, "step": 40 * epoch}
+        at: dict[str, Any] = {"epoch": epoch, "step": 40 * epoch}
         finished = _epoch(epoch)
         events.append(finished)
         for planted, seed in ((4, KEPT), (18, GONE)):

@@ -2,14 +2,16 @@
 
 import dataclasses
 import re
-import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from esper.leyline.events import Event, SeedEvent
 from esper.leyline.run_events import RunStarted
-from esper.leyline.events import SeedEvent
 from esper.nissa.console import describe
 from esper.nissa.errors import ReportUnwritable
 from esper.nissa.history import history_of
@@ -21,24 +23,24 @@ HOSTILE = "<script>alert(1)</script>&\"'"
 KERNEL = {"name": "pointwise_0", "direction": "forward", "target": "sm_90", "registers": 24, "spill_bytes": 0}
 
 
-def render(events, kernels=()):
+def render(events: Sequence[Event], kernels: Sequence[KernelTable] = ()) -> str:
     return render_report(history_of(events), "r1", {"torch": "2.13.0"}, kernels)
 
 
-def test_report_loads_nothing_and_runs_nothing(story):
+def test_report_loads_nothing_and_runs_nothing(story: list[Event]) -> None:
     document = render(story)
     assert not re.search(r"(src|href)=|@import|url\(|<script", document)
     assert len(document) < 100_000
 
 
-def test_pictures_are_well_formed(story):
+def test_pictures_are_well_formed(story: list[Event]) -> None:
     pictures = re.findall(r"<svg.*?</svg>", render(story), flags=re.S)
     assert len(pictures) == 5
     for picture in pictures:
         ElementTree.fromstring(picture)
 
 
-def test_names_from_the_stream_are_escaped(story):
+def test_names_from_the_stream_are_escaped(story: list[Event]) -> None:
     hostile = [
         dataclasses.replace(event, blueprint_id=HOSTILE, slot=HOSTILE)
         if isinstance(event, SeedEvent)
@@ -51,27 +53,27 @@ def test_names_from_the_stream_are_escaped(story):
     assert "<script" not in document
 
 
-def test_every_prefix_of_a_stream_has_a_report(story):
+def test_every_prefix_of_a_stream_has_a_report(story: list[Event]) -> None:
     for length in range(0, len(story), 7):
         assert "</html>" in render(story[:length])
 
 
-def test_kernel_rows_are_shown_as_given(story):
+def test_kernel_rows_are_shown_as_given(story: list[Event]) -> None:
     document = render(story, [KernelTable("norm, features = 8", [KERNEL])])
     assert "pointwise_0" in document
     assert "sm_90" in document
 
 
-def test_narrative_tells_the_run_in_words(story, golden):
+def test_narrative_tells_the_run_in_words(story: list[Event], golden: Callable[[str, str], None]) -> None:
     golden("narrative.txt", "\n\n".join(narrative(history_of(story))) + "\n")
 
 
-def test_console_tells_each_event_in_a_line(story, golden):
+def test_console_tells_each_event_in_a_line(story: list[Event], golden: Callable[[str, str], None]) -> None:
     lines = [f"{event.epoch:>3} {line}" for event in story if (line := describe(event, verbose=True))]
     golden("console.txt", "\n".join(lines) + "\n")
 
 
-def test_unwritable_report_leaves_nothing_behind(tmp_path):
+def test_unwritable_report_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ReportUnwritable):
         write_report(tmp_path / "none" / "x.html", "text")
     (tmp_path / "taken").mkdir()
@@ -81,7 +83,7 @@ def test_unwritable_report_leaves_nothing_behind(tmp_path):
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-def test_ticks_are_few_and_inside(low, width):
+def test_ticks_are_few_and_inside(low: float, width: float) -> None:
     found = ticks(low, low + width)
     assert len(found) <= 7
     assert all(low - 1e-6 * width - 1e-9 <= value <= low + width + 1e-6 * width + 1e-9 for value in found)

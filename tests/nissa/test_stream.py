@@ -2,21 +2,23 @@
 
 import json
 import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
-from esper.leyline.events import GrowthStepped
+from esper.leyline.events import Event, GrowthStepped
 from esper.nissa.errors import MalformedStream, MissingStream, StreamUnwritable
 from esper.nissa.stream import FILE_NAME, EventStream, read_stream
 
 
-def write(folder, events, **rest):
-    with EventStream(folder / FILE_NAME, "r1", clock=lambda: 12.5, **rest) as stream:
+def write(folder: Path, events: Sequence[Event], env_id: str = "0") -> None:
+    with EventStream(folder / FILE_NAME, "r1", env_id, clock=lambda: 12.5) as stream:
         for event in events:
             stream.emit(event)
 
 
-def test_what_is_written_is_read_in_order(tmp_path, story):
+def test_what_is_written_is_read_in_order(tmp_path: Path, story: list[Event]) -> None:
     write(tmp_path, story)
     recorded = read_stream(tmp_path)
     assert [entry.event for entry in recorded] == story
@@ -24,20 +26,20 @@ def test_what_is_written_is_read_in_order(tmp_path, story):
     assert {(entry.run_id, entry.time) for entry in recorded} == {("r1", 12.5)}
 
 
-def test_each_line_carries_the_contract_fields(tmp_path, story):
+def test_each_line_carries_the_contract_fields(tmp_path: Path, story: list[Event]) -> None:
     write(tmp_path, story[:1], env_id="7")
     record = json.loads((tmp_path / FILE_NAME).read_text())
     assert list(record)[:6] == ["schema_version", "run_id", "seq", "time", "env_id", "kind"]
     assert record["env_id"] == "7"
 
 
-def test_line_is_on_disk_when_it_is_emitted(tmp_path, story):
+def test_line_is_on_disk_when_it_is_emitted(tmp_path: Path, story: list[Event]) -> None:
     with EventStream(tmp_path / FILE_NAME, "r1") as stream:
         stream.emit(story[0])
         assert len(read_stream(tmp_path)) == 1
 
 
-def test_number_that_is_not_finite_is_written_as_null(tmp_path):
+def test_number_that_is_not_finite_is_written_as_null(tmp_path: Path) -> None:
     step = GrowthStepped(
         epoch=1, step=1, train_loss=math.nan, val_loss=1.0, val_accuracy=None, gradient_norm=None, slots=[]
     )
@@ -47,13 +49,13 @@ def test_number_that_is_not_finite_is_written_as_null(tmp_path):
     assert event.train_loss is None
 
 
-def test_stream_has_one_writer(tmp_path, story):
+def test_stream_has_one_writer(tmp_path: Path, story: list[Event]) -> None:
     write(tmp_path, story)
     with pytest.raises(StreamUnwritable):
         EventStream(tmp_path / FILE_NAME, "r2")
 
 
-def test_torn_last_line_is_left_out(tmp_path, story):
+def test_torn_last_line_is_left_out(tmp_path: Path, story: list[Event]) -> None:
     write(tmp_path, story)
     path = tmp_path / FILE_NAME
     path.write_bytes(path.read_bytes()[:-20])
@@ -73,7 +75,9 @@ def test_torn_last_line_is_left_out(tmp_path, story):
         (lambda lines: [lines[0].replace("run_started", "run_dreamt")], "line 1: unknown event kind"),
     ],
 )
-def test_damage_is_told_with_its_line(tmp_path, story, damage, reason):
+def test_damage_is_told_with_its_line(
+    tmp_path: Path, story: list[Event], damage: Callable[[list[str]], list[str]], reason: str
+) -> None:
     write(tmp_path, story)
     path = tmp_path / FILE_NAME
     path.write_text("".join(f"{line}\n" for line in damage(path.read_text().splitlines())))
@@ -82,6 +86,6 @@ def test_damage_is_told_with_its_line(tmp_path, story, damage, reason):
     assert reason in str(caught.value)
 
 
-def test_folder_without_a_stream_is_no_run(tmp_path):
+def test_folder_without_a_stream_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(MissingStream):
         read_stream(tmp_path)

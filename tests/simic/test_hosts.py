@@ -10,7 +10,7 @@ from esper.simic.tasks import TASKS, task_named
 
 @pytest.mark.parametrize("task_name", TASKS)
 @pytest.mark.parametrize("host_name", HOSTS)
-def test_host_takes_the_task_and_has_its_slots(host_name, task_name):
+def test_host_takes_the_task_and_has_its_slots(host_name: str, task_name: str) -> None:
     task, host = task_named(task_name, 0), host_named(host_name)
     model = host.build(task)
     assert model(task.train.x[:5]).shape == (5, task.classes)
@@ -19,7 +19,7 @@ def test_host_takes_the_task_and_has_its_slots(host_name, task_name):
 
 
 @pytest.mark.parametrize("host_name", HOSTS)
-def test_equal_seeds_build_equal_hosts(host_name):
+def test_equal_seeds_build_equal_hosts(host_name: str) -> None:
     task = task_named("mnist1d", 0)
     weights = []
     for _ in range(2):
@@ -28,7 +28,7 @@ def test_equal_seeds_build_equal_hosts(host_name):
     assert all(torch.equal(a, b) for a, b in zip(weights[0].values(), weights[1].values(), strict=True))
 
 
-def test_unknown_host_names_the_choices():
+def test_unknown_host_names_the_choices() -> None:
     with pytest.raises(UnknownHost) as caught:
         host_named("resnet")
     assert "cnn" in caught.value.help_text

@@ -8,13 +8,13 @@ from esper.simic.interrupt import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_first_signal_is_remembered(number):
+def test_first_signal_is_remembered(number: signal.Signals) -> None:
     with StopRequest() as stop:
         signal.raise_signal(number)
     assert stop.received == number
 
 
-def test_second_signal_acts_as_usual():
+def test_second_signal_acts_as_usual() -> None:
     with StopRequest() as stop:
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
@@ -22,7 +22,7 @@ def test_second_signal_acts_as_usual():
     assert stop.received == signal.SIGINT
 
 
-def test_handlers_are_as_before_afterwards():
+def test_handlers_are_as_before_afterwards() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with StopRequest():
         pass

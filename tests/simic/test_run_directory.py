@@ -1,6 +1,7 @@
 """A run's folder: free names, refusals, what is written, what is taken back."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,13 +13,13 @@ from esper.simic.run_directory import create_run_directory, environment_of
 CONFIG = load_config(None, {"seed": 3})
 
 
-def test_free_folder_is_numbered_after_task_and_seed(tmp_path, monkeypatch):
+def test_free_folder_is_numbered_after_task_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = [create_run_directory(CONFIG, None).path.name for _ in range(2)]
     assert made == ["mnist1d-3-1", "mnist1d-3-2"]
 
 
-def test_folder_holds_the_resolved_configuration_and_the_environment(tmp_path):
+def test_folder_holds_the_resolved_configuration_and_the_environment(tmp_path: Path) -> None:
     run = create_run_directory(CONFIG, tmp_path / "r")
     assert yaml.safe_load((run.path / "config.yaml").read_text())["slots"]
     environment = json.loads((run.path / "environment.json").read_text())
@@ -26,20 +27,20 @@ def test_folder_holds_the_resolved_configuration_and_the_environment(tmp_path):
     assert "torch" in environment_of(run.path)
 
 
-def test_folder_with_a_run_in_it_is_taken(tmp_path):
+def test_folder_with_a_run_in_it_is_taken(tmp_path: Path) -> None:
     run = create_run_directory(CONFIG, tmp_path / "r")
     run.events.touch()
     with pytest.raises(RunDirectoryTaken):
         create_run_directory(CONFIG, tmp_path / "r")
 
 
-def test_unwritable_place_is_refused(tmp_path):
+def test_unwritable_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunDirectoryUnwritable):
         create_run_directory(CONFIG, tmp_path / "file" / "r")
 
 
-def test_discarded_run_leaves_nothing_that_it_made(tmp_path):
+def test_discarded_run_leaves_nothing_that_it_made(tmp_path: Path) -> None:
     create_run_directory(CONFIG, tmp_path / "made").discard()
     assert not (tmp_path / "made").exists()
     (tmp_path / "there").mkdir()

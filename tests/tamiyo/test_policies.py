@@ -1,5 +1,7 @@
 """Policies by name, and the baselines."""
 
+from typing import Any
+
 import pytest
 
 from esper.leyline.actions import AdvanceStage, Germinate
@@ -10,7 +12,7 @@ from esper.tamiyo import POLICIES, HeuristicTamiyo, policy_named
 from esper.tamiyo.errors import InvalidPolicyOption, NoBlueprints, UnknownPolicy
 
 
-def at(epoch, *slots):
+def at(epoch: int, *slots: SlotSignals) -> TrainingSignals:
     return TrainingSignals(epoch=epoch, global_step=epoch, train_loss=1.0, val_loss=1.0, slots=slots)
 
 
@@ -20,38 +22,38 @@ LIVE = SlotSignals("a", SeedStage.BLENDING, is_available=False)
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_every_named_policy_decides(name):
+def test_every_named_policy_decides(name: str) -> None:
     policy = policy_named(name, ["norm"], seed=1)
     assert isinstance(policy, TamiyoPolicy)
     assert list(policy.decide(at(1, EMPTY))) in ([], [Germinate("norm", "a")])
 
 
-def test_options_reach_the_policy():
+def test_options_reach_the_policy() -> None:
     policy = policy_named("heuristic", ["norm"], patience=9)
     assert isinstance(policy, HeuristicTamiyo)
     assert policy.parameters.patience == 9
 
 
-def test_unknown_policy_names_the_choices():
+def test_unknown_policy_names_the_choices() -> None:
     with pytest.raises(UnknownPolicy) as caught:
         policy_named("oracle", ["norm"])
     assert "heuristic, never, random, schedule" in caught.value.help_text
 
 
 @pytest.mark.parametrize("options", [{"haste": 1}, {"patience": "much"}])
-def test_wrong_option_is_refused_with_the_list(options):
+def test_wrong_option_is_refused_with_the_list(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidPolicyOption) as caught:
         policy_named("heuristic", ["norm"], **options)
     assert "plateau_epochs" in caught.value.help_text
 
 
-def test_policy_that_plants_needs_a_blueprint():
+def test_policy_that_plants_needs_a_blueprint() -> None:
     with pytest.raises(NoBlueprints):
         policy_named("random", [])
     assert policy_named("never", []).decide(at(9, EMPTY)) == ()
 
 
-def test_random_policy_repeats_itself_for_equal_seeds():
+def test_random_policy_repeats_itself_for_equal_seeds() -> None:
     runs = []
     for _ in range(2):
         policy = policy_named("random", ["norm", "depthwise"], seed=3)
@@ -60,7 +62,7 @@ def test_random_policy_repeats_itself_for_equal_seeds():
     assert any(runs[0])
 
 
-def test_schedule_plants_at_its_epochs_and_slots_in_turn():
+def test_schedule_plants_at_its_epochs_and_slots_in_turn() -> None:
     policy = policy_named("schedule", ["norm", "depthwise"], first_epoch=5, every=10)
     planned = {epoch: list(policy.decide(at(epoch, EMPTY, OTHER))) for epoch in range(1, 26)}
     acted = {epoch: actions for epoch, actions in planned.items() if actions}
@@ -71,6 +73,6 @@ def test_schedule_plants_at_its_epochs_and_slots_in_turn():
     }
 
 
-def test_schedule_puts_live_seeds_forward():
+def test_schedule_puts_live_seeds_forward() -> None:
     policy = policy_named("schedule", ["norm"])
     assert list(policy.decide(at(7, LIVE))) == [AdvanceStage("a")]
