@@ -84,9 +84,7 @@ def test_a_wrong_value_is_left_for_the_caller_to_judge() -> None:
 
 def test_arithmetic_on_bf16_is_refused_where_triton_would_be_silently_wrong() -> None:
     with pytest.raises(InterpreterFailed, match="widen to float32"):
-        run(
-            "value = tl.load(x + offsets, mask, 0.0).to(tl.bfloat16)\n    tl.store(y + offsets, value + value)"
-        )
+        run("half = tl.load(x + offsets, mask, 0.0).to(tl.bfloat16)\n    tl.store(y + offsets, half + half)")
 
 
 def test_an_error_in_a_kernel_names_it() -> None:

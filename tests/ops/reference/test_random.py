@@ -60,4 +60,4 @@ def test_pairs_fill_the_square_evenly() -> None:
 def test_the_seed_may_be_a_tensor_and_the_shape_is_a_view_of_the_stream() -> None:
     drawn = uniform(torch.tensor(9), 4, (6, 7))
     assert torch.equal(drawn.flatten(), uniform(9, 4, (42,)))
-    assert drawn.dtype == torch.float32 and 0 <= drawn.min() and drawn.max() < 1
+    assert drawn.dtype == torch.float32 and drawn.min() >= 0 and drawn.max() < 1
