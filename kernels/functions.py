@@ -14,7 +14,7 @@ _TWICE_SQRT_TWO_OVER_PI = tl.constexpr(1.5957691216057308)
 
 @triton.jit
 def gelu(x):
-    """x Phi(x), with Phi the standard normal distribution function."""
+    """The Gaussian error linear unit x Phi(x), with Phi the standard normal distribution function."""
     return 0.5 * x * (1.0 + tl.math.erf(x * _SQRT_HALF))
 
 
@@ -47,20 +47,20 @@ def sigmoid(x):
 
 @triton.jit
 def sigmoid_gradient(x):
-    """s (1 - s) with s = sigmoid(x)."""
+    """The derivative s (1 - s), with s = sigmoid(x)."""
     s = tl.sigmoid(x)
     return s * (1.0 - s)
 
 
 @triton.jit
 def silu(x):
-    """x sigmoid(x)."""
+    """The sigmoid linear unit x sigmoid(x)."""
     return x * tl.sigmoid(x)
 
 
 @triton.jit
 def silu_gradient(x):
-    """s (1 + x (1 - s)) with s = sigmoid(x)."""
+    """The derivative s (1 + x (1 - s)), with s = sigmoid(x)."""
     s = tl.sigmoid(x)
     return s * (1.0 + x * (1.0 - s))
 

@@ -32,7 +32,7 @@ def main() -> None:
         for line in sys.stdin:
             try:
                 answer = _build(json.loads(line))
-            except Exception as error:  # every failure is an answer: the parent names the kernel
+            except Exception as error:  # noqa: BLE001 - every failure is an answer: the parent names the kernel
                 answer = {"error": f"{type(error).__name__}: {_root_message(error)}"}
             answers.write(json.dumps(answer) + "\n")
             answers.flush()

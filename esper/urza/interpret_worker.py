@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
             modules[kernel.source] = module_from_source(kernel.source)
         try:
             _launch(kernel, modules[kernel.source], call, recorder)
-        except Exception as error:  # every failure is an answer: the parent names the kernel
+        except Exception as error:  # noqa: BLE001 - every failure is an answer: the parent names the kernel
             answer |= {"kernel": kernel.name, "error": _root_message(error)}
             break
         answer["launches"] += 1

@@ -106,7 +106,7 @@ def total_body(totals, offsets, mask, operands):
 
 
 @triton.jit
-def total(slices, result, WIDTH: tl.constexpr, PARTS: tl.constexpr, 
+def total(slices, result, WIDTH: tl.constexpr, PARTS: tl.constexpr,
         BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
     finish(PARTS, WIDTH, (slices,), (result,), total_body, BLOCK_P, BLOCK_W)
 
