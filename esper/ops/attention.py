@@ -33,7 +33,9 @@ def _result_types(site: Site, q: TensorType, k: TensorType, v: TensorType) -> tu
     for name, type in (("q", q), ("k", k), ("v", v)):
         site.require(type.rank == 4, f"`{name}` is {type}, expected [B, H, T, D]")
         site.require(type.dtype is q.dtype, f"`{name}` is {type}, but `q` has dtype {q.dtype}")
-        site.require(type.shape[:2] == q.shape[:2], f"`{name}` is {type}: its batch and heads are not those of {q}")
+        site.require(
+            type.shape[:2] == q.shape[:2], f"`{name}` is {type}: its batch and heads are not those of {q}"
+        )
     site.require(q.shape[3] == k.shape[3], f"`q` is {q} and `k` is {k}: their last axes differ")
     site.require(k.shape[2] == v.shape[2], f"`k` is {k} and `v` is {v}: their lengths differ")
     scale = site.number("scale")
@@ -53,7 +55,8 @@ def _infer_backward(site: Site) -> Sequence[TensorType]:
     for index, expected in enumerate((result, logsumexp, result, logsumexp), start=3):
         found = site.types[index]
         site.require(
-            found is None or found == expected, f"`{site.op.inputs[index].name}` is {found}, expected {expected}"
+            found is None or found == expected,
+            f"`{site.op.inputs[index].name}` is {found}, expected {expected}",
         )
     return [q, k, v]
 
@@ -102,15 +105,22 @@ def _sample_backward(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, A
     logsumexp = TensorType(statistics_dtype(result.dtype), result.shape[:3])
     residuals = [draw.tensor(type.shape, type.dtype) for type in (result, logsumexp)]
     g = draw.tensor(result.shape, result.dtype)
-    return [q, k, v, *residuals, g, draw.tensor(logsumexp.shape, logsumexp.dtype) if draw.boolean() else None], attrs
+    return [
+        q,
+        k,
+        v,
+        *residuals,
+        g,
+        draw.tensor(logsumexp.shape, logsumexp.dtype) if draw.boolean() else None,
+    ], attrs
 
 
 define(
     Operator(
         name="scaled_dot_product_attention",
-        doc="`softmax(q k' * scale) v` for each head (Vaswani et al. 2017). `q` [B, H, T, D], `k` [B, H, S, D], `v` "
-        "[B, H, S, E]: the result [B, H, T, E], and the logarithm of each softmax's denominator [B, H, T], float32 "
-        "(float64 for float64 operands).",
+        doc="`softmax(q k' * scale) v` for each head (Vaswani et al. 2017). `q` [B, H, T, D], `k` [B, H, S, "
+        "D], `v` [B, H, S, E]: the result [B, H, T, E], and the logarithm of each softmax's denominator "
+        "[B, H, T], float32 (float64 for float64 operands).",
         lowering=Outside(),
         inputs=(Input("q"), Input("k"), Input("v")),
         attributes=_ATTRIBUTES,
@@ -127,8 +137,8 @@ define(
 define(
     Operator(
         name="scaled_dot_product_attention_backward",
-        doc="The gradients of `q`, `k` and `v` of `scaled_dot_product_attention`, from its results and their gradients "
-        "(Dao et al. 2022, FlashAttention, section B.2).",
+        doc="The gradients of `q`, `k` and `v` of `scaled_dot_product_attention`, from its results and their"
+        " gradients (Dao et al. 2022, FlashAttention, section B.2).",
         lowering=Outside(),
         inputs=(
             Input("q"),

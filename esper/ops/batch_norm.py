@@ -30,7 +30,9 @@ from esper.ops import statistics as stats
 from esper.ops.normalization import AFFINE, EPS
 from esper.ops.rules import require_floating, traffic
 
-TRAINING = Attribute("training", Kind.BOOL, True, doc="normalise by this batch's statistics, not the running ones")
+TRAINING = Attribute(
+    "training", Kind.BOOL, True, doc="normalise by this batch's statistics, not the running ones"
+)
 MOMENTUM = Attribute("momentum", Kind.FLOAT, 0.1, doc="the share of this batch in the new running statistics")
 
 
@@ -57,7 +59,8 @@ def _infer(site: Site) -> Sequence[TensorType]:
         stats.require_vector(site, index, x.shape[1], statistic.dtype)
     values = product(x.shape[axis] for axis in _batch_axes(x))
     site.require(
-        values != 1 or not site.flag("training"), f"`x` is {x}: one value for each channel has no variance to train with"
+        values != 1 or not site.flag("training"),
+        f"`x` is {x}: one value for each channel has no variance to train with",
     )
     return [x, *(statistic for _ in range(4))]
 
@@ -65,7 +68,9 @@ def _infer(site: Site) -> Sequence[TensorType]:
 def _infer_backward(site: Site) -> Sequence[TensorType]:
     require_floating(site)
     g, x = site.type(0), site.type(1)
-    site.require(x.rank >= 2 and g == x, f"`g` is {g} and `x` is {x}, expected one type with at least two axes")
+    site.require(
+        x.rank >= 2 and g == x, f"`g` is {g} and `x` is {x}, expected one type with at least two axes"
+    )
     for index in (2, 3):
         stats.require_vector(site, index, x.shape[1], _statistic(x).dtype)
     stats.require_vector(site, 4, x.shape[1], x.dtype)
@@ -83,10 +88,12 @@ def _per_channel(build: Builder, value: Value | None, rank: int) -> Value | None
 
 
 def _unbiased(build: Builder, x: Value) -> Value:
-    """n / (n - 1) for the n values of a channel: from the batch's variance to the population's."""
+    """`n / (n - 1)` for the n values of a channel: from the batch's variance to the population's."""
     type = build.type(x)
     n = product(type.shape[axis] for axis in _batch_axes(type))
-    whole, less = (build.op("size", value=size, dtype=stats.statistics_dtype(type.dtype)) for size in (n, n - 1))
+    whole, less = (
+        build.op("size", value=size, dtype=stats.statistics_dtype(type.dtype)) for size in (n, n - 1)
+    )
     return build.op("div", whole, less)
 
 
@@ -99,7 +106,8 @@ def _define(build: Builder, node: Node) -> Sequence[Value]:
     if node.attrs["training"]:
         found = stats.moments(build, wide, _batch_axes(type), eps)
         mean, variance, rstd = (
-            stats.reshaped(build, value, (type.shape[1],)) for value in (found.mean, found.variance, found.rstd)
+            stats.reshaped(build, value, (type.shape[1],))
+            for value in (found.mean, found.variance, found.rstd)
         )
         xhat = build.op("mul", found.centered, found.rstd)
         new_mean = _mixed(build, running_mean, mean, momentum)
@@ -115,7 +123,7 @@ def _define(build: Builder, node: Node) -> Sequence[Value]:
 
 
 def _mixed(build: Builder, old: Value, latest: Value, momentum: float) -> Value:
-    """old * (1 - momentum) + latest * momentum"""
+    """`old * (1 - momentum) + latest * momentum`"""
     return build.op("add", build.op("mul", old, 1.0 - momentum), build.op("mul", latest, momentum))
 
 
@@ -144,7 +152,13 @@ def _vjp(v: Vjp) -> Sequence[Value | None]:
     dbias: Value | None = None
     if v.gradients[0] is not None:
         dx, dweight, dbias = v.ops(
-            "batch_norm_backward", v.gradients[0], x, v.result(1), v.result(2), v.operands[1], training=training
+            "batch_norm_backward",
+            v.gradients[0],
+            x,
+            v.result(1),
+            v.result(2),
+            v.operands[1],
+            training=training,
         )
     if v.needed[0] and training:
         dx = stats.add_gradients(v.build, dx, _through_statistics(v), v.build.type(x).dtype)
@@ -159,7 +173,9 @@ def _through_statistics(v: Vjp) -> Value | None:
     if g_new_mean is not None:
         share = v.op("mul", g_new_mean, momentum)
         g_mean = share if g_mean is None else v.op("add", g_mean, share)
-    g_variance = None if g_new_var is None else v.op("mul", v.op("mul", g_new_var, momentum), _unbiased(build, x))
+    g_variance = (
+        None if g_new_var is None else v.op("mul", v.op("mul", g_new_var, momentum), _unbiased(build, x))
+    )
     return stats.moment_gradient(
         build,
         stats.widen(build, x),
@@ -197,8 +213,8 @@ define(
     Operator(
         name="batch_norm",
         doc="`(x - mean) * rstd * weight + bias` with statistics of each channel (Ioffe and Szegedy 2015). "
-        "`x` [N, C, ...], all others [C]; running statistics are float32 (float64 for float64 `x`) and move by "
-        "`momentum` towards the batch's mean and unbiased variance.",
+        "`x` [N, C, ...], all others [C]; running statistics are float32 (float64 for float64 `x`) and "
+        "move by `momentum` towards the batch's mean and unbiased variance.",
         lowering=Decompose(_define),
         inputs=(
             Input("x"),

@@ -1,4 +1,4 @@
-"""The convolution layers: a bare `convolution`, and a bias apart from it, so that it fuses with what follows."""
+"""The convolution layers: a bare `convolution`, and a bias that fuses with what follows."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ _PADDING = Attribute(
     "padding",
     Kind.INT,
     SAME,
-    doc="zeros before and after each axis; -1 is `dilation * (kernel // 2)`, which for an odd kernel and stride 1 "
-    "keeps the sizes",
+    doc="zeros before and after each axis; -1 is `dilation * (kernel // 2)`, which for an odd kernel and "
+    "stride 1 keeps the sizes",
 )
 _BIAS = Attribute("bias", Kind.BOOL, True, doc="whether to add a bias", stored=False)
-_INIT = Attribute("init", Kind.STRING, "", doc="initialiser of the weight; `zeros` zeroes the bias too", stored=False)
+_INIT = Attribute(
+    "init", Kind.STRING, "", doc="initialiser of the weight; `zeros` zeroes the bias too", stored=False
+)
 
 
 def _resolved_padding(kernel: tuple[Size, ...], padding: int, dilation: int) -> int | None:
@@ -59,7 +61,7 @@ def _infer(site: Site) -> Sequence[TensorType]:
     padding = _resolved_padding(kernel, site.integer("padding"), site.integer("dilation"))
     site.require(
         padding is not None,
-        f"kernel is {'x'.join(map(str, kernel))}, which needs `padding`: only an odd kernel can keep the sizes",
+        f"kernel is {'x'.join(map(str, kernel))}, only an odd one keeps the sizes by itself: give `padding`",
     )
     assert padding is not None
     result = result_type(site, x, weight, padding)
@@ -76,14 +78,26 @@ def _define(build: Builder, node: Node) -> Sequence[Value]:
     x, weight, bias = node.operands
     assert x is not None and weight is not None
     type = build.type(x)
-    attrs = {name: value for name, value in node.attrs.items() if name in ("stride", "dilation")}
-    given, dilation = node.attrs["padding"], node.attrs["dilation"]
-    assert isinstance(given, int) and isinstance(dilation, int)
-    padding = _resolved_padding(build.type(weight).shape[2:], given, dilation)
+    padding = _resolved_padding(
+        build.type(weight).shape[2:], _integer(node, "padding"), _integer(node, "dilation")
+    )
     assert padding is not None
-    groups = node.attrs.get("groups", type.shape[1])
-    y = build.op("convolution", x, weight, padding=padding, groups=groups, **attrs)
+    y = build.op(
+        "convolution",
+        x,
+        weight,
+        stride=_integer(node, "stride"),
+        padding=padding,
+        dilation=_integer(node, "dilation"),
+        groups=node.attrs.get("groups", type.shape[1]),
+    )
     return [y if bias is None else build.op("add", y, stats.along_channels(build, bias, type.rank))]
+
+
+def _integer(node: Node, name: str) -> int:
+    value = node.attrs[name]
+    assert isinstance(value, int), name
+    return value
 
 
 def _window(creation: Creation) -> tuple[Size, ...]:
@@ -100,7 +114,9 @@ def _sample(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]
     type = draw.type(x)
     groups: Size = type.shape[1] if draw.boolean() else 1
     channels = groups * draw.integer(1, 2)
-    weight = draw.param((channels, type.shape[1] // groups, *([draw.choice((1, 3))] * (rank - 2))), type.dtype)
+    weight = draw.param(
+        (channels, type.shape[1] // groups, *([draw.choice((1, 3))] * (rank - 2))), type.dtype
+    )
     bias = draw.param((channels,), type.dtype) if draw.boolean() else None
     return [x, weight, bias], {"stride": draw.integer(1, 2), "dilation": draw.integer(1, 2), "groups": groups}
 
@@ -122,9 +138,9 @@ def _fan_in(creation: Creation) -> Size:
 define(
     Operator(
         name="conv",
-        doc="A convolution of `x` [N, C, ...S], one to three axes S, with `weight` [channels, C / groups, ...kernel] "
-        "plus `bias` [channels] (LeCun et al. 1989). Each size becomes `(size + 2 * padding - dilation * (kernel - 1) "
-        "- 1) // stride + 1`.",
+        doc="A convolution of `x` [N, C, ...S], one to three axes S, with `weight` [channels, C / groups, "
+        "...kernel] plus `bias` [channels] (LeCun et al. 1989). Each size becomes `(size + 2 * padding -"
+        " dilation * (kernel - 1) - 1) // stride + 1`.",
         lowering=Composite(_define),
         inputs=(
             Input("x"),
@@ -159,8 +175,8 @@ define(
 define(
     Operator(
         name="depthwise_conv",
-        doc="A convolution of each channel of `x` [N, C, ...S] with a filter of its own, `weight` [C, 1, ...kernel], "
-        "plus `bias` [C] (Chollet 2016, Xception).",
+        doc="A convolution of each channel of `x` [N, C, ...S] with a filter of its own, `weight` [C, 1, "
+        "...kernel], plus `bias` [C] (Chollet 2016, Xception).",
         lowering=Composite(_define),
         inputs=(
             Input("x"),

@@ -61,9 +61,7 @@ def _require_channels(site: Site, x: TensorType, weight: TensorType) -> None:
     site.require(isinstance(groups, Dim) or groups >= 1, f"`groups` is {groups}, expected at least 1")
     for what, size in ((f"`x` is {x}: its channels are", x.shape[1]), ("channels is", weight.shape[0])):
         rest = size - size // groups * groups
-        site.require(
-            isinstance(rest, Dim) or rest == 0, f"{what} {size}, not divisible by groups = {groups}"
-        )
+        site.require(isinstance(rest, Dim) or rest == 0, f"{what} {size}, not divisible by groups = {groups}")
     site.require(
         weight.shape[1] == x.shape[1] // groups,
         f"`weight` is {weight}, expected {x.shape[1] // groups} along axis 1 for {x} in groups = {groups}",
@@ -108,7 +106,9 @@ def _require_gradient(site: Site, g: TensorType, expected: TensorType) -> None:
     site.require(g == expected, f"`g` is {g}, expected {expected}")
 
 
-def cost_of(windows: Callable[[Site], TensorType], weight: Callable[[Site], TensorType]) -> Callable[[Site], Cost]:
+def cost_of(
+    windows: Callable[[Site], TensorType], weight: Callable[[Site], TensorType]
+) -> Callable[[Site], Cost]:
     """Two operations for each window and each of its weights."""
 
     def cost(site: Site) -> Cost:
@@ -212,7 +212,8 @@ define(
 define(
     Operator(
         name="convolution_weight_grad",
-        doc="The gradient of the `weight` of `convolution`, of the sizes `shape`, from that of its result, `g`.",
+        doc="The gradient of the `weight` of `convolution`, of the sizes `shape`, from that of its result, "
+        "`g`.",
         lowering=Outside(),
         inputs=(Input("g"), Input("x")),
         attributes=(_SHAPE, *_GEOMETRY),

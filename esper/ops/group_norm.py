@@ -164,8 +164,8 @@ def _sample_backward(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, A
 define(
     Operator(
         name="group_norm",
-        doc="`(x - mean) * rstd * weight + bias` with statistics of each example and group of channels (Wu and He "
-        "2018). `x` [N, C, ...], `weight` and `bias` [C]; `mean` and `rstd` are [N, groups].",
+        doc="`(x - mean) * rstd * weight + bias` with statistics of each example and group of channels (Wu "
+        "and He 2018). `x` [N, C, ...], `weight` and `bias` [C]; `mean` and `rstd` are [N, groups].",
         lowering=Decompose(_define),
         inputs=(Input("x"), *stats.affine_inputs(axis=1)),
         attributes=(GROUPS, EPS, AFFINE),

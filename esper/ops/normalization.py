@@ -48,7 +48,9 @@ def _infer_backward(site: Site) -> Sequence[TensorType]:
     """Operands g, x, the row statistics, weight; results dx and the gradients of the affine parameters."""
     require_floating(site)
     g, x = site.type(0), site.type(1)
-    site.require(x.rank >= 1 and g == x, f"`g` is {g} and `x` is {x}, expected one type with at least one axis")
+    site.require(
+        x.rank >= 1 and g == x, f"`g` is {g} and `x` is {x}, expected one type with at least one axis"
+    )
     for index in range(2, len(site.types) - 1):
         found = site.type(index)
         site.require(
@@ -154,8 +156,8 @@ def _sample_rms_backward(draw: Sampler) -> tuple[Sequence[Value | None], dict[st
 define(
     Operator(
         name="layer_norm",
-        doc="`(x - mean) * rstd * weight + bias` over the last axis (Ba, Kiros and Hinton 2016). `x` [..., K], "
-        "`weight` and `bias` [K]; `mean` and `rstd = 1 / sqrt(variance + eps)` are [..., 1].",
+        doc="`(x - mean) * rstd * weight + bias` over the last axis (Ba, Kiros and Hinton 2016). `x` [..., "
+        "K], `weight` and `bias` [K]; `mean` and `rstd = 1 / sqrt(variance + eps)` are [..., 1].",
         lowering=Decompose(_define_layer_norm),
         inputs=(Input("x"), *stats.affine_inputs(axis=-1)),
         attributes=(EPS, AFFINE),

@@ -51,15 +51,18 @@ def _sample(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]
 define(
     Operator(
         name="dropout",
-        doc="`x / (1 - p)` where a uniform number of (seed, offset, index) is at least `p`, else zero (Srivastava et "
-        "al. 2014). `index` counts the elements of `x` in row-major order; the pass `inference` removes the operator.",
+        doc="`x / (1 - p)` where a uniform number of (seed, offset, index) is at least `p`, else zero "
+        "(Srivastava et al. 2014). `index` counts the elements of `x` in row-major order; the pass "
+        "`inference` removes the operator.",
         lowering=Pointwise(
             "tl.where(uniform({seed}, {offset}, {index}) >= {p}, {x} * (1.0 / (1.0 - {p})), 0.0)"
         ),
         inputs=(Input("x"), Input("seed", Role.SEED)),
         attributes=(
             Attribute("p", Kind.FLOAT, 0.5, doc="the probability that an element is dropped, below 1"),
-            Attribute("offset", Kind.INT, doc="which stream of random numbers; elaboration gives each use its own"),
+            Attribute(
+                "offset", Kind.INT, doc="which stream of random numbers; elaboration gives each use its own"
+            ),
         ),
         infer=_infer,
         reference="esper.ops.reference.random:dropout",

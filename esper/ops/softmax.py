@@ -40,7 +40,7 @@ def _axes(build: Builder, node: Node, x: Value) -> tuple[int]:
 
 
 def _shifted(build: Builder, node: Node, x: Value) -> tuple[Value, tuple[int]]:
-    """x less its greatest element, so that no exponential overflows."""
+    """`x` less its greatest element, so that no exponential overflows."""
     axes, wide = _axes(build, node, x), stats.widen(build, x)
     return build.op("sub", wide, build.op("amax", wide, axes=axes, keepdims=True)), axes
 
@@ -63,7 +63,7 @@ def _define_log_softmax(build: Builder, node: Node) -> Sequence[Value]:
 
 
 def _define_softmax_backward(build: Builder, node: Node) -> Sequence[Value]:
-    """y * (g - sum(g * y))"""
+    """`y * (g - sum(g * y))`"""
     g, y = node.operands
     assert g is not None and y is not None
     wide_g, wide_y = stats.widen(build, g), stats.widen(build, y)
@@ -72,7 +72,7 @@ def _define_softmax_backward(build: Builder, node: Node) -> Sequence[Value]:
 
 
 def _define_log_softmax_backward(build: Builder, node: Node) -> Sequence[Value]:
-    """g - exp(y) * sum(g)"""
+    """`g - exp(y) * sum(g)`"""
     g, y = node.operands
     assert g is not None and y is not None
     wide = stats.widen(build, g)

@@ -114,7 +114,7 @@ def moment_gradient(
 
 
 def add_gradients(build: Builder, first: Value | None, second: Value | None, dtype: DType) -> Value | None:
-    """The sum of two gradients, of which either may be absent; the second is cast to `dtype`, the first has it."""
+    """The sum of two gradients, of which either may be absent; the first has `dtype`, the second is cast."""
     if second is None:
         return first
     second = cast(build, second, dtype)
@@ -140,8 +140,12 @@ def affine_inputs(axis: int, bias: bool = True) -> tuple[Input, ...]:
     def shape(creation: Creation) -> tuple[Size, ...]:
         return (creation.types["x"].shape[axis],)
 
-    weight = Input("weight", Role.PARAM, optional=True, shape=shape, init="ones", when="affine", doc="the scale")
-    shift = Input("bias", Role.PARAM, optional=True, shape=shape, init="zeros", when="affine", doc="the shift")
+    weight = Input(
+        "weight", Role.PARAM, optional=True, shape=shape, init="ones", when="affine", doc="the scale"
+    )
+    shift = Input(
+        "bias", Role.PARAM, optional=True, shape=shape, init="zeros", when="affine", doc="the shift"
+    )
     return (weight, shift) if bias else (weight,)
 
 
@@ -149,5 +153,6 @@ def require_vector(site: Site, index: int, length: Size, dtype: DType) -> None:
     """Refuses an operand, if present, that is not `dtype[length]`."""
     found, expected = site.types[index], TensorType(dtype, (length,))
     site.require(
-        found is None or found == expected, f"`{site.op.input_of(index).name}` is {found}, expected {expected}"
+        found is None or found == expected,
+        f"`{site.op.input_of(index).name}` is {found}, expected {expected}",
     )

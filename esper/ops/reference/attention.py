@@ -13,7 +13,7 @@ from esper.ops.reference.normalization import wide
 def attention_result(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool, scale: float
 ) -> torch.Tensor:
-    """`softmax(q k' * scale) v` [B, H, T, E] by torch's fastest kernel for the device; scale 0 is `1 / sqrt(D)`."""
+    """`softmax(q k' * scale) v` [B, H, T, E] by torch's fastest kernel; scale 0 is `1 / sqrt(D)`."""
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale or None)
 
 

@@ -1,4 +1,4 @@
-"""References of convolutions: `x` [N, C, ...S] with one to three axes S, `weight` [features, C / groups, ...]."""
+"""References of convolutions: `x` [N, C, ...S], one to three axes S, `weight` [channels, C / groups, ...]."""
 
 from __future__ import annotations
 
@@ -81,7 +81,13 @@ def conv(
 
 
 def depthwise_conv(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *, stride: int, padding: int, dilation: int
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    *,
+    stride: int,
+    padding: int,
+    dilation: int,
 ) -> torch.Tensor:
     """`conv` with a group for each channel; weight [C, 1, ...]."""
     return conv(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=x.shape[1])

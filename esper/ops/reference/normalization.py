@@ -1,8 +1,6 @@
-"""References of norms. Statistics are float32, or float64 for float64 operands; gradients flow through them."""
+"""References of norms. Statistics are float32, or float64 for float64 operands; gradients pass through."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +24,10 @@ def layer_norm_result(
     return F.layer_norm(x, _rows(x), weight, bias, eps)
 
 
-def layer_norm(x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *, eps: float) -> Results:
-    """x [..., K], weight and bias [K]: the result, and mean and rstd [..., 1]."""
+def layer_norm(
+    x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *, eps: float
+) -> Results:
+    """`x` [..., K], weight and bias [K]: the result, and mean and rstd [..., 1]."""
     variance, mean = torch.var_mean(wide(x), -1, correction=0, keepdim=True)
     return layer_norm_result(x, weight, bias, eps=eps), mean, torch.rsqrt(variance + eps)
 
@@ -35,7 +35,7 @@ def layer_norm(x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor 
 def layer_norm_backward(
     g: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, rstd: torch.Tensor, weight: torch.Tensor | None
 ) -> Results:
-    """g and x [..., K], mean and rstd [..., 1]: the gradients of x, weight and bias."""
+    """`g` and `x` [..., K], mean and rstd [..., 1]: the gradients of x, weight and bias."""
     scale = torch.ones(_rows(x), dtype=mean.dtype, device=x.device) if weight is None else wide(weight)
     found = torch.ops.aten.native_layer_norm_backward(
         wide(g), wide(x), _rows(x), mean, rstd, scale, torch.zeros_like(scale), [True, True, True]
@@ -49,14 +49,14 @@ def rms_norm_result(x: torch.Tensor, weight: torch.Tensor | None, *, eps: float)
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor | None, *, eps: float) -> Results:
-    """x [..., K], weight [K]: the result, and rstd [..., 1]."""
+    """`x` [..., K], weight [K]: the result, and rstd [..., 1]."""
     return rms_norm_result(x, weight, eps=eps), torch.rsqrt(wide(x).square().mean(-1, keepdim=True) + eps)
 
 
 def rms_norm_backward(
     g: torch.Tensor, x: torch.Tensor, rstd: torch.Tensor, weight: torch.Tensor | None
 ) -> Results:
-    """g and x [..., K], rstd [..., 1]: the gradients of x and weight."""
+    """`g` and `x` [..., K], rstd [..., 1]: the gradients of x and weight."""
     xhat = wide(x) * rstd
     scaled = wide(g) if weight is None else wide(g) * wide(weight)
     dx = (scaled - xhat * (scaled * xhat).mean(-1, keepdim=True)) * rstd
@@ -75,7 +75,7 @@ def batch_norm(
     momentum: float,
     eps: float,
 ) -> Results:
-    """x [N, C, ...], the others [C]: the result, mean, rstd, and what the running statistics become.
+    """`x` [N, C, ...], the others [C]: the result, mean, rstd, and what the running statistics become.
 
     Changes nothing in place. Raises torch's `ValueError` in training on one value per channel.
     """
@@ -102,7 +102,7 @@ def batch_norm_backward(
     *,
     training: bool,
 ) -> Results:
-    """g and x [N, C, ...], the others [C]: the gradients of x, weight and bias.
+    """`g` and `x` [N, C, ...], the others [C]: the gradients of x, weight and bias.
 
     training: whether mean and rstd depend on x.
     """
@@ -117,14 +117,14 @@ def batch_norm_backward(
     return (dx * scale.view(shape)).to(x.dtype), dweight.to(x.dtype), dbias.to(x.dtype)
 
 
-def _without_channels(x: torch.Tensor) -> Sequence[int]:
-    return [axis for axis in range(x.dim()) if axis != 1]
+def _without_channels(x: torch.Tensor) -> tuple[int, ...]:
+    return tuple(axis for axis in range(x.dim()) if axis != 1)
 
 
 def group_norm(
     x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *, groups: int, eps: float
 ) -> Results:
-    """x [N, C, ...], weight and bias [C]: the result, and mean and rstd [N, groups]."""
+    """`x` [N, C, ...], weight and bias [C]: the result, and mean and rstd [N, groups]."""
     variance, mean = torch.var_mean(wide(x).reshape(x.shape[0], groups, -1), -1, correction=0)
     return group_norm_result(x, weight, bias, groups=groups, eps=eps), mean, torch.rsqrt(variance + eps)
 
@@ -145,7 +145,7 @@ def group_norm_backward(
     *,
     groups: int,
 ) -> Results:
-    """g and x [N, C, ...], mean and rstd [N, groups]: the gradients of x, weight and bias."""
+    """`g` and `x` [N, C, ...], mean and rstd [N, groups]: the gradients of x, weight and bias."""
     channels = (1, -1, *(1 for _ in x.shape[2:]))
     rows = (x.shape[0], groups, -1)
     inverse = rstd.unsqueeze(-1)

@@ -17,9 +17,11 @@ def log_softmax(x: torch.Tensor, *, axis: int) -> torch.Tensor:
 
 def softmax_backward(g: torch.Tensor, y: torch.Tensor, *, axis: int) -> torch.Tensor:
     """`y * (g - sum(g * y))`."""
-    return torch.ops.aten._softmax_backward_data(g, y, axis, y.dtype)
+    found: torch.Tensor = torch.ops.aten._softmax_backward_data(g, y, axis, y.dtype)
+    return found
 
 
 def log_softmax_backward(g: torch.Tensor, y: torch.Tensor, *, axis: int) -> torch.Tensor:
     """`g - exp(y) * sum(g)`."""
-    return torch.ops.aten._log_softmax_backward_data(g, y, axis, y.dtype)
+    found: torch.Tensor = torch.ops.aten._log_softmax_backward_data(g, y, axis, y.dtype)
+    return found
