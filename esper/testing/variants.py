@@ -1,0 +1,61 @@
+"""Other ways to write the same graph, and graphs that differ from it in one respect."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from esper.ir.dims import Dim, substitute, symbol
+from esper.ir.graph import BlueprintIR, Value, frozen_attrs
+from esper.ir.operator import AttrValue
+from esper.ir.rewrite import replace_results, with_operands
+
+
+def renamed(ir: BlueprintIR, prefix: str = "q.") -> BlueprintIR:
+    """`ir` with a prefix before the name of each node, output and size symbol."""
+    symbols = {
+        name: symbol(prefix + name) for node in ir.nodes for type in node.types for name in type.symbols
+    }
+    replaced = {value: Value(prefix + value.node, value.index) for node in ir.nodes for value in node.results}
+
+    def attribute(value: AttrValue) -> AttrValue:
+        if isinstance(value, tuple):
+            return tuple(substitute(item, symbols) if isinstance(item, Dim) else item for item in value)
+        return substitute(value, symbols) if isinstance(value, Dim) else value
+
+    def attributes(attrs: Mapping[str, AttrValue]) -> Mapping[str, AttrValue]:
+        return frozen_attrs({name: attribute(value) for name, value in attrs.items()})
+
+    return BlueprintIR(
+        f"{prefix}{ir.name}",
+        tuple(
+            with_operands(node, replaced).replace(
+                name=prefix + node.name,
+                attrs=attributes(node.attrs),
+                types=tuple(type.substitute(symbols) for type in node.types),
+            )
+            for node in ir.nodes
+        ),
+        tuple((prefix + name, value) for name, value in replace_results(ir.outputs, replaced)),
+        tuple((prefix + name, value) for name, value in replace_results(ir.updates, replaced)),
+    )
+
+
+def reordered(ir: BlueprintIR, seed: int) -> BlueprintIR:
+    """`ir` with its nodes in another topological order, drawn by `seed`; inputs keep theirs."""
+    generator = random.Random(seed)
+    waiting = {
+        node.name: {operand.node for operand in node.operands if operand is not None} for node in ir.nodes
+    }
+    inputs = [node.name for node in ir.inputs]
+    for before, after in zip(inputs, inputs[1:], strict=False):
+        waiting[after].add(before)
+    order: list[str] = []
+    while waiting:
+        ready = [name for name, operands in waiting.items() if not operands]
+        chosen = generator.choice(ready)
+        order.append(chosen)
+        del waiting[chosen]
+        for operands in waiting.values():
+            operands.discard(chosen)
+    return ir.replace(nodes=map(ir.node, order))
