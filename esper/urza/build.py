@@ -17,7 +17,6 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,7 +26,7 @@ from esper.urza.errors import KernelBuildFailed
 from esper.urza.kernel import BuiltKernel, KernelSource
 from esper.urza.processes import child_environment
 from esper.urza.resources import resources
-from esper.urza.toolchain import check_target, ptxas_version, templates_digest, triton_version
+from esper.urza.toolchain import check_target, versions
 
 _FORMAT = 1
 """Part of every key: raised when what is stored of a kernel, or how it is measured, changes."""
@@ -80,11 +79,8 @@ def kernel_key(kernel: KernelSource, target: str) -> str:
     parts = {
         "format": _FORMAT,
         "kernel": kernel.digest,
-        "templates": templates_digest(),
         "target": target,
-        "esper": _esper_version(),
-        "triton": triton_version(),
-        "ptxas": ptxas_version(target),
+        **versions([target]),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -203,10 +199,3 @@ class _Workers:
             text=True,
             env=child_environment(),
         )
-
-
-def _esper_version() -> str:
-    try:
-        return metadata.version("esper-toolchain")
-    except metadata.PackageNotFoundError:
-        return "checkout"

@@ -50,3 +50,26 @@ class CacheUnusable(EsperError):
     code = "E0725"
     message = "the kernel cache `{folder}` cannot be used: {reason}"
     help = "set ESPER_CACHE_DIR to a folder of your own"
+
+
+class ArtifactUnreadable(EsperError):
+    """A file that is no artifact, or not one this version reads."""
+
+    code = "E0730"
+    message = "`{path}` cannot be read as a compiled seed: {reason}"
+    help = "compile the blueprint again: esperc compile FILE -o {path}"
+
+
+class ArtifactTampered(EsperError):
+    """An artifact whose contents differ from what its manifest says."""
+
+    code = "E0731"
+    message = "`{path}` is damaged or was changed: {reason}"
+    help = "nothing of it was used; compile the blueprint again: esperc compile FILE -o {path}"
+
+
+class ArtifactUnwritable(EsperError):
+    """An output that could not be written; nothing half-written is left behind."""
+
+    code = "E0732"
+    message = "`{path}` cannot be written: {reason}"

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -58,6 +59,24 @@ def templates_digest() -> str:
     for file in sorted((f for f in folder.iterdir() if f.name.endswith(".py")), key=lambda f: f.name):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def esper_version() -> str:
+    """This package's version, or `checkout` where it is not installed."""
+    try:
+        return metadata.version("esper-toolchain")
+    except metadata.PackageNotFoundError:
+        return "checkout"
+
+
+def versions(targets: Iterable[str]) -> dict[str, str]:
+    """What an artifact states of the tools that built it: esper, triton, ptxas and the templates' digest."""
+    return {
+        "esper": esper_version(),
+        "triton": triton_version(),
+        "ptxas": ", ".join(sorted({ptxas_version(target) for target in targets})),
+        "templates": templates_digest(),
+    }
 
 
 def _ptxas(target: str) -> Path:
