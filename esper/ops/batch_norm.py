@@ -28,7 +28,7 @@ from esper.ir.operator import (
 from esper.ir.types import TensorType
 from esper.ops import statistics as stats
 from esper.ops.normalization import AFFINE, EPS
-from esper.ops.rules import require_floating, traffic
+from esper.ops.rules import attribute_number, require_floating, traffic
 
 TRAINING = Attribute(
     "training", Kind.BOOL, True, doc="normalise by this batch's statistics, not the running ones"
@@ -77,12 +77,6 @@ def _infer_backward(site: Site) -> Sequence[TensorType]:
     return [x, *(TensorType(x.dtype, (x.shape[1],)) for _ in range(2))]
 
 
-def _number(node: Node, name: str) -> float:
-    value = node.attrs[name]
-    assert isinstance(value, float), name
-    return value
-
-
 def _per_channel(build: Builder, value: Value | None, rank: int) -> Value | None:
     return None if value is None else stats.along_channels(build, value, rank)
 
@@ -101,7 +95,7 @@ def _define(build: Builder, node: Node) -> Sequence[Value]:
     x, weight, bias, running_mean, running_var = node.operands
     assert x is not None and running_mean is not None and running_var is not None
     type = build.type(x)
-    eps, momentum = _number(node, "eps"), _number(node, "momentum")
+    eps, momentum = attribute_number(node.attrs, "eps"), attribute_number(node.attrs, "momentum")
     wide = stats.widen(build, x)
     if node.attrs["training"]:
         found = stats.moments(build, wide, _batch_axes(type), eps)
@@ -117,8 +111,7 @@ def _define(build: Builder, node: Node) -> Sequence[Value]:
         rstd = build.op("rsqrt", build.op("add", running_var, eps))
         centered = build.op("sub", wide, stats.along_channels(build, mean, type.rank))
         xhat = build.op("mul", centered, stats.along_channels(build, rstd, type.rank))
-    scale, shift = _per_channel(build, weight, type.rank), _per_channel(build, bias, type.rank)
-    y = stats.cast(build, stats.scaled_and_shifted(build, xhat, scale, shift), type.dtype)
+    y = stats.cast(build, stats.scaled_and_shifted(build, xhat, weight, bias, axis=1), type.dtype)
     return [y, mean, rstd, new_mean, new_var]
 
 
@@ -128,20 +121,25 @@ def _mixed(build: Builder, old: Value, latest: Value, momentum: float) -> Value:
 
 
 def _define_backward(build: Builder, node: Node) -> Sequence[Value]:
+    """`dbias = sum(g)`, `dweight = sum(g * xhat)`, `dx = (g - (dbias + xhat * dweight) / n) * rstd * weight`.
+
+    A channel's weight is constant along the sums, so that two of them serve all three gradients.
+    """
     g, x, mean, rstd, weight = node.operands
     assert g is not None and x is not None and mean is not None and rstd is not None
     type = build.type(x)
     axes = _batch_axes(type)
-    wide = stats.widen(build, g)
+    dx = wide = stats.widen(build, g)
     center, scale = stats.along_channels(build, mean, type.rank), stats.along_channels(build, rstd, type.rank)
     xhat = build.op("mul", build.op("sub", stats.widen(build, x), center), scale)
-    scaled = stats.scaled_and_shifted(build, wide, _per_channel(build, weight, type.rank), None)
+    dweight = stats.total(build, build.op("mul", wide, xhat), axes, keepdims=True)
+    dbias = stats.total(build, wide, axes, keepdims=True)
     if node.attrs["training"]:
-        dx = stats.normalized_gradient(build, scaled, xhat, scale, axes)
-    else:
-        dx = build.op("mul", scaled, scale)
-    dweight = stats.total(build, build.op("mul", wide, xhat), axes)
-    return [stats.cast(build, value, type.dtype) for value in (dx, dweight, stats.total(build, wide, axes))]
+        share = build.op("add", dbias, build.op("mul", xhat, dweight))
+        dx = build.op("sub", wide, build.op("div", share, stats.count(build, wide, axes)))
+    dx = stats.scaled_and_shifted(build, build.op("mul", dx, scale), weight, None, axis=1)
+    vectors = (stats.reshaped(build, value, (type.shape[1],)) for value in (dweight, dbias))
+    return [stats.cast(build, value, type.dtype) for value in (dx, *vectors)]
 
 
 def _vjp(v: Vjp) -> Sequence[Value | None]:
@@ -168,7 +166,7 @@ def _vjp(v: Vjp) -> Sequence[Value | None]:
 def _through_statistics(v: Vjp) -> Value | None:
     build, x = v.build, v.operand(0)
     type = build.type(x)
-    momentum = _number(v.node, "momentum")
+    momentum = attribute_number(v.node.attrs, "momentum")
     _, g_mean, g_rstd, g_new_mean, g_new_var = v.gradients
     if g_new_mean is not None:
         share = v.op("mul", g_new_mean, momentum)

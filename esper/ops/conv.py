@@ -24,7 +24,7 @@ from esper.ir.operator import (
 from esper.ir.types import TensorType
 from esper.ops import statistics as stats
 from esper.ops.convolution import DILATION, GROUPS, STRIDE, result_type
-from esper.ops.rules import require_floating, traffic
+from esper.ops.rules import attribute_integer, require_floating, traffic
 
 SAME = -1
 
@@ -79,25 +79,21 @@ def _define(build: Builder, node: Node) -> Sequence[Value]:
     assert x is not None and weight is not None
     type = build.type(x)
     padding = _resolved_padding(
-        build.type(weight).shape[2:], _integer(node, "padding"), _integer(node, "dilation")
+        build.type(weight).shape[2:],
+        attribute_integer(node.attrs, "padding"),
+        attribute_integer(node.attrs, "dilation"),
     )
     assert padding is not None
     y = build.op(
         "convolution",
         x,
         weight,
-        stride=_integer(node, "stride"),
+        stride=attribute_integer(node.attrs, "stride"),
         padding=padding,
-        dilation=_integer(node, "dilation"),
+        dilation=attribute_integer(node.attrs, "dilation"),
         groups=node.attrs.get("groups", type.shape[1]),
     )
     return [y if bias is None else build.op("add", y, stats.along_channels(build, bias, type.rank))]
-
-
-def _integer(node: Node, name: str) -> int:
-    value = node.attrs[name]
-    assert isinstance(value, int), name
-    return value
 
 
 def _window(creation: Creation) -> tuple[Size, ...]:

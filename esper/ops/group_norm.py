@@ -22,7 +22,7 @@ from esper.ir.operator import (
 from esper.ir.types import TensorType
 from esper.ops import statistics as stats
 from esper.ops.normalization import AFFINE, EPS
-from esper.ops.rules import require_floating, traffic
+from esper.ops.rules import attribute_integer, attribute_number, require_floating, traffic
 
 GROUPS = Attribute("groups", Kind.INT, doc="how many groups the channels form")
 
@@ -65,27 +65,15 @@ def _rows(type: TensorType, groups: int) -> tuple[Size, ...]:
     return (type.shape[0], groups, channels // groups * product(type.shape[2:]))
 
 
-def _groups(node: Node) -> int:
-    groups = node.attrs["groups"]
-    assert isinstance(groups, int)
-    return groups
-
-
-def _per_channel(build: Builder, value: Value | None, rank: int) -> Value | None:
-    return None if value is None else stats.along_channels(build, value, rank)
-
-
 def _define(build: Builder, node: Node) -> Sequence[Value]:
     x, weight, bias = node.operands
     assert x is not None
-    type, eps = build.type(x), node.attrs["eps"]
-    assert isinstance(eps, float)
-    rows = stats.reshaped(build, stats.widen(build, x), _rows(type, _groups(node)))
+    type, eps = build.type(x), attribute_number(node.attrs, "eps")
+    rows = stats.reshaped(build, stats.widen(build, x), _rows(type, attribute_integer(node.attrs, "groups")))
     found = stats.moments(build, rows, (2,), eps)
     xhat = stats.reshaped(build, build.op("mul", found.centered, found.rstd), type.shape)
-    scale, shift = _per_channel(build, weight, type.rank), _per_channel(build, bias, type.rank)
-    y = stats.cast(build, stats.scaled_and_shifted(build, xhat, scale, shift), type.dtype)
-    shape = (type.shape[0], _groups(node))
+    y = stats.cast(build, stats.scaled_and_shifted(build, xhat, weight, bias, axis=1), type.dtype)
+    shape = (type.shape[0], attribute_integer(node.attrs, "groups"))
     return [y, stats.reshaped(build, found.mean, shape), stats.reshaped(build, found.rstd, shape)]
 
 
@@ -93,12 +81,12 @@ def _define_backward(build: Builder, node: Node) -> Sequence[Value]:
     g, x, mean, rstd, weight = node.operands
     assert g is not None and x is not None and mean is not None and rstd is not None
     type = build.type(x)
-    rows = _rows(type, _groups(node))
+    rows = _rows(type, attribute_integer(node.attrs, "groups"))
     center, scale = _per_row(build, mean), _per_row(build, rstd)
     wide = stats.widen(build, g)
     values = stats.reshaped(build, stats.widen(build, x), rows)
     xhat = build.op("mul", build.op("sub", values, center), scale)
-    scaled = stats.scaled_and_shifted(build, wide, _per_channel(build, weight, type.rank), None)
+    scaled = stats.scaled_and_shifted(build, wide, weight, None, axis=1)
     dx = stats.normalized_gradient(build, stats.reshaped(build, scaled, rows), xhat, scale, (2,))
     axes = [axis for axis in range(type.rank) if axis != 1]
     dweight = stats.total(build, build.op("mul", wide, stats.reshaped(build, xhat, type.shape)), axes)
@@ -111,7 +99,7 @@ def _per_row(build: Builder, value: Value) -> Value:
 
 
 def _vjp(v: Vjp) -> Sequence[Value | None]:
-    build, x, groups = v.build, v.operand(0), _groups(v.node)
+    build, x, groups = v.build, v.operand(0), attribute_integer(v.attrs, "groups")
     type = build.type(x)
     g, g_mean, g_rstd = v.gradients
     dx: Value | None = None

@@ -24,7 +24,7 @@ from esper.ir.operator import (
 )
 from esper.ir.types import TensorType
 from esper.ops import statistics as stats
-from esper.ops.rules import require_floating, traffic
+from esper.ops.rules import attribute_number, require_floating, traffic
 
 EPS = Attribute("eps", Kind.FLOAT, 1e-5, doc="added to the variance before the square root")
 AFFINE = Attribute("affine", Kind.BOOL, True, doc="whether a scale and a shift follow", stored=False)
@@ -69,19 +69,13 @@ def _cost_backward(site: Site) -> Cost:
     return traffic(site, site.type(0).elements * 14)
 
 
-def _eps(node: Node) -> float:
-    eps = node.attrs["eps"]
-    assert isinstance(eps, float)
-    return eps
-
-
 def _define_layer_norm(build: Builder, node: Node) -> Sequence[Value]:
     x, weight, bias = node.operands
     assert x is not None
     type = build.type(x)
     wide = stats.widen(build, x)
-    found = stats.moments(build, wide, (type.rank - 1,), _eps(node))
-    y = stats.scaled_and_shifted(build, build.op("mul", found.centered, found.rstd), weight, bias)
+    found = stats.moments(build, wide, (type.rank - 1,), attribute_number(node.attrs, "eps"))
+    y = stats.scaled_and_shifted(build, build.op("mul", found.centered, found.rstd), weight, bias, axis=-1)
     return [stats.cast(build, y, type.dtype), found.mean, found.rstd]
 
 
@@ -91,7 +85,7 @@ def _define_layer_norm_backward(build: Builder, node: Node) -> Sequence[Value]:
     type = build.type(x)
     wide = stats.widen(build, g)
     xhat = build.op("mul", build.op("sub", stats.widen(build, x), mean), rstd)
-    scaled = stats.scaled_and_shifted(build, wide, weight, None)
+    scaled = stats.scaled_and_shifted(build, wide, weight, None, axis=-1)
     dx = stats.normalized_gradient(build, scaled, xhat, rstd, (type.rank - 1,))
     rows = range(type.rank - 1)
     dweight = stats.total(build, build.op("mul", wide, xhat), rows)
@@ -194,8 +188,8 @@ def _define_rms_norm(build: Builder, node: Node) -> Sequence[Value]:
     type = build.type(x)
     wide = stats.widen(build, x)
     square = stats.average(build, build.op("mul", wide, wide), (type.rank - 1,))
-    rstd = build.op("rsqrt", build.op("add", square, _eps(node)))
-    y = stats.scaled_and_shifted(build, build.op("mul", wide, rstd), weight, None)
+    rstd = build.op("rsqrt", build.op("add", square, attribute_number(node.attrs, "eps")))
+    y = stats.scaled_and_shifted(build, build.op("mul", wide, rstd), weight, None, axis=-1)
     return [stats.cast(build, y, type.dtype), rstd]
 
 
@@ -205,7 +199,7 @@ def _define_rms_norm_backward(build: Builder, node: Node) -> Sequence[Value]:
     type = build.type(x)
     wide = stats.widen(build, g)
     xhat = build.op("mul", stats.widen(build, x), rstd)
-    scaled = stats.scaled_and_shifted(build, wide, weight, None)
+    scaled = stats.scaled_and_shifted(build, wide, weight, None, axis=-1)
     dx = stats.normalized_gradient(build, scaled, xhat, rstd, (type.rank - 1,), centered=False)
     dweight = stats.total(build, build.op("mul", wide, xhat), range(type.rank - 1))
     return [stats.cast(build, value, type.dtype) for value in (dx, dweight)]

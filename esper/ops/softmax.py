@@ -20,7 +20,7 @@ from esper.ir.operator import (
 )
 from esper.ir.types import TensorType
 from esper.ops import statistics as stats
-from esper.ops.rules import require_floating, traffic
+from esper.ops.rules import attribute_integer, require_floating, traffic
 
 
 def _infer(site: Site) -> Sequence[TensorType]:
@@ -34,9 +34,7 @@ def _infer(site: Site) -> Sequence[TensorType]:
 
 
 def _axes(build: Builder, node: Node, x: Value) -> tuple[int]:
-    axis = node.attrs["axis"]
-    assert isinstance(axis, int)
-    return (axis % build.type(x).rank,)
+    return (attribute_integer(node.attrs, "axis") % build.type(x).rank,)
 
 
 def _shifted(build: Builder, node: Node, x: Value) -> tuple[Value, tuple[int]]:

@@ -121,11 +121,18 @@ def add_gradients(build: Builder, first: Value | None, second: Value | None, dty
     return second if first is None else build.op("add", first, second)
 
 
-def scaled_and_shifted(build: Builder, x: Value, weight: Value | None, bias: Value | None) -> Value:
-    """`x * weight + bias` in x's dtype; weight and bias already have shapes that broadcast."""
+def scaled_and_shifted(
+    build: Builder, x: Value, weight: Value | None, bias: Value | None, axis: int
+) -> Value:
+    """`x * weight + bias` in the dtype of x, for vectors along `axis`, which is 1 or the last."""
+
+    def spread(vector: Value) -> Value:
+        wide = widen(build, vector)
+        return wide if axis == -1 else along_channels(build, wide, build.type(x).rank)
+
     if weight is not None:
-        x = build.op("mul", x, widen(build, weight))
-    return x if bias is None else build.op("add", x, widen(build, bias))
+        x = build.op("mul", x, spread(weight))
+    return x if bias is None else build.op("add", x, spread(bias))
 
 
 def along_channels(build: Builder, value: Value, rank: int) -> Value:

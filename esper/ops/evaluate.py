@@ -1,0 +1,134 @@
+"""Evaluation: a graph run node by node with the operators' torch references. It is what a graph means.
+
+Run in float64 it is the oracle that passes, kernels and gradients are checked against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from esper.errors import EsperError
+from esper.ir.dims import Dim, evaluate_size, size_symbols
+from esper.ir.graph import BlueprintIR, Node, Value
+from esper.ir.operator import OPERATORS, AttrValue
+from esper.ir.types import DType
+
+TORCH_DTYPES: Mapping[DType, torch.dtype] = {
+    DType.F16: torch.float16,
+    DType.BF16: torch.bfloat16,
+    DType.F32: torch.float32,
+    DType.F64: torch.float64,
+    DType.I32: torch.int32,
+    DType.I64: torch.int64,
+    DType.BOOL: torch.bool,
+}
+
+
+class ShapeGiven(EsperError):
+    code = "E0310"
+    message = "`{name}` has shape {found}, expected {expected}"
+
+
+class TensorMissing(EsperError):
+    code = "E0311"
+    message = "no tensor is given for the {kind} `{name}`"
+
+
+def bind_sizes(ir: BlueprintIR, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The values of the size symbols, from the shapes of the inputs. Raises `ShapeGiven`."""
+    sizes: dict[str, int] = {}
+    for node in ir.inputs:
+        found = shapes[node.name]
+        if len(found) != node.type.rank:
+            raise ShapeGiven(name=node.name, found=list(found), expected=node.type)
+        for size, given in zip(node.type.shape, found, strict=True):
+            if isinstance(size, Dim) and str(size) in size_symbols(size):
+                sizes.setdefault(str(size), given)
+    for node in ir.inputs:
+        for size, given in zip(node.type.shape, shapes[node.name], strict=True):
+            if not size_symbols(size) <= sizes.keys() or evaluate_size(size, sizes) != given:
+                raise ShapeGiven(name=node.name, found=list(shapes[node.name]), expected=node.type)
+    return sizes
+
+
+@cache
+def reference(path: str) -> Callable[..., Any]:
+    """The function that an entry's `module:function` names."""
+    module, _, name = path.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found
+
+
+def evaluate(
+    ir: BlueprintIR,
+    inputs: Mapping[str, torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
+    dtype: torch.dtype | None = None,
+    seed: int = 0,
+) -> dict[str, torch.Tensor]:
+    """The outputs, and under `buffer` names the updates, of `ir`.
+
+    inputs, weights: a tensor for each input, and for each parameter and buffer, by name.
+    dtype: if given, every floating tensor, casts included, has this dtype instead of its own.
+    Raises `TensorMissing` and `ShapeGiven`.
+    """
+    sizes = bind_sizes(ir, {node.name: tuple(_given(inputs, node).shape) for node in ir.inputs})
+    values: dict[Value, torch.Tensor] = {}
+    for node in ir.nodes:
+        for index, result in enumerate(_run(node, values, inputs, weights, sizes, dtype, seed)):
+            values[Value(node.name, index)] = result
+    return {name: values[value] for name, value in ir.outputs + ir.updates}
+
+
+def _run(
+    node: Node,
+    values: Mapping[Value, torch.Tensor],
+    inputs: Mapping[str, torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
+    sizes: Mapping[str, int],
+    dtype: torch.dtype | None,
+    seed: int,
+) -> tuple[torch.Tensor, ...]:
+    of_type = _torch_dtype(node.type.dtype, dtype) if node.types else torch.float32
+    match node.op:
+        case "input" | "param" | "buffer":
+            tensor = _given(inputs if node.op == "input" else weights, node)
+            expected = node.type.concrete_shape(sizes)
+            if tuple(tensor.shape) != expected:
+                raise ShapeGiven(name=node.name, found=list(tensor.shape), expected=node.type)
+            return (tensor.to(of_type),)
+        case "constant":
+            return (torch.tensor(node.attrs["value"], dtype=of_type),)
+        case "seed":
+            return (torch.tensor(seed, dtype=torch.int64),)
+    path = OPERATORS[node.op].reference
+    assert path is not None, node.op
+    operands = [None if operand is None else values[operand] for operand in node.operands]
+    attrs = {name: _concrete(value, sizes, dtype) for name, value in node.attrs.items()}
+    results = reference(path)(*operands, **attrs)
+    return results if isinstance(results, tuple) else (results,)
+
+
+def _given(tensors: Mapping[str, torch.Tensor], node: Node) -> torch.Tensor:
+    if node.name not in tensors:
+        raise TensorMissing(kind=node.op, name=node.name)
+    return tensors[node.name]
+
+
+def _concrete(value: AttrValue, sizes: Mapping[str, int], dtype: torch.dtype | None) -> Any:
+    if isinstance(value, Dim):
+        return evaluate_size(value, sizes)
+    if isinstance(value, tuple):
+        return tuple(_concrete(item, sizes, dtype) for item in value)
+    if isinstance(value, DType):
+        return _torch_dtype(value, dtype)
+    return value
+
+
+def _torch_dtype(dtype: DType, override: torch.dtype | None) -> torch.dtype:
+    return override if override is not None and dtype.is_floating else TORCH_DTYPES[dtype]

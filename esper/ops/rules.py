@@ -1,0 +1,104 @@
+"""Type, cost and sampling rules that many entries share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from esper.ir.dims import Size
+from esper.ir.graph import Value
+from esper.ir.operator import Attrs, AttrValue, Cost, Sample, Sampler, Site
+from esper.ir.types import DType, TensorType, broadcast_shapes
+
+
+def broadcast(site: Site) -> tuple[TensorType]:
+    """Operands of one dtype, broadcast together by NumPy's rule."""
+    types = [type for type in site.types if type is not None]
+    dtype = types[0].dtype
+    for index, type in enumerate(types):
+        site.require(
+            type.dtype is dtype,
+            f"`{site.op.input_of(index).name}` is {type}, but `{site.op.inputs[0].name}` has dtype {dtype}",
+        )
+    shape = broadcast_shapes(*(type.shape for type in types))
+    site.require(shape is not None, f"the shapes {' and '.join(map(str, types))} do not broadcast")
+    return (TensorType(dtype, shape or ()),)
+
+
+def broadcast_floating(site: Site) -> tuple[TensorType]:
+    """As `broadcast`, for floating operands."""
+    require_floating(site)
+    return broadcast(site)
+
+
+def require_floating(site: Site) -> None:
+    for index, type in enumerate(site.types):
+        if type is not None:
+            site.require(
+                type.dtype.is_floating,
+                f"`{site.op.input_of(index).name}` is {type}, expected a floating dtype",
+            )
+
+
+def elementwise_cost(flops_per_element: int) -> Callable[[Site], Cost]:
+    """Each operand read once, each result written once, some arithmetic for each result element."""
+
+    def cost(site: Site) -> Cost:
+        return traffic(site, site.results[0].elements * flops_per_element)
+
+    return cost
+
+
+def traffic(site: Site, flops: Size) -> Cost:
+    """`flops`, with each operand read once and each result written once."""
+    read: Size = 0
+    for type in site.types:
+        read = read + (type.bytes if type is not None else 0)
+    written: Size = 0
+    for type in site.results:
+        written = written + type.bytes
+    return Cost(flops, read, written)
+
+
+def same_shapes(count: int, attrs: Callable[[Sampler], dict[str, AttrValue]] | None = None) -> Sample:
+    """Samples `count` floating tensors of one type."""
+
+    def sample(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
+        first = draw.tensor(dtype=draw.dtype())
+        type = draw.type(first)
+        rest = [draw.tensor(type.shape, type.dtype) for _ in range(count - 1)]
+        return [first, *rest], attrs(draw) if attrs else {}
+
+    return sample
+
+
+def broadcastable(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
+    """Samples two floating tensors; one may lack leading axes or have axes of size 1."""
+    first = draw.tensor(dtype=draw.dtype())
+    type = draw.type(first)
+    shape = type.shape[draw.integer(0, type.rank) :]
+    shape = tuple(1 if draw.boolean() else size for size in shape)
+    second = draw.tensor(shape, type.dtype)
+    return ([first, second] if draw.boolean() else [second, first]), {}
+
+
+def positive_operand(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
+    """Samples one tensor with elements above zero."""
+    return [draw.positive()], {}
+
+
+def attribute_dtype(attrs: Attrs, name: str) -> DType:
+    value = attrs[name]
+    assert isinstance(value, DType), name
+    return value
+
+
+def attribute_integer(attrs: Attrs, name: str) -> int:
+    value = attrs[name]
+    assert isinstance(value, int), name
+    return value
+
+
+def attribute_number(attrs: Attrs, name: str) -> float:
+    value = attrs[name]
+    assert isinstance(value, float), name
+    return value
