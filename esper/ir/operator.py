@@ -179,10 +179,10 @@ class Vjp:
         return found
 
     def op(self, name: str, *operands: Value | float | None, **attrs: AttrValue) -> Value:
-        return self.build.op(name, *operands, span=self.node.span, **attrs)
+        return self.build.op(name, *operands, name=None, span=self.node.span, **attrs)
 
     def ops(self, name: str, *operands: Value | float | None, **attrs: AttrValue) -> tuple[Value, ...]:
-        return self.build.ops(name, *operands, span=self.node.span, **attrs)
+        return self.build.ops(name, *operands, name=None, span=self.node.span, **attrs)
 
     def unbroadcast(self, gradient: Value, index: int) -> Value:
         """`gradient` summed over the axes along which operand `index` was broadcast."""
@@ -258,7 +258,11 @@ class Sampler(Protocol):
     def shape(self, min_rank: int = 0, max_rank: int = 4) -> tuple[Size, ...]: ...
     def dtype(self) -> DType: ...
     def tensor(
-        self, shape: tuple[Size, ...] | None = None, dtype: DType | None = None, min_rank: int = 0, max_rank: int = 4
+        self,
+        shape: tuple[Size, ...] | None = None,
+        dtype: DType | None = None,
+        min_rank: int = 0,
+        max_rank: int = 4,
     ) -> Value:
         """A value of the graph so far, or a fresh input, of this (or any) type."""
 

@@ -1,0 +1,37 @@
+"""Esper grows neural networks while they train: blueprints, their compiler, and the runtime of slots.
+
+This is the public Python face. Every name is looked up in `FACE` when it is first used, so that
+`import esper` costs nothing and loads neither torch nor triton.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+FACE: dict[str, str] = {
+    "EsperError": "esper.errors",
+    "BlueprintIR": "esper.ir.graph",
+    "evaluate": "esper.ops.evaluate",
+    "run_passes": "esper.passes.manager",
+}
+"""Public name -> the module that has it. Subpackages (`esper.testing`) need no entry."""
+
+_beside = Path(__file__).resolve().parent
+if not (_beside / "grammar").is_dir():
+    # A checkout: grammar/, kernels/ and blueprints/ stand beside this package, not inside it.
+    __path__.append(str(_beside.parent))
+
+
+def __getattr__(name: str) -> Any:
+    module = FACE.get(name)
+    if module is None:
+        raise AttributeError(f"module `esper` has no attribute `{name}`")
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *FACE})

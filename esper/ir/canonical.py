@@ -1,0 +1,97 @@
+"""The canonical hash: equal for graphs that differ only in names and node order.
+
+Nodes are numbered by an ordered depth-first walk from the results; each contributes its operator,
+attributes, result types and operand numbers. Inputs and outputs count by position, size symbols by first
+use. A node is numbered once, so two parameters are two however alike they are. Nodes that no result
+needs do not count, except inputs, which are the signature. Buffer updates are walked in the order of
+their buffers' first use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from esper.ir.dims import Dim, Size, size_symbols, substitute, symbol
+from esper.ir.graph import BlueprintIR, Node, Value
+from esper.ir.operator import AttrValue
+from esper.ir.types import TensorType
+
+FORMAT = "esper-ir-1"
+
+
+def canonical_hash(ir: BlueprintIR) -> str:
+    """SHA-256 of the canonical form, in hexadecimal."""
+    digest = hashlib.sha256(FORMAT.encode())
+    for line in _Numbering(ir).lines():
+        digest.update(b"\n" + line.encode())
+    return digest.hexdigest()
+
+
+class _Numbering:
+    def __init__(self, ir: BlueprintIR) -> None:
+        self.ir = ir
+        self.numbers: dict[str, int] = {}
+        self.symbols: dict[str, Size] = {}
+        self.described: list[str] = []
+
+    def lines(self) -> list[str]:
+        for node in self.ir.inputs:
+            self._describe(node)
+        outputs = []
+        for _, value in self.ir.outputs:
+            self._walk(value.node)
+            outputs.append(self._value(value))
+        updates = dict(self.ir.updates)
+        settled: list[str] = []
+        while pending := [name for name in self.numbers if name in updates and name not in settled]:
+            self._walk(updates[pending[0]].node)
+            settled.append(pending[0])
+        for name in updates:  # of buffers that nothing reads
+            if name not in settled:
+                self._walk(name)
+                self._walk(updates[name].node)
+                settled.append(name)
+        described = [f"update {self.numbers[name]} = {self._value(updates[name])}" for name in settled]
+        return [*self.described, f"outputs {' '.join(outputs)}", *described]
+
+    def _walk(self, root: str) -> None:
+        """Numbers `root` after all it depends on, operands in order, without recursion."""
+        stack = [(root, iter(self.ir.node(root).operands))]
+        if root in self.numbers:
+            return
+        opened = {root}
+        while stack:
+            name, operands = stack[-1]
+            for operand in operands:
+                if operand is not None and operand.node not in self.numbers and operand.node not in opened:
+                    opened.add(operand.node)
+                    stack.append((operand.node, iter(self.ir.node(operand.node).operands)))
+                    break
+            else:
+                stack.pop()
+                self._describe(self.ir.node(name))
+
+    def _describe(self, node: Node) -> None:
+        self.numbers[node.name] = len(self.numbers)
+        operands = " ".join("_" if operand is None else self._value(operand) for operand in node.operands)
+        types = " ".join(self._type(type) for type in node.types)
+        attrs = " ".join(f"{name}={self._attr(node.attrs[name])}" for name in sorted(node.attrs))
+        self.described.append(f"{node.op}({operands}) {{{attrs}}} : {types}")
+
+    def _value(self, value: Value) -> str:
+        return f"{self.numbers[value.node]}#{value.index}"
+
+    def _type(self, type: TensorType) -> str:
+        return f"{type.dtype}[{','.join(self._size(size) for size in type.shape)}]"
+
+    def _size(self, size: Size) -> str:
+        for name in sorted(size_symbols(size)):
+            self.symbols.setdefault(name, symbol(f"s{len(self.symbols)}"))
+        return str(substitute(size, self.symbols))
+
+    def _attr(self, value: AttrValue) -> str:
+        if isinstance(value, Dim):
+            return self._size(value)
+        if isinstance(value, tuple):
+            return f"[{','.join(map(self._attr, value))}]"
+        return f"{type(value).__name__}:{value!r}"

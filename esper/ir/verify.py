@@ -1,0 +1,137 @@
+"""The verifier: every rule that a graph must satisfy, with an error that names the node and the rule."""
+
+from __future__ import annotations
+
+import math
+
+from esper.ir.build import check_arity
+from esper.ir.dims import Dim
+from esper.ir.errors import InvalidGraph, InvalidNode, TypeRuleViolated, UnknownIROperator
+from esper.ir.graph import NAME, BlueprintIR, Node
+from esper.ir.operator import OPERATORS, Attribute, AttrValue, Kind, Leaf, Operator, Site
+from esper.ir.types import MAX_RANK, DType, TensorType
+
+MAX_NODES = 100_000
+
+
+def verify(ir: BlueprintIR) -> None:
+    """Raises an error of the E05xx or E03xx range for the first rule that `ir` breaks."""
+    _require_graph(ir, NAME.fullmatch(ir.name) is not None, f"`{ir.name[:80]}` is not a name")
+    _require_graph(ir, len(ir.nodes) <= MAX_NODES, f"{len(ir.nodes)} nodes are more than {MAX_NODES}")
+    defined: dict[str, Node] = {}
+    for node in ir.nodes:
+        _verify_node(node, defined)
+        defined[node.name] = node
+    _verify_results(ir, defined)
+
+
+def attribute_fits(attribute: Attribute, value: AttrValue) -> bool:
+    """Whether `value` is of the attribute's kind, and one of its choices where it has any."""
+    match attribute.kind:
+        case Kind.BOOL:
+            return isinstance(value, bool)
+        case Kind.INT:
+            return isinstance(value, int) and not isinstance(value, bool)
+        case Kind.FLOAT:
+            return isinstance(value, float) and not math.isnan(value)
+        case Kind.STRING:
+            return isinstance(value, str) and (not attribute.choices or value in attribute.choices)
+        case Kind.DTYPE:
+            return isinstance(value, DType)
+        case Kind.DIM:
+            return isinstance(value, int | Dim) and not isinstance(value, bool)
+        case Kind.DIMS:
+            return isinstance(value, tuple) and all(
+                isinstance(item, int | Dim) and not isinstance(item, bool) for item in value
+            )
+
+
+def _verify_node(node: Node, defined: dict[str, Node]) -> None:
+    entry = OPERATORS.get(node.op)
+    if entry is None:
+        raise UnknownIROperator(node=node.name, operator=node.op, span=node.span)
+    _require(node, NAME.fullmatch(node.name) is not None, "the name is not letters, digits, `_` and dots")
+    _require(node, node.name not in defined, "the name is taken")
+    for operand in node.operands:
+        if operand is not None:
+            source = defined.get(operand.node)
+            if source is None:
+                reason = f"reads `{operand.node[:80]}`, which no earlier node defines"
+                raise InvalidNode(node=node.name[:80], reason=reason, span=node.span)
+            within = 0 <= operand.index < len(source.types)
+            _require(node, within, f"reads result {operand.index} of `{source.name}`, which it has not")
+    _verify_attrs(node, entry)
+    _require(node, len(node.types) == len(entry.results), f"`{entry.name}` has {len(entry.results)} results")
+    for type in node.types:
+        _require(node, type.rank <= MAX_RANK, f"rank {type.rank} is more than {MAX_RANK}")
+        _require(node, all(isinstance(s, Dim) or s >= 0 for s in type.shape), f"negative size in {type}")
+    if isinstance(entry.lowering, Leaf):
+        _require(node, not node.operands, f"`{entry.name}` takes no operands")
+        return
+    operands = [None if o is None else defined[o.node].types[o.index] for o in node.operands]
+    _verify_types(node, entry, operands)
+
+
+def _verify_types(node: Node, entry: Operator, operands: list[TensorType | None]) -> None:
+    assert entry.infer is not None
+    try:
+        check_arity(entry, operands)
+        inferred = tuple(entry.infer(Site(entry, tuple(operands), node.attrs)))
+    except TypeRuleViolated as error:
+        raise InvalidNode(node=node.name, reason=str(error), span=node.span) from None
+    reason = f"declares {_types(node.types)}, its operator gives {_types(inferred)}"
+    _require(node, inferred == node.types, reason)
+
+
+def _verify_attrs(node: Node, entry: Operator) -> None:
+    stored = {attribute.name: attribute for attribute in entry.attributes if attribute.stored}
+    for name in node.attrs:
+        _require(node, name in stored, f"`{entry.name}` has no attribute `{name[:80]}`")
+    for name, attribute in stored.items():
+        _require(node, name in node.attrs, f"`{entry.name}` needs the attribute `{name}`")
+        value = node.attrs[name]
+        expected = f" of {', '.join(attribute.choices)}" if attribute.choices else ""
+        _require(
+            node,
+            attribute_fits(attribute, value),
+            f"attribute `{name}` = {str(value)[:80]} is not a {attribute.kind.value}{expected}",
+        )
+
+
+def _verify_results(ir: BlueprintIR, defined: dict[str, Node]) -> None:
+    _require_graph(ir, bool(ir.outputs), "it has no output")
+    names = [name for name, _ in ir.outputs]
+    _require_graph(ir, len(set(names)) == len(names), "two outputs share a name")
+    for name, value in ir.outputs + ir.updates:
+        _require_graph(ir, NAME.fullmatch(name) is not None, f"`{name[:80]}` is not a name")
+        found = defined.get(value.node)
+        _require_graph(
+            ir,
+            found is not None and 0 <= value.index < len(found.types),
+            f"result `{name}` is {str(value)[:80]}, which no node defines",
+        )
+    for name, value in ir.updates:
+        buffer = defined.get(name)
+        if buffer is None or buffer.op != "buffer":
+            raise InvalidGraph(blueprint=ir.name, reason=f"the update of `{name}` names no buffer")
+        found_type = ir.type(value)
+        _require_graph(
+            ir, found_type == buffer.type, f"the update of `{name}` is {found_type}, not {buffer.type}"
+        )
+    buffers = [name for name, _ in ir.updates]
+    _require_graph(ir, len(set(buffers)) == len(buffers), "two updates of one buffer")
+    _require_graph(ir, len(ir.of("seed")) <= 1, "it has two seeds")
+
+
+def _types(types: tuple[TensorType, ...]) -> str:
+    return ", ".join(map(str, types))
+
+
+def _require(node: Node, holds: bool, reason: str) -> None:
+    if not holds:
+        raise InvalidNode(node=node.name[:80], reason=reason, span=node.span)
+
+
+def _require_graph(ir: BlueprintIR, holds: bool, reason: str) -> None:
+    if not holds:
+        raise InvalidGraph(blueprint=ir.name[:80], reason=reason)

@@ -1,0 +1,17 @@
+"""The files that travel with the package: grammars and the blueprint library, read as text."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+
+def grammar_text(name: str) -> str:
+    """The text of the grammar file called `name`."""
+    return (files("esper.grammar") / name).read_text(encoding="utf-8")
+
+
+def blueprint_files() -> list[Traversable]:
+    """The library's `.esp` files, by name."""
+    folder = files("esper.blueprints")
+    return sorted((f for f in folder.iterdir() if f.name.endswith(".esp")), key=lambda f: f.name)
