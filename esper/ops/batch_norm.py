@@ -121,7 +121,7 @@ def _mixed(build: Builder, old: Value, latest: Value, momentum: float) -> Value:
 
 
 def _define_backward(build: Builder, node: Node) -> Sequence[Value]:
-    """`dbias = sum(g)`, `dweight = sum(g * xhat)`, `dx = (g - (dbias + xhat * dweight) / n) * rstd * weight`.
+    """`dbias = sum(g)`, `dweight = sum(g * xhat)`, `dx = (g - dbias / n - xhat * dweight / n) * rstd * weight`.
 
     A channel's weight is constant along the sums, so that two of them serve all three gradients.
     """
@@ -135,8 +135,9 @@ def _define_backward(build: Builder, node: Node) -> Sequence[Value]:
     dweight = stats.total(build, build.op("mul", wide, xhat), axes, keepdims=True)
     dbias = stats.total(build, wide, axes, keepdims=True)
     if node.attrs["training"]:
-        share = build.op("add", dbias, build.op("mul", xhat, dweight))
-        dx = build.op("sub", wide, build.op("div", share, stats.count(build, wide, axes)))
+        count = stats.count(build, wide, axes)
+        level, slope = build.op("div", dbias, count), build.op("div", dweight, count)
+        dx = build.op("sub", wide, build.op("add", level, build.op("mul", xhat, slope)))
     dx = stats.scaled_and_shifted(build, build.op("mul", dx, scale), weight, None, axis=1)
     vectors = (stats.reshaped(build, value, (type.shape[1],)) for value in (dweight, dbias))
     return [stats.cast(build, value, type.dtype) for value in (dx, *vectors)]
