@@ -62,7 +62,7 @@ def parse_type(text: str) -> TensorType:
 
 
 def coerce(attribute: Attribute | None, value: AttrValue) -> AttrValue:
-    """`value` as read, in the attribute's kind where the reading left it open (1 for 1.0, f32 for a dtype)."""
+    """`value` as read, in the attribute's kind where reading left it open: 1 for 1.0, f32 for a dtype."""
     if attribute is None:
         return value
     if attribute.kind is Kind.FLOAT and isinstance(value, int) and not isinstance(value, bool):

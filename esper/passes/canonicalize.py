@@ -63,7 +63,7 @@ Rule = Callable[[Site, Node], Value | Node | None]
 
 
 def simplify(site: Site, node: Node) -> Sequence[Value] | Node:
-    """`node` after the rules of its operator, until none applies; if it stays a node, it is known from then on."""
+    """`node` after the rules of its operator, until none applies; what stays a node is known from then on."""
     while True:
         found = next((f for rule in RULES.get(node.op, ()) if (f := rule(site, node)) is not None), None)
         if isinstance(found, Value):
@@ -85,27 +85,22 @@ def _in_order(site: Site, node: Node) -> Node | None:
     return node.replace(operands=(right, left)) if key(right) < key(left) else None
 
 
-def _neutral(element: Callable[[DType], float], index: int = 1) -> Rule:
+def _neutral(element: Callable[[DType], float]) -> Rule:
     """`x op c` is `x` where `c` is exactly `element`, the sign of zero included."""
 
     def rule(site: Site, node: Node) -> Value | None:
-        x = node.operands[1 - index]
-        assert x is not None
-        found = constant_of(site.build, node.operands[index])
-        if found is None or repr(found) != repr(element(node.type.dtype)):
-            return None
-        return x if site.build.type(x) == node.type else None
+        found = constant_of(site.build, node.operands[1])
+        same = found is not None and repr(found) == repr(element(node.type.dtype))
+        return node.operands[0] if same else None
 
     return rule
 
 
 def _minus_one(site: Site, node: Node) -> Node | None:
     """`x * -1` and `x / -1` are `-x`."""
-    x = node.operands[0]
-    assert x is not None
-    if constant_of(site.build, node.operands[1]) != -1.0 or site.build.type(x) != node.type:
+    if constant_of(site.build, node.operands[1]) != -1.0 or not node.type.dtype.is_floating:
         return None
-    return node.replace(op="neg", operands=(x,)) if node.type.dtype.is_floating else None
+    return node.replace(op="neg", operands=node.operands[:1])
 
 
 def _add_negative(site: Site, node: Node) -> Node | None:

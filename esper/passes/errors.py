@@ -18,7 +18,7 @@ class PassBrokeGraph(EsperError):
 class NotDifferentiable(EsperError):
     code = "E0603"
     message = "node `{node}`: `{operator}` has no gradient: {reason}"
-    help = "take the gradient only of what does not pass through it, or cut it off by a comparison or an integer cast"
+    help = "ask only for gradients that do not pass through it"
 
 
 class ReservedName(EsperError):

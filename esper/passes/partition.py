@@ -34,8 +34,8 @@ class Partition:
     """Two graphs that together are the joint graph.
 
     forward: its inputs without `grad.*`; outputs, updates, and one output for each saved value.
-    backward: what it reads of the primal inputs, params, buffers and the seed, under their own names; of
-        the inputs `grad.<output>`; then inputs `saved.<n>`; outputs `grad.<input or param>`. It has no updates.
+    backward: what it reads of the primal inputs, params, buffers and the seed, under their own names, and
+        of the inputs `grad.<output>`; then inputs `saved.<n>`. Its outputs are `grad.<input or param>`.
     """
 
     forward: BlueprintIR
@@ -111,7 +111,7 @@ def _is_free(node: Node, updated: set[str]) -> bool:
 
     A buffer that the step updates holds another value by then.
     """
-    return isinstance(OPERATORS[node.op].lowering, View) or not node.operands and node.name not in updated
+    return isinstance(OPERATORS[node.op].lowering, View) or (not node.operands and node.name not in updated)
 
 
 def _saved_input(entry: Saved) -> Node:

@@ -1,4 +1,4 @@
-"""For tests of passes and operators: Hypothesis strategies of valid graphs and types, and values to run them on.
+"""For tests of passes and operators: strategies of valid graphs and types, and values to run them on.
 
 from hypothesis import given
 from esper.testing import blueprint_irs

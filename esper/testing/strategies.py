@@ -77,7 +77,7 @@ def blueprint_irs(
         entry = OPERATORS[name or names[0]]
         assert entry.sample is not None, f"`{entry.name}` has no sampling rule"
         operands, attrs = entry.sample(sampler)
-        results = build.ops(entry.name, *operands, **attrs)
+        results = build.ops(entry.name, *operands, name=None, span=None, **attrs)
         for index, operand in entry.updates.items():
             buffer = operands[operand]
             if buffer is not None:

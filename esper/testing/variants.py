@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from itertools import pairwise
 
 from esper.ir.dims import Dim, substitute, symbol
 from esper.ir.graph import BlueprintIR, Value, frozen_attrs
@@ -48,7 +49,7 @@ def reordered(ir: BlueprintIR, seed: int) -> BlueprintIR:
         node.name: {operand.node for operand in node.operands if operand is not None} for node in ir.nodes
     }
     inputs = [node.name for node in ir.inputs]
-    for before, after in zip(inputs, inputs[1:], strict=False):
+    for before, after in pairwise(inputs):
         waiting[after].add(before)
     order: list[str] = []
     while waiting:

@@ -40,7 +40,8 @@ blueprint norms {
   %variance = buffer() {init="ones"} : f32[8]
   %seed = seed() : i64[]
   %dropout = dropout(%x, %seed) {p=0.5, offset=1} : f32[N, 8]
-  %batch_norm = batch_norm(%dropout, %gain, _, %mean, %variance) {training=true, momentum=0.1, eps=1e-05} : f32[N, 8], f32[8], f32[8], f32[8], f32[8]
+  %batch_norm = batch_norm(%dropout, %gain, _, %mean, %variance) {training=true, momentum=0.1, eps=1e-05}
+    : f32[N, 8], f32[8], f32[8], f32[8], f32[8]
   output y = %batch_norm
   update mean = %batch_norm#3
   update variance = %batch_norm#4

@@ -55,7 +55,9 @@ def _with_sizes(backward: BlueprintIR, joint: BlueprintIR) -> BlueprintIR:
 @given(ir=blueprint_irs(differentiable=True))
 def test_no_leaf_constant_or_view_is_saved(ir: BlueprintIR) -> None:
     joint = joint_of(ir)
-    for entry in partition(joint).saved if joint else ():
+    if joint is None:
+        return
+    for entry in partition(joint).saved:
         node = joint.node(entry.value.node)
         assert not isinstance(OPERATORS[node.op].lowering, View)
         assert node.operands or node.name in dict(joint.updates)
@@ -86,7 +88,7 @@ def test_a_buffer_that_the_step_updates_is_saved_and_one_that_it_keeps_is_not() 
         x, b = build.input("x", ROWS), build.buffer("b", ROWS)
         after = build.op("neg", b)
         outputs = {"y": build.op("mul", x, b), "z": after}
-        ir = build.finish(outputs, {name: after for name in updates})
+        ir = build.finish(outputs, dict.fromkeys(updates, after))
         assert [str(entry.value) for entry in partition(joint_graph(ir)).saved] == expected
 
 

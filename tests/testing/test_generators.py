@@ -36,7 +36,7 @@ def test_a_generated_graph_runs_and_gives_the_declared_types(ir: BlueprintIR) ->
 
 def test_all_operators_are_generated_and_few_graphs_are_discarded() -> None:
     seen: Counter[str] = Counter()
-    begun = []
+    begun: list[None] = []
 
     @EVERY
     @given(st.data())
