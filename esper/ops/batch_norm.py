@@ -121,8 +121,9 @@ def _mixed(build: Builder, old: Value, latest: Value, momentum: float) -> Value:
 
 
 def _define_backward(build: Builder, node: Node) -> Sequence[Value]:
-    """`dbias = sum(g)`, `dweight = sum(g * xhat)`, `dx = (g - dbias / n - xhat * dweight / n) * rstd * weight`.
+    """With sums over all but the channels: `dbias = sum(g)`, `dweight = sum(g * xhat)`, and
 
+    `dx = (g - dbias / n - xhat * dweight / n) * rstd * weight`.
     A channel's weight is constant along the sums, so that two of them serve all three gradients.
     """
     g, x, mean, rstd, weight = node.operands
