@@ -24,7 +24,9 @@ class Span:
 class EsperError(Exception):
     """An error with a code, a message made from `details`, and where there is source, a span.
 
-    `message` and `help` are format templates over `details`.
+    `message` and `help` are format templates over `details`. A way out may depend on something that is
+    not always known, like the nearest name: it is left out where a detail it names is absent or None.
+    `exit_code` is 1 where the input is at fault, 3 where a device, a tool or a package is missing.
     """
 
     code: ClassVar[str] = "E0000"
@@ -40,7 +42,11 @@ class EsperError(Exception):
     @property
     def help_text(self) -> str:
         """The way out, or an empty string."""
-        return self.help.format(**self.details)
+        known = {name: value for name, value in self.details.items() if value is not None}
+        try:
+            return self.help.format(**known)
+        except KeyError:
+            return ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.span, self.details)

@@ -1,0 +1,4 @@
+"""Lark grammars: of the blueprint language, and of the textual form of its IR.
+
+They are data, read through `esper.resources`; nothing is imported from here.
+"""
