@@ -197,10 +197,10 @@ def _divide(numerator: Size, denominator: Size) -> Size:
         if denominator == 0:
             raise ZeroDivisionError("a size was divided by zero")
         return numerator // denominator
-    if denominator == 1:
-        return numerator
     if denominator == 0:
         raise ZeroDivisionError("a size was divided by zero")
+    if denominator == 1 or numerator == 0:
+        return numerator
     if numerator == denominator:
         return 1
     divisor = _terms(denominator)
@@ -250,13 +250,10 @@ def _atomic(size: Size) -> str:
 def _print_terms(terms: tuple[tuple[Monomial, int], ...]) -> str:
     pieces: list[str] = []
     for monomial, coefficient in terms:
-        factors = [
-            f"({atom})" if isinstance(atom, Quotient) and (len(monomial) > 1 or power > 1) else str(atom)
-            for atom, power in monomial
-            for _ in range(power)
-        ]
+        factors = [str(atom) for atom, power in monomial for _ in range(power)]
+        if len(factors) > 1 or coefficient != 1:  # `-(a//b)` is not `-a//b`
+            factors = [f"({factor})" if "//" in factor else factor for factor in factors]
         if abs(coefficient) != 1 or not factors:
-            factors = [f"({f})" if "//" in f and not f.startswith("(") else f for f in factors]
             factors.insert(0, str(abs(coefficient)))
         text = "*".join(factors)
         if not pieces:
