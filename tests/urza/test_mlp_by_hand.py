@@ -21,6 +21,7 @@ SOURCE = """
 import triton
 import triton.language as tl
 
+from esper.kernels.access import load_columns
 from esper.kernels.columns import columns, finish
 from esper.kernels.functions import gelu, gelu_gradient
 from esper.kernels.matmul import matmul
@@ -29,7 +30,7 @@ from esper.kernels.matmul import matmul
 @triton.jit
 def hidden_epilogue(tile, slice_index, row, column, mask, operands):
     bias, pre, act, H = operands
-    value = tile + tl.load(bias + column, column < H, 0.0).to(tl.float32)
+    value = tile + load_columns(bias, column, H)
     offsets = row * H + column
     tl.store(pre + offsets, value, mask)
     tl.store(act + offsets, gelu(value), mask)
@@ -46,7 +47,7 @@ def hidden(x, weight, bias, pre, act, N, K: tl.constexpr, H: tl.constexpr,
 def output_epilogue(tile, slice_index, row, column, mask, operands):
     bias, x, y, K = operands
     offsets = row * K + column
-    value = tile + tl.load(bias + column, column < K, 0.0).to(tl.float32)
+    value = tile + load_columns(bias, column, K)
     value = value + tl.load(x + offsets, mask, 0.0).to(tl.float32)
     tl.store(y + offsets, value, mask)
 
@@ -254,6 +255,6 @@ def test_products_use_matrix_instructions_wide_accesses_and_no_spills(tmp_path: 
     for built in build.kernels:
         used = built.resources
         assert used.spill_bytes == 0, built.symbol
-        assert used.wide_share >= 0.9, built.symbol
+        assert used.wide_share >= 0.95, built.symbol
         if built.symbol in PRODUCTS:
             assert used.matrix_kind == {"sm_80": "mma", "sm_90": "wgmma"}[built.target], built.symbol

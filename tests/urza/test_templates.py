@@ -19,6 +19,7 @@ from esper.urza.kernel import Argument, Constant, KernelSource
 HEADER = """
 import triton
 import triton.language as tl
+from esper.kernels.access import load_columns, load_rows, store_columns, store_rows
 from esper.kernels.columns import channels, columns, finish
 from esper.kernels.matmul import keep_tile, matmul
 from esper.kernels.pointwise import pointwise
@@ -86,7 +87,7 @@ def body(row, column, mask, operands):
     rest = tl.where(mask, value - center, 0.0)
     deviation = tl.sqrt(tl.sum(rest * rest, 1)[:, None] / K + 1e-5)
     tl.store(y + row * K + column, rest / deviation, mask)
-    tl.store(mean + row, center, row < M)
+    store_rows(mean, row, center, M)
 
 @triton.jit
 def entry(x, y, mean, M, K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):
@@ -100,6 +101,33 @@ def test_rows_normalises_in_registers() -> None:
     got = run((k, {"M": 11}), inputs={"x": x}, outputs={"y": (11, 20), "mean": (11,)})
     close(got["y"], torch.nn.functional.layer_norm(x, (20,)))
     close(got["mean"], x.mean(1))
+
+
+ACCESS = """
+@triton.jit
+def body(row, column, mask, operands):
+    a, b, y, p, q, M, K = operands
+    left, right = load_rows(a, row, M), load_columns(b, column, K)
+    tl.store(y + row * K + column, left * right, mask)
+    store_rows(p, row, left + 1.0, M)
+    store_columns(q, column, right + 1.0, K)
+
+@triton.jit
+def entry(a, b, y, p, q, M, K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):
+    rows(M, (a, b, y, p, q, M, K), body, K, BLOCK_M, BLOCK_K)
+"""
+
+
+@pytest.mark.parametrize("width", [5, 1030])
+def test_operands_along_one_axis_are_loaded_and_stored(width: int) -> None:
+    a, b = torch.randn(7), torch.randn(width)
+    block = 8 if width == 5 else 2048
+    k = kernel(ACCESS, "a b y p q", "y p q", "M", (1,), K=width, BLOCK_M=8, BLOCK_K=block)
+    shapes = {"y": (7, width), "p": (7,), "q": (width,)}
+    got = run((k, {"M": 7}), inputs={"a": a, "b": b}, outputs=shapes)
+    close(got["y"], a[:, None] * b)
+    close(got["p"], a + 1)
+    close(got["q"], b + 1)
 
 
 FINISH = """
@@ -285,6 +313,8 @@ def test_every_template_builds_without_spills(tmp_path: Path) -> None:
     kernels = [
         kernel(POINTWISE, "x bias y", "y", "N", (1,), K=512, BLOCK=1024),
         kernel(ROWS, "x y mean", "y mean", "M", (1,), **tile),
+        kernel(ACCESS, "a b y p q", "y p q", "M", (1,), **tile),
+        kernel(ACCESS, "a b y p q", "y p q", "M", (1,), K=2048, BLOCK_M=1, BLOCK_K=2048),
         kernel(SUMS.replace("TEMPLATE", "rows_with_sums"), "x y p q", "y p q", "M", (1,), **tile),
         kernel(SUMS.replace("TEMPLATE", "columns"), "x y p q", "y p q", "M", (1,), **tile),
         kernel(CHANNELS, "x scale p q", "p q", "A B", (1,), C=64, BLOCK=1024),
@@ -293,5 +323,5 @@ def test_every_template_builds_without_spills(tmp_path: Path) -> None:
         kernel(PRODUCT, "a b c", "c", "M N K", (1,), SPLITS=4, PRECISION="tf32x3", **flags, **blocks),
     ]
     build = build_kernels(kernels, ["sm_80", "sm_90"], cache=KernelCache(tmp_path))
-    assert len(build.kernels) == 16
-    assert [built.resources.spill_bytes for built in build.kernels] == [0] * 16
+    assert len(build.kernels) == 20
+    assert [built.resources.spill_bytes for built in build.kernels] == [0] * 20

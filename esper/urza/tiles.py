@@ -1,0 +1,98 @@
+"""How large a tile each kernel takes, and with how many warps: a small model of the GPU, no measurements.
+
+A thread should hold 16 elements or so and load 16 bytes at once; a grid should fill about 128
+multiprocessors; a product's tile should be as large as the grid and the registers allow.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+from esper.urza.kernel import Configuration, Constant
+
+MULTIPROCESSORS = 128
+"""About as many as the GPUs have that kernels are built for."""
+
+ROW_LIMIT = 8192
+"""The widest row that is kept in registers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A configuration and what to try when it spills; the fields of `KernelSource` bear the same names."""
+
+    constexprs: dict[str, Constant]
+    num_warps: int
+    num_stages: int = 3
+    alternatives: tuple[Configuration, ...] = ()
+
+
+def power_of_two(size: int) -> int:
+    """The least power of two that is not below `size`."""
+    return 1 << max(0, size - 1).bit_length()
+
+
+def pointwise_tile() -> Tile:
+    """For `pointwise` and `channels`: BLOCK."""
+    return Tile({"BLOCK": 1024}, 4)
+
+
+def rows_tile(width: int) -> Tile:
+    """For `rows` and `rows_with_sums` over rows of `width` (at most ROW_LIMIT): BLOCK_M, BLOCK_K."""
+    block_k = power_of_two(width)
+    block_m = max(1, min(32, 2048 // block_k))
+    warps = max(1, min(16, block_m * block_k // 512))
+    more = tuple(Configuration({"BLOCK_M": max(1, block_m // 4)}, w, 3) for w in (warps, min(32, 2 * warps)))
+    return Tile({"BLOCK_M": block_m, "BLOCK_K": block_k}, warps, alternatives=more)
+
+
+def columns_tile(width: int) -> Tile:
+    """For `columns` over rows of `width`: BLOCK_M, BLOCK_K."""
+    block_k = min(128, power_of_two(width))
+    smaller = Configuration({"BLOCK_M": 1024 // block_k}, 4, 3)
+    return Tile({"BLOCK_M": 4096 // block_k, "BLOCK_K": block_k}, 4, alternatives=(smaller,))
+
+
+def finish_tile(parts: int) -> Tile:
+    """For `finish` over `parts` lines: BLOCK_P, BLOCK_W."""
+    block_p = min(32, power_of_two(parts))
+    return Tile({"BLOCK_P": block_p, "BLOCK_W": max(64, 4096 // block_p // 4)}, 4)
+
+
+def product_tile(rows: int, columns: int, inner: int, element_bytes: int, *, slices: int = 1) -> Tile:
+    """For `matmul` of about [rows, inner] by [inner, columns]: BLOCK_M, BLOCK_N, BLOCK_K.
+
+    slices: batch or splits. Tiles shrink to few columns or a short inner dimension, never to few rows: rows
+    are run-time sizes, and the matrix instructions of sm_90 take 64 of them.
+    """
+    choices = [(128, 128, 8), (128, 64, 4), (64, 64, 4), (64, 32, 4), (32, 32, 4)]
+    block_k = 64 if element_bytes == 2 else 32
+    fitting = [
+        _product_configuration(columns, inner, m, n, block_k, warps)
+        for m, n, warps in choices
+        if math.ceil(rows / m) * math.ceil(columns / n) * slices >= MULTIPROCESSORS or m <= 64
+    ]
+    distinct = [fitting[0], *(after for before, after in pairwise(fitting) if after != before)]
+    first, *rest = distinct
+    return Tile(dict(first.constexprs), first.num_warps, first.num_stages, tuple(rest))
+
+
+def _product_configuration(
+    columns: int, inner: int, block_m: int, block_n: int, block_k: int, warps: int
+) -> Configuration:
+    blocks: dict[str, Constant] = {
+        "BLOCK_M": block_m,
+        "BLOCK_N": max(16, min(block_n, power_of_two(columns))),
+        "BLOCK_K": max(16, min(block_k, power_of_two(inner))),
+    }
+    return Configuration(blocks, warps, 3)
+
+
+def splits(rows: int, columns: int, inner: int) -> int:
+    """Into how many parts to split the inner dimension so that a small product fills the GPU."""
+    tiles = math.ceil(rows / 64) * math.ceil(columns / 64)
+    wanted = MULTIPROCESSORS // tiles if tiles < MULTIPROCESSORS else 1
+    possible = max(1, inner // 128)
+    return 1 << (max(1, min(wanted, possible, 32)).bit_length() - 1)
