@@ -128,7 +128,7 @@ class Builder:
             raise InvalidNode(node=node.name, reason="the name is taken")
         if not NAME.fullmatch(node.name):
             reason = "a name is letters, digits and `_`, with dots between parts"
-            raise InvalidNode(node=node.name[:80], reason=reason)
+            raise InvalidNode(node=node.name, reason=reason)
         self._nodes[node.name] = node
         return node
 

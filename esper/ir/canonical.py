@@ -1,8 +1,8 @@
 """The canonical hash: equal for graphs that differ only in names and node order.
 
 Nodes are numbered by an ordered depth-first walk from the results; each contributes its operator,
-attributes, result types and operand numbers. Inputs and outputs count by position, size symbols by first
-use. A node is numbered once, so two parameters are two however alike they are. Nodes that no result
+attributes, result types and operand numbers. Inputs and outputs count by position, size symbols by the
+first input that has them as an axis, else by first use. A node is numbered once, so two parameters are two however alike they are. Nodes that no result
 needs do not count, except inputs, which are the signature. Buffer updates are walked in the order of
 their buffers' first use.
 """
@@ -10,6 +10,7 @@ their buffers' first use.
 from __future__ import annotations
 
 import hashlib
+from itertools import islice
 
 from esper.ir.dims import Dim, Size, size_symbols, substitute, symbol
 from esper.ir.graph import BlueprintIR, Node, Value
@@ -36,21 +37,30 @@ class _Numbering:
 
     def lines(self) -> list[str]:
         for node in self.ir.inputs:
+            for size in node.type.shape:
+                if isinstance(size, Dim) and size_symbols(size) == {str(size)}:
+                    self._size(size)
+        for node in self.ir.inputs:
             self._describe(node)
         outputs = []
         for _, value in self.ir.outputs:
             self._walk(value.node)
             outputs.append(self._value(value))
         updates = dict(self.ir.updates)
-        settled: list[str] = []
-        while pending := [name for name in self.numbers if name in updates and name not in settled]:
-            self._walk(updates[pending[0]].node)
-            settled.append(pending[0])
+        settled: dict[str, None] = {}
+        seen = 0
+        while seen < len(self.numbers):
+            reached = list(islice(self.numbers, seen, None))
+            seen += len(reached)
+            for name in reached:
+                if name in updates:
+                    self._walk(updates[name].node)
+                    settled[name] = None
         for name in updates:  # of buffers that nothing reads
             if name not in settled:
                 self._walk(name)
                 self._walk(updates[name].node)
-                settled.append(name)
+                settled[name] = None
         described = [f"update {self.numbers[name]} = {self._value(updates[name])}" for name in settled]
         return [*self.described, f"outputs {' '.join(outputs)}", *described]
 

@@ -20,6 +20,7 @@ Monomial = tuple[tuple[Atom, int], ...]
 MAX_TERMS = 64
 MAX_DEGREE = 16
 MAX_COEFFICIENT = 2**63
+MAX_QUOTIENT = 512  # characters, which bounds how deep divisions nest
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,16 @@ def _divide_term(
     return left, coefficient // factor
 
 
+def bounded(size: Size) -> Size:
+    """`size`, read from a file. Raises `SizeOverflow` for an integer beyond 64 bits."""
+    if isinstance(size, int) and abs(size) >= MAX_COEFFICIENT:
+        raise SizeOverflow(terms=MAX_TERMS, degree=MAX_DEGREE)
+    return size
+
+
 def _quotient(numerator: Size, denominator: Size) -> Size:
+    if len(str(numerator)) + len(str(denominator)) > MAX_QUOTIENT:
+        raise SizeOverflow(terms=MAX_TERMS, degree=MAX_DEGREE)
     if isinstance(numerator, int):
         numerator = Dim((((), numerator),))
     return Dim(((((Quotient(numerator, denominator), 1),), 1),))

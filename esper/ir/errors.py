@@ -1,6 +1,25 @@
 """What can be wrong with a size, a type or a graph; each message names the node and the rule."""
 
-from esper.errors import EsperError
+from typing import Any
+
+from esper.errors import EsperError, Span
+
+LONGEST = 300  # characters of a file that a message repeats
+
+
+class FromFile(EsperError):
+    """Repeats text from a file that anybody may have written: shortened, and escaped for the terminal."""
+
+    def __init__(self, *, span: Span | None = None, **details: Any) -> None:
+        super().__init__(span=span, **{name: printable(value) for name, value in details.items()})
+
+
+def printable(value: Any) -> Any:
+    """`value`, or if it is a text, its first characters with all but printable ASCII escaped."""
+    if not isinstance(value, str):
+        return value
+    shown = value if len(value) <= LONGEST else value[:LONGEST] + "..."
+    return "".join(c if c.isascii() and c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
 class TypeRuleViolated(EsperError):
@@ -16,32 +35,35 @@ class UnboundSize(EsperError):
 
 class SizeOverflow(EsperError):
     code = "E0303"
-    message = "a size has more than {terms} terms, a degree above {degree}, or a coefficient beyond 64 bits"
+    message = (
+        "a size has more than {terms} terms, a degree above {degree}, divisions nested too deep, "
+        "or a number beyond 64 bits"
+    )
     help = "bind some of the parameters in it to numbers"
 
 
-class MalformedIR(EsperError):
+class MalformedIR(FromFile):
     code = "E0501"
     message = "{where}: {reason}"
 
 
-class UnknownIROperator(EsperError):
+class UnknownIROperator(FromFile):
     code = "E0502"
     message = "node `{node}`: `{operator}` is not in the operator table"
     help = "`docs/operators.md` lists the operators"
 
 
-class InvalidNode(EsperError):
+class InvalidNode(FromFile):
     code = "E0503"
     message = "node `{node}`: {reason}"
 
 
-class InvalidGraph(EsperError):
+class InvalidGraph(FromFile):
     code = "E0504"
     message = "blueprint `{blueprint}`: {reason}"
 
 
-class UnsupportedSchema(EsperError):
+class UnsupportedSchema(FromFile):
     code = "E0505"
     message = "IR schema version {found!r} is not supported"
     help = "this release reads schema version {expected}"

@@ -190,7 +190,8 @@ class BlueprintIR:
 
         where = f"graph `{graph.graph.get('name', '')}`"
         try:
-            order = list(nx.lexicographical_topological_sort(graph, key=list(graph).index))
+            position = {name: index for index, name in enumerate(graph)}
+            order = list(nx.lexicographical_topological_sort(graph, key=position.__getitem__))
             nodes = []
             for name in order:
                 node: Node = graph.nodes[name]["node"]

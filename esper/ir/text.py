@@ -20,7 +20,7 @@ from lark import Lark, Transformer, UnexpectedInput
 from lark.exceptions import LarkError, VisitError
 
 from esper.errors import EsperError
-from esper.ir.dims import Dim, Size, floor_divide, symbol
+from esper.ir.dims import MAX_COEFFICIENT, Dim, Size, bounded, floor_divide, symbol
 from esper.ir.errors import MalformedIR
 from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
 from esper.ir.operator import OPERATORS, Attribute, AttrValue, Kind
@@ -66,7 +66,7 @@ def coerce(attribute: Attribute | None, value: AttrValue) -> AttrValue:
     if attribute is None:
         return value
     if attribute.kind is Kind.FLOAT and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < MAX_COEFFICIENT else value
     if attribute.kind is Kind.DTYPE and isinstance(value, Dim) and str(value) in DType._value2member_map_:
         return DType(str(value))
     return value
@@ -117,19 +117,19 @@ class _Read(Transformer[Any, Any]):
     """Builds values while parsing, so that no depth of nesting recurses."""
 
     def integer(self, items: list[Any]) -> Size:
-        return int(items[0])
+        return bounded(int(items[0]))
 
     def symbol(self, items: list[Any]) -> Size:
         return symbol(str(items[0]))
 
     def add(self, items: list[Any]) -> Size:
-        return cast(Size, items[0] + items[1])
+        return bounded(items[0] + items[1])
 
     def subtract(self, items: list[Any]) -> Size:
-        return cast(Size, items[0] - items[1])
+        return bounded(items[0] - items[1])
 
     def multiply(self, items: list[Any]) -> Size:
-        return cast(Size, items[0] * items[1])
+        return bounded(items[0] * items[1])
 
     def floor_divide(self, items: list[Any]) -> Size:
         if items[1] == 0:
@@ -152,7 +152,10 @@ class _Read(Transformer[Any, Any]):
         return -float(items[0])
 
     def string(self, items: list[Any]) -> str:
-        return cast(str, json.loads(items[0]))
+        try:
+            return cast(str, json.loads(items[0]))
+        except ValueError as error:
+            raise MalformedIR(where=f"line {items[0].line}", reason=f"string {items[0]}: {error}") from None
 
     def items(self, items: list[Any]) -> tuple[Any, ...]:
         return tuple(item for item in items if item is not None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from esper.ir.build import check_arity
-from esper.ir.dims import Dim
+from esper.ir.dims import MAX_COEFFICIENT, Dim
 from esper.ir.errors import InvalidGraph, InvalidNode, TypeRuleViolated, UnknownIROperator
 from esper.ir.graph import NAME, BlueprintIR, Node
 from esper.ir.operator import OPERATORS, Attribute, AttrValue, Kind, Leaf, Operator, Site
@@ -16,7 +16,7 @@ MAX_NODES = 100_000
 
 def verify(ir: BlueprintIR) -> None:
     """Raises an error of the E05xx or E03xx range for the first rule that `ir` breaks."""
-    _require_graph(ir, NAME.fullmatch(ir.name) is not None, f"`{ir.name[:80]}` is not a name")
+    _require_graph(ir, NAME.fullmatch(ir.name) is not None, f"`{ir.name}` is not a name")
     _require_graph(ir, len(ir.nodes) <= MAX_NODES, f"{len(ir.nodes)} nodes are more than {MAX_NODES}")
     defined: dict[str, Node] = {}
     for node in ir.nodes:
@@ -31,7 +31,7 @@ def attribute_fits(attribute: Attribute, value: AttrValue) -> bool:
         case Kind.BOOL:
             return isinstance(value, bool)
         case Kind.INT:
-            return isinstance(value, int) and not isinstance(value, bool)
+            return _is_integer(value)
         case Kind.FLOAT:
             return isinstance(value, float) and not math.isnan(value)
         case Kind.STRING:
@@ -39,11 +39,15 @@ def attribute_fits(attribute: Attribute, value: AttrValue) -> bool:
         case Kind.DTYPE:
             return isinstance(value, DType)
         case Kind.DIM:
-            return isinstance(value, int | Dim) and not isinstance(value, bool)
+            return isinstance(value, Dim) or _is_integer(value)
         case Kind.DIMS:
             return isinstance(value, tuple) and all(
-                isinstance(item, int | Dim) and not isinstance(item, bool) for item in value
+                isinstance(item, Dim) or _is_integer(item) for item in value
             )
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_COEFFICIENT
 
 
 def _verify_node(node: Node, defined: dict[str, Node]) -> None:
@@ -56,15 +60,16 @@ def _verify_node(node: Node, defined: dict[str, Node]) -> None:
         if operand is not None:
             source = defined.get(operand.node)
             if source is None:
-                reason = f"reads `{operand.node[:80]}`, which no earlier node defines"
-                raise InvalidNode(node=node.name[:80], reason=reason, span=node.span)
+                reason = f"reads `{operand.node}`, which no earlier node defines"
+                raise InvalidNode(node=node.name, reason=reason, span=node.span)
             within = 0 <= operand.index < len(source.types)
             _require(node, within, f"reads result {operand.index} of `{source.name}`, which it has not")
     _verify_attrs(node, entry)
     _require(node, len(node.types) == len(entry.results), f"`{entry.name}` has {len(entry.results)} results")
     for type in node.types:
         _require(node, type.rank <= MAX_RANK, f"rank {type.rank} is more than {MAX_RANK}")
-        _require(node, all(isinstance(s, Dim) or s >= 0 for s in type.shape), f"negative size in {type}")
+        possible = all(isinstance(size, Dim) or 0 <= size < MAX_COEFFICIENT for size in type.shape)
+        _require(node, possible, f"a size of {type} is negative or beyond 64 bits")
     if isinstance(entry.lowering, Leaf):
         _require(node, not node.operands, f"`{entry.name}` takes no operands")
         return
@@ -86,7 +91,7 @@ def _verify_types(node: Node, entry: Operator, operands: list[TensorType | None]
 def _verify_attrs(node: Node, entry: Operator) -> None:
     stored = {attribute.name: attribute for attribute in entry.attributes if attribute.stored}
     for name in node.attrs:
-        _require(node, name in stored, f"`{entry.name}` has no attribute `{name[:80]}`")
+        _require(node, name in stored, f"`{entry.name}` has no attribute `{name}`")
     for name, attribute in stored.items():
         _require(node, name in node.attrs, f"`{entry.name}` needs the attribute `{name}`")
         value = node.attrs[name]
@@ -94,7 +99,7 @@ def _verify_attrs(node: Node, entry: Operator) -> None:
         _require(
             node,
             attribute_fits(attribute, value),
-            f"attribute `{name}` = {str(value)[:80]} is not a {attribute.kind.value}{expected}",
+            f"attribute `{name}` = {str(value)} is not a {attribute.kind.value}{expected}",
         )
 
 
@@ -103,12 +108,12 @@ def _verify_results(ir: BlueprintIR, defined: dict[str, Node]) -> None:
     names = [name for name, _ in ir.outputs]
     _require_graph(ir, len(set(names)) == len(names), "two outputs share a name")
     for name, value in ir.outputs + ir.updates:
-        _require_graph(ir, NAME.fullmatch(name) is not None, f"`{name[:80]}` is not a name")
+        _require_graph(ir, NAME.fullmatch(name) is not None, f"`{name}` is not a name")
         found = defined.get(value.node)
         _require_graph(
             ir,
             found is not None and 0 <= value.index < len(found.types),
-            f"result `{name}` is {str(value)[:80]}, which no node defines",
+            f"result `{name}` is {str(value)}, which no node defines",
         )
     for name, value in ir.updates:
         buffer = defined.get(name)
@@ -129,9 +134,9 @@ def _types(types: tuple[TensorType, ...]) -> str:
 
 def _require(node: Node, holds: bool, reason: str) -> None:
     if not holds:
-        raise InvalidNode(node=node.name[:80], reason=reason, span=node.span)
+        raise InvalidNode(node=node.name, reason=reason, span=node.span)
 
 
 def _require_graph(ir: BlueprintIR, holds: bool, reason: str) -> None:
     if not holds:
-        raise InvalidGraph(blueprint=ir.name[:80], reason=reason)
+        raise InvalidGraph(blueprint=ir.name, reason=reason)

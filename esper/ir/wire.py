@@ -117,7 +117,7 @@ def _attr_to_wire(value: AttrValue) -> Any:
 def _node_from_wire(wire: _WireNode) -> Node:
     entry = OPERATORS.get(wire.op)
     if entry is None:
-        raise UnknownIROperator(node=wire.name[:80], operator=wire.op[:80])
+        raise UnknownIROperator(node=wire.name, operator=wire.op)
     return Node(
         wire.name,
         wire.op,

@@ -13,10 +13,9 @@ from esper.ir.rewrite import replace_results, with_operands
 
 
 def renamed(ir: BlueprintIR, prefix: str = "q.") -> BlueprintIR:
-    """`ir` with a prefix before the name of each node, output and size symbol."""
-    symbols = {
-        name: symbol(prefix + name) for node in ir.nodes for type in node.types for name in type.symbols
-    }
+    """`ir` with a prefix before the name of each node and output, and symbols in another alphabetic order."""
+    found = sorted({name for node in ir.nodes for type in node.types for name in type.symbols})
+    symbols = {name: symbol(f"{prefix}{len(found) - index}") for index, name in enumerate(found)}
     replaced = {value: Value(prefix + value.node, value.index) for node in ir.nodes for value in node.results}
 
     def attribute(value: AttrValue) -> AttrValue:
