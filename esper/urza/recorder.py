@@ -131,14 +131,17 @@ class Recorder:
             region.data[valid] = values[where][inside].astype(region.data.dtype)
 
     def end_launch(self, kernel: str, writes: Mapping[str, bool]) -> None:
-        """Judges the launch; `writes` says of each argument whether the kernel writes all of it."""
+        """Judges the launch; `writes` says of each argument whether the kernel writes all of it.
+
+        Two arguments may mean one buffer, as when a kernel works in place.
+        """
+        written = {id(region) for argument, region in self._bound.values() if writes[argument]}
         for argument, region in self._bound.values():
-            touched = np.flatnonzero(region.writes)
             if writes[argument]:
                 self._fault(argument, "double write", np.flatnonzero(region.writes > 1))
                 self._fault(argument, "missing write", np.flatnonzero(region.writes == 0))
-            else:
-                self._fault(argument, "unexpected write", touched)
+            elif id(region) not in written:
+                self._fault(argument, "unexpected write", np.flatnonzero(region.writes))
         for (argument, fault), elements in self._faults.items():
             self.findings.append(Finding(kernel, argument, fault, len(elements), min(elements)))
 

@@ -81,6 +81,17 @@ def test_native_code_does_not_depend_on_where_it_is_built(tmp_path: Path) -> Non
     assert builds[0].kernels[0].cubin == builds[1].kernels[0].cubin
 
 
+def test_settings_in_the_environment_do_not_change_native_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = build_kernels([SCALE], ["sm_90"], cache=KernelCache(tmp_path / "a"))
+    for name in ("TRITON_INTERPRET", "TRITON_DEBUG", "DISABLE_PTXAS_OPT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TRITON_OVERRIDE_ARCH", "sm80")
+    other = build_kernels([SCALE], ["sm_90"], cache=KernelCache(tmp_path / "b"))
+    assert plain.kernels[0].cubin == other.kernels[0].cubin
+
+
 def test_aligned_rows_move_in_128_bit_accesses(tmp_path: Path) -> None:
     (built,) = build_kernels([SCALE], ["sm_90"], cache=KernelCache(tmp_path)).kernels
     assert (built.resources.vector_bits, built.resources.wide_share) == (128, 1.0)

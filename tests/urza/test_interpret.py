@@ -31,8 +31,8 @@ FAULTS = {
 }
 
 
-def run(body: str, n: int = 100) -> Interpretation:
-    kernel = KernelSource(
+def double(body: str) -> KernelSource:
+    return KernelSource(
         name="double",
         direction="forward",
         source=HEADER + "    " + body + "\n",
@@ -45,7 +45,10 @@ def run(body: str, n: int = 100) -> Interpretation:
         grid=(CeilDiv("n", "BLOCK"),),
         constexprs={"BLOCK": 32},
     )
-    call = KernelCall(kernel, {"x": "a", "y": "b"}, {"n": n})
+
+
+def run(body: str, n: int = 100) -> Interpretation:
+    call = KernelCall(double(body), {"x": "a", "y": "b"}, {"n": n})
     a = np.arange(n, dtype=np.float32)
     return interpret([call], {"a": a}, {"b": ("f32", (n,))})
 
@@ -74,6 +77,21 @@ def test_a_stray_pointer_is_charged_to_its_own_buffer_however_far_it_strays() ->
     (finding,) = result.findings
     assert (finding.argument, finding.fault, finding.count) == ("x", "read out of bounds", 100)
     assert np.isnan(result.buffers["b"]).all()
+
+
+def test_a_kernel_may_work_in_place() -> None:
+    call = KernelCall(double(RIGHT), {"x": "a", "y": "a"}, {"n": 9})
+    result = interpret([call], {"a": np.arange(9, dtype=np.float32)}, {})
+    assert result.findings == ()
+    np.testing.assert_array_equal(result.buffers["a"], 2 * np.arange(9))
+
+
+def test_launches_share_buffers_in_order() -> None:
+    calls = [KernelCall(double(RIGHT), {"x": x, "y": y}, {"n": 9}) for x, y in ("ab", "bc")]
+    outputs = {"b": ("f32", (9,)), "c": ("f32", (3, 3))}
+    result = interpret(calls, {"a": np.ones(9, np.float32)}, outputs)
+    assert result.findings == () and result.launches == 2
+    np.testing.assert_array_equal(result.buffers["c"], np.full((3, 3), 4.0))
 
 
 def test_a_wrong_value_is_left_for_the_caller_to_judge() -> None:
