@@ -1,0 +1,61 @@
+# `make help` lists what there is to make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+WORKERS ?= 2
+TAG = $$($(BIN)/python -c 'import sys; print("py%d%d" % sys.version_info[:2])')
+SUPPORTED := import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or \
+	sys.exit(f"Esper needs Python 3.11 or 3.12, and $(PYTHON) is {v[0]}.{v[1]}: make setup PYTHON=python3.12")
+
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+.PHONY: help setup check format test demo bench soak constraints clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make or update .venv with the versions in constraints/
+
+# torch comes first and alone, so that pip's own configuration decides which build of it is taken.
+$(STAMP): pyproject.toml setup.py constraints/py311.txt constraints/py312.txt
+	@$(PYTHON) -c '$(SUPPORTED)'
+	@$(BIN)/python -c '$(SUPPORTED)' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints/$(TAG).txt torch
+	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints/$(TAG).txt --editable '.[dev]'
+	@touch $@
+
+check: setup ## format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## lay the code out and repair what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: check ## set-up, check and every test, as CI runs them
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --cov --cov-report=term
+
+demo: setup ## compile blueprints, grow a network on MNIST-1D, write its report
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+bench: setup ## run every benchmark; they assert nothing about seconds
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+soak: setup ## run the property tests with many more examples
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --hypothesis-profile=soak -m hypothesis
+
+constraints: setup ## write constraints/ for this Python from what .venv holds
+	@file=constraints/$(TAG).txt; head -1 $$file > $$file.part; \
+	$(BIN)/python -m pip list --format=freeze --exclude pip --exclude esper-toolchain \
+	| sed -e 's/+.*//' -e 's/_/-/g' | tr 'A-Z' 'a-z' | grep -v -E '^(cuda|nvidia)-' | sort >> $$file.part; \
+	mv $$file.part $$file
+
+clean: ## remove .venv and every cache
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
