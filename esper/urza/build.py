@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -67,7 +67,7 @@ def build_kernels(
             for key, task in {_task_key(*task): task for task in tasks}.items()
         }
         try:
-            built = tuple(by_key[_task_key(*task)].result() for task in tasks)
+            built = tuple(_named(by_key[_task_key(*task)].result(), task[0]) for task in tasks)
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise
@@ -85,8 +85,14 @@ def kernel_key(kernel: KernelSource, target: str) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _task_key(kernel: KernelSource, target: str) -> tuple[str, ...]:
-    return target, *(candidate.digest for candidate in kernel.candidates)
+def _task_key(kernel: KernelSource, target: str) -> tuple[str | int, ...]:
+    return target, kernel.trips, *(candidate.digest for candidate in kernel.candidates)
+
+
+def _named(built: BuiltKernel, kernel: KernelSource) -> BuiltKernel:
+    """`built` under the name of `kernel`: kernels that differ in name alone are built once."""
+    chosen = replace(built.kernel, name=kernel.name, direction=kernel.direction)
+    return replace(built, kernel=chosen)
 
 
 def _obtain(kernel: KernelSource, target: str, cache: KernelCache, workers: _Workers) -> BuiltKernel:

@@ -86,7 +86,9 @@ class KernelSource:
     @property
     def digest(self) -> str:
         """sha256 over everything that the native code depends on, the target and the tools apart."""
-        text = json.dumps(self.to_json() | {"trips": 0, "alternatives": []}, sort_keys=True)
+        apart = ("name", "direction", "trips", "alternatives")
+        parts = {key: value for key, value in self.to_json().items() if key not in apart}
+        text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
