@@ -2,9 +2,9 @@
 
 Nodes are numbered by an ordered depth-first walk from the results; each contributes its operator,
 attributes, result types and operand numbers. Inputs and outputs count by position, size symbols by the
-first input that has them as an axis, else by first use. A node is numbered once, so two parameters are two however alike they are. Nodes that no result
-needs do not count, except inputs, which are the signature. Buffer updates are walked in the order of
-their buffers' first use.
+first input that has them as an axis, else by first use. A node is numbered once, so two parameters are
+two however alike they are. Nodes that no result needs do not count, except inputs, which are the
+signature. Buffer updates are walked in the order of their buffers' first use.
 """
 
 from __future__ import annotations

@@ -17,9 +17,8 @@ from functools import cache
 from typing import Any, cast
 
 from lark import Lark, Transformer, UnexpectedInput
-from lark.exceptions import LarkError, VisitError
+from lark.exceptions import LarkError
 
-from esper.errors import EsperError
 from esper.ir.dims import MAX_COEFFICIENT, Dim, Size, bounded, floor_divide, symbol
 from esper.ir.errors import MalformedIR
 from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
@@ -105,10 +104,6 @@ def _parse(text: str, start: str) -> object:
         raise MalformedIR(
             where=f"line {error.line}, column {error.column}", reason=f"unexpected text near `{shown}`"
         ) from None
-    except VisitError as error:
-        if isinstance(error.orig_exc, EsperError):
-            raise error.orig_exc from None
-        raise MalformedIR(where="IR text", reason=str(error.orig_exc)) from None
     except LarkError as error:
         raise MalformedIR(where="IR text", reason=str(error).splitlines()[0]) from None
 

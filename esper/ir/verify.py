@@ -99,7 +99,7 @@ def _verify_attrs(node: Node, entry: Operator) -> None:
         _require(
             node,
             attribute_fits(attribute, value),
-            f"attribute `{name}` = {str(value)} is not a {attribute.kind.value}{expected}",
+            f"attribute `{name}` = {value!s} is not a {attribute.kind.value}{expected}",
         )
 
 
@@ -113,7 +113,7 @@ def _verify_results(ir: BlueprintIR, defined: dict[str, Node]) -> None:
         _require_graph(
             ir,
             found is not None and 0 <= value.index < len(found.types),
-            f"result `{name}` is {str(value)}, which no node defines",
+            f"result `{name}` is {value!s}, which no node defines",
         )
     for name, value in ir.updates:
         buffer = defined.get(name)

@@ -107,7 +107,9 @@ def test_a_hostile_or_mistaken_document_is_refused(raw: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["nan", "1", True, None, [1.0], {"$": 1}, CODE, {"__class__": "x"}, 10**400], ids=lambda value: type(value).__name__
+    "value",
+    ["nan", "1", True, None, [1.0], {"$": 1}, CODE, {"__class__": "x"}, 10**400],
+    ids=lambda value: type(value).__name__,
 )
 def test_a_constant_takes_a_number_only(value: object) -> None:
     node = {"name": "e", "op": "constant", "operands": [], "attrs": {"value": value}, "types": ["f32[]"]}
@@ -118,7 +120,9 @@ def test_a_constant_takes_a_number_only(value: object) -> None:
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
 def test_what_json_has_not_is_refused(literal: str) -> None:
     with pytest.raises(MalformedIR, match="is not JSON"):
-        BlueprintIR.from_json(json.dumps(with_node(attrs={"value": 1})).replace('{"value": 1}', f'{{"value": {literal}}}'))
+        BlueprintIR.from_json(
+            json.dumps(with_node(attrs={"value": 1})).replace('{"value": 1}', f'{{"value": {literal}}}')
+        )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "1", '"x"', "[" * 100_000, '{"a":' * 100_000])

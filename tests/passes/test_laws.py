@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from esper.ir import OPERATORS, BlueprintIR, verify
+from esper.ir import OPERATORS, BlueprintIR, Builder, DType, TensorType, verify
 from esper.ir.operator import Composite, Decompose
-from esper.passes import DEFAULT, PASSES, Law, joint_graph, run_passes
+from esper.passes import DEFAULT, PASSES, Law, joint_graph, partition, run_passes
 from esper.testing import blueprint_irs, random_values
 from esper.testing.laws import require_gradients, require_law
 from esper.testing.variants import renamed
@@ -89,3 +89,17 @@ def test_nothing_is_left_of_what_a_pass_replaces(ir: BlueprintIR) -> None:
 @given(ir=blueprint_irs())
 def test_the_pipeline_makes_one_graph_of_graphs_that_differ_in_names_only(ir: BlueprintIR) -> None:
     assert run_passes(ir, DEFAULT).hash == run_passes(renamed(ir), DEFAULT).hash
+
+
+def test_a_chain_of_ten_thousand_nodes_is_no_deeper_than_the_stack() -> None:
+    build = Builder("long")
+    value = build.input("x", TensorType(DType.F32, (4,)))
+    scale = build.constant(2.0)
+    for _ in range(5000):
+        value = build.op("mul", value, scale)
+        scale = build.op("neg", scale)
+    ir = build.finish({"y": value})
+    joint = joint_graph(ir)
+    assert run_passes(joint, DEFAULT) == joint
+    assert len(partition(joint).backward.nodes) > 5000
+    assert BlueprintIR.from_json(joint.to_json()).hash == joint.hash
