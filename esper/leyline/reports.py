@@ -33,6 +33,19 @@ class SeedMetrics:
 
 
 @dataclass(frozen=True)
+class StageRecord:
+    """One line of a slot's history. Where a gate refused, `target` is `source`."""
+
+    seed_id: str
+    epoch: int
+    step: int
+    source: SeedStage
+    target: SeedStage
+    reason: str
+    gate: GateResult | None
+
+
+@dataclass(frozen=True)
 class FieldReport:
     """How one seed fared, from germination to FOSSILIZED or CULLED."""
 

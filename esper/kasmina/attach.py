@@ -1,0 +1,193 @@
+"""Puts slots into an unmodified host, and takes them out again.
+
+Attaching changes nothing that the host computes: it installs one forward hook a slot, after one probe
+whose traces in buffers, training flags and random generators are undone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from esper.kasmina import fossils
+from esper.kasmina.bank import ATTRIBUTE, MorphogeneticModel, slots
+from esper.kasmina.errors import (
+    AlreadyAttached,
+    CompiledHost,
+    LiveSeeds,
+    SlotNeverRuns,
+    UnknownChoice,
+    UnknownSlot,
+    UnsuitableOutput,
+)
+from esper.kasmina.ground import Ground
+from esper.kasmina.hook import SlotHook
+from esper.kasmina.isolation import undisturbed
+from esper.kasmina.probe import Probe
+from esper.kasmina.slot import SeedSlot
+from esper.leyline.stages import IN_PLACE_STAGES
+
+INCUBATIONS = ("straight_through", "counterfactual", "none")
+
+Host = TypeVar("Host", bound=nn.Module)
+
+
+def attach(
+    model: Host,
+    slots: str | Sequence[str],
+    example: Any,
+    *,
+    output: int | str | None = None,
+    incubation: str = "straight_through",
+) -> Host:
+    """Gives `model` a slot at each module that `slots` names, and returns it.
+
+    slots: a module's name, a regular expression that matches whole names, or a list of either.
+    example: one batch: a tensor, a tuple of arguments, or a mapping of keyword arguments.
+    output: which part of a module's output the slot acts on, where that is a tuple or a mapping.
+    incubation: how a seed trains before it is in place: on the host's own gradient (`straight_through`,
+    about 1.1 times a plain step), on a second pass with the seed in place (`counterfactual`, about 1.8
+    times), or not at all (`none`).
+
+    Raises UnknownSlot, SlotNeverRuns, UnsuitableOutput, AlreadyAttached, CompiledHost, UnknownChoice.
+    """
+    if ATTRIBUTE in model.__dict__:
+        raise AlreadyAttached(slots=", ".join(model.__dict__[ATTRIBUTE]))
+    if incubation not in INCUBATIONS:
+        raise UnknownChoice(what="incubation", name=incubation, known=", ".join(INCUBATIONS))
+    _check_not_compiled(model)
+    chosen = _matching(model, [slots] if isinstance(slots, str) else list(slots))
+    probes = _probe(model, chosen, example, output)
+    ground = Ground(model, random_seed=torch.initial_seed())
+    made, handles = {}, {}
+    for index, (name, module) in enumerate(chosen.items()):
+        hook = SlotHook(output, ground.random_seed + index)
+        hook.alpha = hook.alpha.to(probes[name].device)
+        made[name] = SeedSlot(name, module, hook, probes[name], ground, incubation)
+        handles[name] = module.register_forward_hook(hook)
+    model.__dict__[ATTRIBUTE] = MorphogeneticModel(ground, made, handles)
+    return model
+
+
+def detach(model: Host, *, force: bool = False) -> Host:
+    """Takes the slots out and returns `model` as it was before `attach`, with the weights it has since learned.
+
+    Raises LiveSeeds while a seed is in place or fossilized, unless `force`, which drops such seeds.
+    """
+    bank = slots(model)
+    live = bank.in_stages(IN_PLACE_STAGES)
+    if live and not force:
+        way_out = "export the model to keep them, or detach(model, force=True) to drop them"
+        raise LiveSeeds(slots=", ".join(f"`{slot.name}`" for slot in live), way_out=way_out)
+    bank.remove_hooks()
+    del model.__dict__[ATTRIBUTE]
+    model._modules.pop(fossils.ROOT_NAME, None)
+    return model
+
+
+@contextmanager
+def disabled(model: nn.Module, name: str) -> Iterator[None]:
+    """Inside, `model` computes what it would without the seed of slot `name`."""
+    hook = slots(model)[name].hook
+    before, hook.is_disabled = hook.is_disabled, True
+    try:
+        yield
+    finally:
+        hook.is_disabled = before
+
+
+def host_state_dict(model: nn.Module) -> dict[str, Any]:
+    """The host's own part of `model.state_dict()`, without fossilized seeds."""
+    return fossils.without_fossils(model.state_dict())
+
+
+def print_slots(model: nn.Module) -> None:
+    """Prints one line a slot: name, stage, alpha, blueprint, parameters, tensor."""
+    rows = [("slot", "stage", "alpha", "blueprint", "parameters", "tensor")]
+    for slot in slots(model).values():
+        blueprint = slot.blueprint_id or "-"
+        rows.append(
+            (slot.name, slot.stage.name, f"{slot.alpha:.2f}", blueprint, f"{slot.params:,}", str(slot.probe))
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _check_not_compiled(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            raise CompiledHost(name=name or type(module).__name__)
+
+
+def _matching(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
+    """The modules that the patterns name, in the model's order."""
+    modules = {name: module for name, module in model.named_modules() if name}
+    wanted: set[str] = set()
+    for pattern in patterns:
+        found = {pattern} if pattern in modules else _full_matches(pattern, modules)
+        if not found:
+            close = get_close_matches(pattern, modules, n=1)
+            listed = ", ".join(list(modules)[:12]) + (", ..." if len(modules) > 12 else "")
+            suggestion = f"did you mean `{close[0]}`?" if close else f"its modules are {listed}"
+            raise UnknownSlot(kind="module", name=pattern, suggestion=suggestion)
+        wanted |= found
+    return {name: module for name, module in modules.items() if name in wanted}
+
+
+def _full_matches(pattern: str, names: Mapping[str, nn.Module]) -> set[str]:
+    try:
+        expression = re.compile(pattern)
+    except re.error:
+        return set()
+    return {name for name in names if expression.fullmatch(name)}
+
+
+def _probe(
+    model: nn.Module, chosen: Mapping[str, nn.Module], example: Any, output: int | str | None
+) -> dict[str, Probe]:
+    """Runs the example once, in evaluation mode and without gradients, and reads the tensor at each slot."""
+    results: dict[str, Any] = {}
+
+    def reader(name: str) -> Any:
+        def read(module: nn.Module, arguments: Any, result: Any) -> None:
+            results[name] = result
+
+        return read
+
+    handles = [module.register_forward_hook(reader(name)) for name, module in chosen.items()]
+    try:
+        with undisturbed(model), torch.no_grad():
+            model.eval()
+            if isinstance(example, Mapping):
+                model(**example)
+            elif isinstance(example, tuple):
+                model(*example)
+            else:
+                model(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: _read(name, results, output) for name in chosen}
+
+
+def _read(name: str, results: Mapping[str, Any], output: int | str | None) -> Probe:
+    if name not in results:
+        raise SlotNeverRuns(slot=name)
+    result = results[name]
+    if output is not None:
+        try:
+            result = result[output]
+        except (KeyError, IndexError, TypeError) as error:
+            found = f"{type(result).__name__} without `{output}`"
+            raise UnsuitableOutput(slot=name, found=found, expected=f"one that holds `{output}`") from error
+    if not isinstance(result, Tensor) or not result.is_floating_point():
+        found = str(result.dtype) if isinstance(result, Tensor) else f"a {type(result).__name__}"
+        raise UnsuitableOutput(slot=name, found=found, expected="a floating point tensor")
+    return Probe(tuple(result.shape), result.dtype, result.device)

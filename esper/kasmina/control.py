@@ -1,0 +1,129 @@
+"""The control: the same host, from the moment before blending, trained on the same batches without the seed.
+
+Only it can tell a useful seed from one that the host merely got used to. The two hosts are compared
+on held-out examples, pair by pair, so that what is hard for both cancels out.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from esper.kasmina.errors import MalformedEvaluation
+from esper.kasmina.isolation import RandomStream, cuda_devices, undisturbed
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How the run's loop trains and judges a model; what a second pass and the control need."""
+
+    loss: Callable[[nn.Module, Any], Tensor]
+    """The scalar loss of a model on one batch, averaged over its examples."""
+    evaluate: Callable[[nn.Module], Tensor]
+    """The losses of a model on the held-out examples, one for each."""
+    clip_norm: float | None = None
+    """The norm the loop clips the host's gradients to."""
+
+    def held_out_losses(self, model: nn.Module) -> Tensor:
+        """Float64 tensor [examples] on the CPU; the model, its buffers and generators are left as they were."""
+        with undisturbed(model), torch.no_grad():
+            losses = self.evaluate(model)
+        if not isinstance(losses, Tensor) or losses.dim() != 1 or not losses.is_floating_point():
+            found = f"{losses.dtype} {list(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
+            raise MalformedEvaluation(found=found)
+        return losses.detach().to("cpu", torch.float64)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Grown against control on the same held-out examples; `gain` and `error` relative to the control's loss.
+
+    With d_i = control loss - grown loss of example i: gain = mean(d) / mean(control loss), and
+    error = sd(d) / sqrt(examples) / mean(control loss).
+    """
+
+    gain: float
+    error: float
+    grown_loss: float
+    control_loss: float
+    examples: int
+
+    @property
+    def gain_over_error(self) -> float:
+        if self.error > 0:
+            return self.gain / self.error
+        return math.copysign(math.inf, self.gain) if self.gain else 0.0
+
+
+def compare(grown: Tensor, control: Tensor) -> Comparison:
+    """Pairs the losses of the same held-out examples: two float64 tensors [examples].
+
+    Where the control's own loss is not finite, nothing was measured: the figures are NaN.
+    """
+    if grown.shape != control.shape:
+        raise MalformedEvaluation(found=f"{len(grown)} losses, then {len(control)}")
+    difference = control - grown
+    scale = control.mean().item()
+    count = len(difference)
+    spread = difference.std().item() if count > 1 else math.nan
+    if not scale > 0:
+        return Comparison(math.nan, math.nan, grown.mean().item(), scale, count)
+    return Comparison(
+        gain=difference.mean().item() / scale,
+        error=spread / math.sqrt(count) / scale,
+        grown_loss=grown.mean().item(),
+        control_loss=scale,
+        examples=count,
+    )
+
+
+class Control:
+    """A copy of host and optimizer that trains in step with the host, in its own random stream."""
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, trial: Trial) -> None:
+        """Copies both as they stand; `model` must not depend on the seed that is to be judged."""
+        self.host = model
+        self.host_optimizer = optimizer
+        self.trial = trial
+        self.model, self.optimizer = copy.deepcopy((model, optimizer))
+        self.optimizer.zero_grad()
+        self.stream = RandomStream.forked(cuda_devices(model))
+        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.accumulated = 0
+        self.passes = 0
+
+    def observe(self, batch: Any, *, stepped: bool) -> None:
+        """Learns from the batch the host has just seen; `stepped` says that the host's optimizer stepped since."""
+        for module, mirrored in zip(self.host.modules(), self.model.modules(), strict=True):
+            mirrored.training = module.training
+        with self.stream.in_use(self.device), torch.enable_grad():
+            self.trial.loss(self.model, batch).backward()  # type: ignore[no-untyped-call]
+        self.accumulated += 1
+        self.passes += 1
+        if stepped:
+            self._step()
+
+    def _step(self) -> None:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if self.accumulated > 1:
+            for parameter in parameters:
+                assert parameter.grad is not None
+                parameter.grad.div_(self.accumulated)
+        if self.trial.clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, self.trial.clip_norm)
+        for group, host_group in zip(self.optimizer.param_groups, self.host_optimizer.param_groups, strict=True):
+            group.update({key: value for key, value in host_group.items() if key != "params"})
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.accumulated = 0
+
+    def compare(self) -> Comparison:
+        """The host as it stands against this control."""
+        return compare(self.trial.held_out_losses(self.host), self.trial.held_out_losses(self.model))

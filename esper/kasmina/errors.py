@@ -1,0 +1,93 @@
+"""What can be wrong with a slot, a seed in it, or the loop around it."""
+
+from esper.errors import EsperError
+
+
+class UnknownSlot(EsperError):
+    code = "E0820"
+    message = "no {kind} is called or matched by `{name}`"
+    help = "{suggestion}"
+
+
+class AlreadyAttached(EsperError):
+    code = "E0821"
+    message = "the model has slots already: {slots}"
+    help = "name every slot in one call of attach, or detach first"
+
+
+class NotAttached(EsperError):
+    code = "E0822"
+    message = "the model has no slots"
+    help = "call attach(model, slots=..., example=...) first"
+
+
+class CompiledHost(EsperError):
+    code = "E0823"
+    message = "`{name}` is compiled, and torch.compile ignores hooks that are added later"
+    help = "attach to the plain module, then compile it"
+
+
+class SlotNeverRuns(EsperError):
+    code = "E0824"
+    message = "the module `{slot}` did not run on the example"
+    help = "choose a module whose forward is called; containers such as ModuleList have none"
+
+
+class UnsuitableOutput(EsperError):
+    code = "E0825"
+    message = "the output of `{slot}` is {found}, expected {expected}"
+    help = "choose another module, or select the tensor with output="
+
+
+class SeedDoesNotFit(EsperError):
+    code = "E0826"
+    message = "`{blueprint}` does not fit the slot `{slot}`, whose tensor is {tensor}: {reason}"
+    help = "give the blueprint other parameters, or choose a slot of another shape"
+
+
+class GateRefused(EsperError):
+    code = "E0827"
+    message = "gate {level} keeps `{slot}` in {stage}: {failures}"
+    help = "go on training; the gates' parameters are documented in GateParameters"
+
+
+class LiveSeeds(EsperError):
+    code = "E0828"
+    message = "the host depends on the seeds of {slots}"
+    help = "{way_out}"
+
+
+class UnsupportedOptimizer(EsperError):
+    code = "E0829"
+    message = "{optimizer} is not an elementwise optimizer, so a seed cannot join it without changing the host's steps"
+    help = "use one of {supported}"
+
+
+class LossNotFinite(EsperError):
+    code = "E0830"
+    message = "the loss is {loss} at step {step}, and no seed in place can be the cause"
+    help = "lower the learning rate, clip gradients, or look for bad values in the batch"
+
+
+class MalformedEvaluation(EsperError):
+    code = "E0831"
+    message = "evaluate returned {found}, expected one loss per held-out example: a float tensor [examples]"
+    help = "use reduction='none' and concatenate the batches"
+
+
+class UnknownChoice(EsperError):
+    code = "E0832"
+    message = "unknown {what} `{name}`"
+    help = "choose one of {known}"
+
+
+class NothingToAdvance(EsperError):
+    code = "E0833"
+    message = "the slot `{slot}` is {stage}, from which no seed advances"
+    help = "{way_out}"
+
+
+class UnusableOptimizer(EsperError):
+    code = "E0834"
+    message = "the optimizer holds no parameter of the model"
+    help = "make it from model.parameters()"

@@ -1,0 +1,43 @@
+"""Where fossilized seeds live: registered in the host, under its root's `_esper`.
+
+A host checkpoint made without them still loads strictly: seeds that it does not mention keep their
+values. Inside a Sequential the container runs as a layer, and passes its input on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+ROOT_NAME = "_esper"
+
+
+class FossilizedSeeds(nn.Module):
+    """The fossilized seeds of one host, by slot."""
+
+    def forward(self, x: Any) -> Any:
+        """Returns `x`: the seeds run at their slots."""
+        return x
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name, seed in self._modules.items():
+            own = f"{prefix}{name}."
+            if seed is not None and not any(key.startswith(own) for key in state_dict):
+                state_dict.update(seed.state_dict(prefix=own))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def register(model: nn.Module, slot: str, seed: nn.Module) -> None:
+    """Makes `seed` part of `model`: its parameters, state and modes follow the host's from here on."""
+    seeds = model._modules.get(ROOT_NAME)
+    if seeds is None:
+        seeds = FossilizedSeeds()
+        model.add_module(ROOT_NAME, seeds)
+    seeds.add_module(slot.replace(".", "__"), seed)
+
+
+def without_fossils(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a state dict that are the host's own."""
+    return {key: value for key, value in state.items() if not key.startswith(f"{ROOT_NAME}.")}

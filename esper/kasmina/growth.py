@@ -1,0 +1,302 @@
+"""Growth: what a training loop calls to let a policy plant seeds, and to let gates decide on them.
+
+Each step it watches the loss, and lets the control see the batch; each epoch it turns the loop's figures
+into signals, asks the policy, and carries out its actions. An action that a gate or a slot refuses
+is reported and changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from esper.errors import EsperError
+from esper.kasmina.bank import slots
+from esper.kasmina.blending import AlphaSchedule
+from esper.kasmina.control import Trial
+from esper.kasmina.errors import GateRefused, LossNotFinite, UnusableOptimizer
+from esper.kasmina.gates import GateParameters
+from esper.kasmina.incubation import incubate
+from esper.kasmina.optimizer import GrowthOptimizer, is_counterfactual
+from esper.kasmina.slot import SeedSlot
+from esper.leyline.actions import Action, AdvanceStage, ChangeBlueprint, Cull, Germinate, Wait
+from esper.leyline.events import ActionRefused, GovernorActed, GrowthStepped
+from esper.leyline.protocols import OutputBackend, TamiyoPolicy
+from esper.leyline.reports import FieldReport
+from esper.leyline.signals import TrainingSignals
+from esper.leyline.stages import SeedStage
+from esper.tamiyo import SignalTracker, policy_named
+
+IN_PLACE = frozenset({SeedStage.BLENDING, SeedStage.SHADOWING, SeedStage.PROBATIONARY})
+WATCHED = frozenset({SeedStage.SHADOWING, SeedStage.PROBATIONARY})
+
+
+@dataclass(frozen=True)
+class GovernorParameters:
+    """When the governor steps in, and for how long a slot stays closed after a cull."""
+
+    loss_rise: float = 0.25
+    """A validation loss this much above the one before blending is a regression."""
+    patience: int = 2
+    """So many growth steps in a row with a regression roll the host back."""
+    embargo: int = 3
+    """Growth steps for which a culled seed's slot takes no other."""
+
+
+class Growth:
+    """Grows `model` while the caller's loop trains it.
+
+    loss: a model's scalar mean loss on a batch, for the control and counterfactual incubation.
+    evaluate: a model's losses on held-out examples, one for each, for the last gate; neither training
+    nor test data.
+    policy: a policy's name, or a TamiyoPolicy; `policy_options` go to the named one.
+    clip_norm: the norm the loop clips gradients to, so that the control does the same.
+    Without `loss` and `evaluate` no seed passes the last gate, since its gain was not measured.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: GrowthOptimizer,
+        policy: str | TamiyoPolicy = "heuristic",
+        blueprints: Sequence[str] = (),
+        *,
+        loss: Callable[[nn.Module, Any], Tensor] | None = None,
+        evaluate: Callable[[nn.Module], Tensor] | None = None,
+        gates: GateParameters = GateParameters(),
+        blend: AlphaSchedule = AlphaSchedule(),
+        governor: GovernorParameters = GovernorParameters(),
+        clip_norm: float | None = None,
+        policy_options: Mapping[str, Any] | None = None,
+        output: OutputBackend | None = None,
+    ) -> None:
+        self.slots = slots(model)
+        self.optimizer = optimizer
+        self.governor = governor
+        if self.slots not in list(optimizer.banks()):
+            raise UnusableOptimizer()
+        ground = self.slots.ground
+        ground.gates, ground.blend, ground.output = gates, blend, output
+        if loss is not None and evaluate is not None:
+            ground.trial = Trial(loss, evaluate, clip_norm)
+        self.policy = (
+            policy_named(policy, blueprints=blueprints, **(policy_options or {}))
+            if isinstance(policy, str)
+            else policy
+        )
+        self.tracker = SignalTracker()
+        self.host_params = sum(p.numel() for p in model.parameters())
+        self._losses: list[float] = []
+        self._steps_seen = optimizer.steps
+        self._regressions = 0
+        self._closed_since: dict[str, int] = {}
+
+    @property
+    def reports(self) -> tuple[FieldReport, ...]:
+        """One report for each seed that was fossilized or culled, slot by slot."""
+        return tuple(report for slot in self.slots.values() for report in slot.reports)
+
+    def observe(self, loss: Tensor | float, batch: Any) -> None:
+        """Call once a micro-batch, after its backward pass and, where one is due, the optimizer's step.
+
+        Raises LossNotFinite for a loss that is not finite while no seed is in place; with one in place,
+        the host goes back to before it and the run goes on.
+        """
+        value = loss.detach().item() if isinstance(loss, Tensor) else float(loss)
+        stepped = self.optimizer.steps != self._steps_seen
+        self._steps_seen = self.optimizer.steps
+        if not math.isfinite(value):
+            self._stop_or_roll_back(value)
+            return
+        self._losses.append(value)
+        trial = self.slots.ground.trial
+        if trial is None:
+            return
+        incubating = [slot for slot in self.slots.values() if is_counterfactual(slot)]
+        if incubating:
+            incubate(self.slots, incubating, trial, batch, value)
+            for slot in incubating if stepped else ():
+                slot.learn()
+        for slot in self.slots.in_stages(IN_PLACE):
+            if slot.control is not None:
+                slot.control.observe(batch, stepped=stepped)
+
+    def step(
+        self,
+        *,
+        val_loss: float | None = None,
+        val_accuracy: float | None = None,
+        train_accuracy: float | None = None,
+        class_accuracy: Sequence[float] = (),
+    ) -> TrainingSignals:
+        """Call once an epoch, or every n optimizer steps; accuracies in 0..1. Returns what the policy saw.
+
+        Without `val_loss` the mean of `evaluate` stands for it.
+        """
+        ground = self.slots.ground
+        ground.epoch += 1
+        if val_loss is None and ground.trial is not None:
+            val_loss = ground.trial.held_out_losses(ground.model).mean().item()
+        ground.val_loss = val_loss
+        train_loss = sum(self._losses) / len(self._losses) if self._losses else math.nan
+        self._losses.clear()
+        self._watch(val_loss)
+        self._cool_down()
+        signals = self.tracker.update(
+            epoch=ground.epoch,
+            global_step=ground.step,
+            train_loss=train_loss,
+            val_loss=_or_nan(val_loss),
+            train_accuracy=_or_nan(train_accuracy),
+            val_accuracy=_or_nan(val_accuracy),
+            gradient_norm=self._gradient_norm(),
+            class_accuracy=class_accuracy,
+            host_params=self.host_params,
+            slots=tuple(
+                slot.signals(is_available=slot.stage is SeedStage.DORMANT) for slot in self.slots.values()
+            ),
+        )
+        for action in self.policy.decide(signals):
+            self._try(action)
+        self._report(signals)
+        return signals
+
+    # Actions
+
+    def _try(self, action: Action) -> None:
+        """Carries out an action; one that is refused is reported, and the run goes on."""
+        try:
+            self._carry_out(action)
+        except GateRefused:
+            return
+        except EsperError as error:
+            ground = self.slots.ground
+            ground.emit(
+                ActionRefused(
+                    epoch=ground.epoch,
+                    step=ground.step,
+                    action=action.kind,
+                    slot=getattr(action, "slot", None),
+                    code=error.code,
+                    reason=str(error),
+                )
+            )
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Wait():
+                pass
+            case Germinate():
+                slot = self.slots[action.slot]
+                slot.germinate(action.blueprint, **action.params)
+                slot.advance()
+            case AdvanceStage():
+                self.slots[action.slot].advance()
+            case Cull():
+                self.slots[action.slot].cull(action.reason)
+            case ChangeBlueprint():
+                slot = self.slots[action.slot]
+                slot.cull(f"changed to {action.blueprint}")
+                while slot.stage is not SeedStage.DORMANT:
+                    slot.advance()
+                slot.germinate(action.blueprint, **action.params)
+
+    # The governor
+
+    def _stop_or_roll_back(self, loss: float) -> None:
+        blamed = self.slots.in_stages(IN_PLACE)
+        for slot in blamed:
+            self._roll_back(slot, f"the loss is {loss}", loss)
+        if not blamed:
+            ground = self.slots.ground
+            self._act("stopped", f"the loss is {loss}", None, loss)
+            raise LossNotFinite(loss=loss, step=ground.step)
+
+    def _watch(self, val_loss: float | None) -> None:
+        """Rolls a seed back once the validation loss has stayed too high for too long."""
+        for slot in self.slots.in_stages(WATCHED):
+            before = slot.loss_before
+            if before is None or val_loss is None:
+                continue
+            if math.isfinite(val_loss) and val_loss <= before * (1 + self.governor.loss_rise):
+                self._regressions = 0
+                continue
+            self._regressions += 1
+            if self._regressions >= self.governor.patience:
+                reason = f"the validation loss rose from {before:.4g} to {val_loss:.4g}"
+                self._roll_back(slot, reason, val_loss)
+
+    def _roll_back(self, slot: SeedSlot, reason: str, loss: float | None) -> None:
+        self._regressions = 0
+        self._act("rolled_back", reason, slot.name, loss)
+        slot.cull(reason)
+
+    def _act(self, action: str, reason: str, slot: str | None, loss: float | None) -> None:
+        ground = self.slots.ground
+        finite = loss if loss is not None and math.isfinite(loss) else None
+        ground.emit(
+            GovernorActed(
+                epoch=ground.epoch, step=ground.step, action=action, reason=reason, slot=slot, loss=finite
+            )
+        )
+
+    def _cool_down(self) -> None:
+        """Moves culled slots through EMBARGOED, for as long as the governor asks, back to DORMANT."""
+        epoch = self.slots.ground.epoch
+        for name, slot in self.slots.items():
+            if slot.stage is SeedStage.CULLED:
+                slot.advance()
+                self._closed_since[name] = epoch
+            elif slot.stage is SeedStage.EMBARGOED:
+                if epoch - self._closed_since.setdefault(name, epoch) >= self.governor.embargo:
+                    slot.advance()
+            elif slot.stage is SeedStage.RESETTING:
+                slot.advance()
+
+    # Figures
+
+    def _gradient_norm(self) -> float:
+        norm = self.slots.ground.gradient_norm
+        return math.nan if norm is None else norm.item()
+
+    def _report(self, signals: TrainingSignals) -> None:
+        ground = self.slots.ground
+        states: list[dict[str, Any]] = []
+        for slot in self.slots.values():
+            metrics = slot.metrics
+            states.append(
+                {
+                    "slot": slot.name,
+                    "stage": slot.stage.name,
+                    "alpha": slot.alpha,
+                    "seed_id": slot.seed_id,
+                    "blueprint_id": slot.blueprint_id,
+                    "params": metrics.params,
+                    "gradient_ratio": _or_none(metrics.gradient_ratio),
+                    "descent": _or_none(metrics.descent),
+                }
+            )
+        ground.emit(
+            GrowthStepped(
+                epoch=ground.epoch,
+                step=ground.step,
+                train_loss=_or_none(signals.train_loss),
+                val_loss=_or_none(signals.val_loss),
+                val_accuracy=_or_none(signals.val_accuracy),
+                gradient_norm=_or_none(signals.gradient_norm),
+                slots=states,
+            )
+        )
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _or_none(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,59 @@
+"""Takes host, seed and optimizers back, bit for bit, to the moment before a seed was blended in.
+
+Data, schedulers and random generators are not rewound: the run goes on, from older weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class Snapshot:
+    """The parameters and buffers of some modules, and the state of some optimizers, at one moment.
+
+    Values go back into the live tensors, so whoever holds a parameter sees it restored. Hyperparameters
+    of the optimizers (learning rates) stay as their schedulers left them.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> None:
+        self.optimizers = tuple(optimizers)
+        owned = [p for module in modules for p in module.parameters()]
+        stepped = [p for optimizer in optimizers for p in _parameters(optimizer)]
+        self.parameters = [(p, p.detach().clone()) for p in {id(p): p for p in owned + stepped}.values()]
+        self.buffers = [
+            (part, name, None if buffer is None else buffer.clone())
+            for module in modules
+            for part in module.modules()
+            for name, buffer in part._buffers.items()
+        ]
+        self.states: list[list[dict[str, Any] | None]] = [
+            [copy.deepcopy(optimizer.state.get(p)) for p in _parameters(optimizer)] for optimizer in optimizers
+        ]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Writes everything back, and drops gradients, which belong to the abandoned weights."""
+        for parameter, value in self.parameters:
+            parameter.copy_(value)
+            parameter.grad = None
+        for part, name, value in self.buffers:
+            live = part._buffers.get(name)
+            if isinstance(live, Tensor) and value is not None and live.shape == value.shape:
+                live.copy_(value)
+            else:
+                part._buffers[name] = None if value is None else value.clone()
+        for optimizer, states in zip(self.optimizers, self.states, strict=True):
+            for parameter, state in zip(_parameters(optimizer), states, strict=True):
+                optimizer.state.pop(parameter, None)
+                if state is not None:
+                    optimizer.state[parameter] = copy.deepcopy(state)
+
+
+def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]

@@ -1,0 +1,94 @@
+"""A seed's own optimizer: the kind and settings of the host's, on a schedule by the seed's age.
+
+Elementwise optimizers only: there each parameter's step depends on its own gradients alone, so a seed
+can step beside the host, and later join it with its state, without changing the host's own steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn, optim
+from torch.optim import Optimizer
+
+from esper.kasmina.errors import UnsupportedOptimizer
+
+ELEMENTWISE: tuple[type[Optimizer], ...] = (
+    optim.SGD,
+    optim.Adam,
+    optim.AdamW,
+    optim.Adagrad,
+    optim.RMSprop,
+    optim.Adadelta,
+    optim.Adamax,
+    optim.NAdam,
+    optim.RAdam,
+    optim.ASGD,
+    optim.Rprop,
+)
+
+WARMUP_STEPS = 20
+
+
+def check_elementwise(optimizer: Optimizer) -> None:
+    """Raises `UnsupportedOptimizer` for an optimizer whose steps mix parameters, or that is not known."""
+    if type(optimizer) not in ELEMENTWISE:
+        supported = ", ".join(kind.__name__ for kind in ELEMENTWISE)
+        raise UnsupportedOptimizer(optimizer=type(optimizer).__name__, supported=supported)
+
+
+def nearest_group(optimizer: Optimizer, host: nn.Module) -> int:
+    """The index of the parameter group that trains `host`'s parameters, or 0 if none does."""
+    owned = {id(p) for p in host.parameters()}
+    for index, group in enumerate(optimizer.param_groups):
+        if any(id(p) in owned for p in group["params"]):
+            return index
+    return 0
+
+
+class SeedOptimizer:
+    """Steps one seed. The learning rate is the host group's initial one, after a linear warm-up."""
+
+    def __init__(self, host_optimizer: Optimizer, group: int, parameters: Sequence[nn.Parameter]) -> None:
+        source = host_optimizer.param_groups[group]
+        options = {key: value for key, value in source.items() if key not in ("params", "param_names")}
+        self.parameters = list(parameters)
+        self.group = group
+        self.rate = float(source.get("initial_lr", source["lr"]))
+        self.age = 0
+        kind = type(host_optimizer)
+        self.optimizer: Optimizer = kind([{**options, "params": self.parameters}])
+
+    def step(self, gradients: Sequence[Tensor | None]) -> bool:
+        """One step along `gradients`, one for each parameter; False, and no step, unless all are finite."""
+        present = [gradient for gradient in gradients if gradient is not None]
+        if not present or not all_finite(present):
+            return False
+        self.age += 1
+        self.optimizer.param_groups[0]["lr"] = self.rate * min(1.0, self.age / WARMUP_STEPS)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return True
+
+    def join(self, host_optimizer: Optimizer) -> None:
+        """Moves the parameters, with their state, into the host's group; its schedule is theirs from here on."""
+        group = host_optimizer.param_groups[self.group]
+        group["params"].extend(self.parameters)
+        for parameter in self.parameters:
+            if parameter in self.optimizer.state:
+                host_optimizer.state[parameter] = self.optimizer.state[parameter]
+
+
+def all_finite(tensors: Sequence[Tensor]) -> bool:
+    """Whether no tensor holds an infinity or NaN; one synchronisation with the device."""
+    norms = torch._foreach_norm(list(tensors))
+    return bool(torch.isfinite(torch.stack([norm.float().sum() for norm in norms])).all())
+
+
+def mean_square(tensors: Sequence[Tensor]) -> Tensor:
+    """The mean square over all elements: float32 scalar."""
+    norms = torch.stack([norm.float() for norm in torch._foreach_norm(list(tensors))])
+    return norms.square().sum() / sum(tensor.numel() for tensor in tensors)
