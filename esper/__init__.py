@@ -10,6 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+__version__ = "0.1.0"
+
 FACE: dict[str, str] = {
     "EsperError": "esper.errors",
     "BlueprintIR": "esper.ir.graph",

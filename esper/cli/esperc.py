@@ -1,0 +1,19 @@
+"""`esperc`, the compiler: from a blueprint's source to kernels that can be checked and planted."""
+
+from __future__ import annotations
+
+from esper.cli.program import Program
+
+COMMANDS = {
+    "inspect": "esper.cli.inspect:inspect",
+}
+
+main = Program(
+    "esperc",
+    COMMANDS,
+    help="Compile blueprints of small neural network modules to Triton kernels.",
+    example="esperc inspect mlp.seed",
+)
+
+if __name__ == "__main__":
+    main()
