@@ -17,13 +17,11 @@ from esper.testing.strategies import sampled_operators
 ROWS = TensorType(DType.F32, (symbol("N"), 4))
 
 
-@settings(max_examples=300)
 @given(ir=blueprint_irs(differentiable=True))
 def test_gradients_are_what_torch_gives_through_the_references(ir: BlueprintIR) -> None:
     require_gradients(ir, run_passes(ir, "expand,autodiff"), random_values(ir))
 
 
-@settings(max_examples=300)
 @given(ir=blueprint_irs(differentiable=True))
 def test_cleaning_the_joint_graph_keeps_its_gradients(ir: BlueprintIR) -> None:
     require_gradients(ir, joint_graph(ir), random_values(ir))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from esper.ir import OPERATORS, BlueprintIR, Builder, DType, TensorType, verify
 from esper.ir.operator import Composite, Decompose
@@ -13,18 +13,15 @@ from esper.testing.laws import require_gradients, require_law
 from esper.testing.variants import renamed
 
 REWRITES = [name for name, entry in PASSES.items() if entry.law is not Law.CHANGES_SIGNATURE]
-SOME = settings(max_examples=300)
 
 
 @pytest.mark.parametrize("name", REWRITES)
-@SOME
 @given(ir=blueprint_irs())
 def test_a_pass_holds_its_law(name: str, ir: BlueprintIR) -> None:
     require_law(PASSES[name].law, ir, run_passes(ir, name), random_values(ir))
 
 
 @pytest.mark.parametrize("name", REWRITES)
-@SOME
 @given(ir=blueprint_irs())
 def test_a_pass_finds_nothing_to_do_in_what_it_made(name: str, ir: BlueprintIR) -> None:
     once = PASSES[name].run(ir)
@@ -58,20 +55,17 @@ def test_gradients_after_a_pass_are_the_gradients_before(name: str, ir: Blueprin
         require_gradients(ir, joint_graph(after), random_values(ir))
 
 
-@SOME
 @given(ir=blueprint_irs())
 def test_the_pipeline_holds_the_weakest_law_of_its_passes(ir: BlueprintIR) -> None:
     require_law(Law.REAL_EQUAL, ir, run_passes(ir, DEFAULT), random_values(ir))
 
 
-@SOME
 @given(ir=blueprint_irs())
 def test_the_pipeline_reaches_a_fixed_point(ir: BlueprintIR) -> None:
     once = run_passes(ir, DEFAULT)
     assert run_passes(once, DEFAULT) == once
 
 
-@SOME
 @given(ir=blueprint_irs(differentiable=True))
 def test_the_joint_graph_is_a_fixed_point_of_the_pipeline(ir: BlueprintIR) -> None:
     joint = joint_graph(ir)

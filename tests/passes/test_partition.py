@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from esper.ir import OPERATORS, BlueprintIR, Builder, DType, TensorType, symbol, verify
 from esper.ir.operator import View
@@ -21,7 +21,6 @@ def joint_of(ir: BlueprintIR) -> BlueprintIR | None:
     return joint if len(joint.outputs) > len(ir.outputs) else None
 
 
-@settings(max_examples=300)
 @given(ir=blueprint_irs(differentiable=True))
 def test_forward_then_backward_computes_what_the_joint_graph_does(ir: BlueprintIR) -> None:
     joint = joint_of(ir)
