@@ -73,3 +73,11 @@ class ArtifactUnwritable(EsperError):
 
     code = "E0732"
     message = "`{path}` cannot be written: {reason}"
+
+
+class UnsupportedElementType(EsperError):
+    """Kernels compute in float32 at most."""
+
+    code = "E0701"
+    message = "node `{node}` is {dtype}, which no kernel computes"
+    help = "compile in f32, bf16 or f16; the torch tier runs float64"

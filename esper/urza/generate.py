@@ -1,0 +1,349 @@
+"""Generation: a group of the plan as the text of one Triton kernel.
+
+The text is a flat entry function that calls a template of `esper.kernels` and hands it a generated body:
+loads, expressions and stores, in the order of the nodes. Everything but the run-time sizes is a literal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import gcd
+
+from esper.ir.dims import Dim, Size, product
+from esper.ir.graph import BlueprintIR, Node, Value
+from esper.ir.operator import OPERATORS, Pointwise, Reduction
+from esper.ir.types import DType
+from esper.urza.access import Access, access, row_major
+from esper.urza.grid import Extent, Product
+from esper.urza.kernel import Argument, Direction, KernelSource
+from esper.urza.plan import Group, Plan, product_sizes
+from esper.urza.space import Segment, index_text
+from esper.urza.tiles import MULTIPROCESSORS, Tile
+
+FUNCTION_CALL = re.compile(r"(?<![\w.])([a-z]\w*)\(")
+LIBRARY = frozenset(
+    {
+        *("gelu", "gelu_gradient", "gelu_tanh", "gelu_tanh_gradient", "relu", "relu6", "sigmoid"),
+        *("sigmoid_gradient", "silu", "silu_gradient", "tanh", "tanh_gradient", "uniform"),
+    }
+)
+"""The functions of `esper.kernels.functions` that operators' expressions call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One kernel and what its arguments are: buffers by name, sizes over the graph's symbols."""
+
+    kernel: KernelSource
+    buffers: Mapping[str, str]
+    sizes: Mapping[str, Size]
+    group: Group
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        return tuple(self.buffers[a.name] for a in self.kernel.arguments if a.writes)
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A float32 buffer of partial sums, [parts, width]."""
+
+    name: str
+    parts: int
+    width: int
+
+
+def buffer_name(value: Value) -> str:
+    """The buffer that holds `value`."""
+    return value.node if value.index == 0 else f"{value.node}#{value.index}"
+
+
+def partials_of(ir: BlueprintIR, group: Group) -> tuple[Partial, ...]:
+    """The buffers between a group and the group that finishes its sums."""
+    if group.slices > 1:
+        width = group.nodes_of("matmul")[0].type.elements
+        assert isinstance(width, int)
+        return (Partial(f"partials.{group.index}.0", group.slices, width),)
+    found = []
+    for number, node in enumerate(group.sums):
+        width = node.type.elements
+        assert isinstance(width, int)
+        found.append(Partial(f"partials.{group.index}.{number}", parts_of(group, width), width))
+    return tuple(found)
+
+
+def parts_of(group: Group, width: int) -> int:
+    """How many programs share a sum."""
+    if group.reduces_rows:
+        return MULTIPROCESSORS
+    if group.channel is not None:
+        return max(1, min(16, MULTIPROCESSORS // width))
+    return 32
+
+
+@dataclass
+class Writer:
+    """Collects the arguments, the body and the sizes of one kernel."""
+
+    plan: Plan
+    group: Group
+    direction: Direction
+    pointers: dict[str, Argument] = field(default_factory=dict)
+    sizes: dict[Size, str] = field(default_factory=dict)
+    in_body: dict[str, None] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    names: dict[Value, str] = field(default_factory=dict)
+    loaded: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def ir(self) -> BlueprintIR:
+        return self.plan.ir
+
+    # --- arguments ---
+
+    def pointer(self, buffer: str, dtype: str, writes: bool = False) -> str:
+        if buffer not in self.pointers:
+            name = f"{identifier(buffer)}_ptr"
+            while any(argument.name == name for argument in self.pointers.values()):
+                name = f"_{name}"
+            self.pointers[buffer] = Argument(name, "pointer", dtype, divisible_by_16=True, writes=writes)
+        return self.pointers[buffer].name
+
+    def body_pointer(self, buffer: str, dtype: str, writes: bool = False) -> str:
+        name = self.pointer(buffer, dtype, writes)
+        self.in_body.setdefault(name)
+        return name
+
+    def size(self, size: Size) -> str:
+        """Text for `size` in the entry function."""
+        if isinstance(size, int):
+            return str(size)
+        factor = _common_factor(size)
+        name = self._size_argument(size // factor)
+        return name if factor == 1 else f"({name} * {factor})"
+
+    def body_size(self, size: Size) -> str:
+        """Text for `size` in the body, which gets it through its operands."""
+        if isinstance(size, Dim):
+            self.in_body.setdefault(self._size_argument(size // _common_factor(size)))
+        return self.size(size)
+
+    def extent(self, size: Size) -> Extent:
+        if isinstance(size, int):
+            return size
+        factor = _common_factor(size)
+        name = self._size_argument(size // factor)
+        return name if factor == 1 else Product((name, factor))
+
+    def _size_argument(self, size: Size) -> str:
+        plain = str(size)
+        return self.sizes.setdefault(size, plain if plain.isidentifier() else f"size_{len(self.sizes)}")
+
+    # --- the body ---
+
+    def segments(self) -> tuple[Segment, ...]:
+        group, rank = self.group, len(self.group.space.shape)
+        if group.kind == "product":
+            batch = len(product_sizes(self.ir, group.nodes_of("matmul")[0])[0])
+            return (
+                Segment("slice_index", 0, batch),
+                Segment("row", batch, rank - 1),
+                Segment("column", rank - 1, rank),
+            )
+        if group.split is not None:
+            return (Segment("row", 0, group.split), Segment("column", group.split, rank))
+        if group.channel is not None:
+            return (Segment("offsets", 0, rank), Segment("channel", *group.channel))
+        return (Segment("offsets", 0, rank),)
+
+    def mask(self, used: frozenset[str]) -> str:
+        """The mask of a load whose offset uses the index variables `used`."""
+        shape = self.group.space.shape
+        if self.group.kind == "product" or self.group.split is not None:
+            last = self.segments()[-1]
+            if used == {"column"}:
+                return f"column < {self.body_size(product(shape[last.first :]))}"
+            if used in ({"row"}, {"row", "slice_index"}):
+                rows = self.segments()[-2]
+                return f"row < {self.body_size(product(shape[rows.first : rows.last]))}"
+            return "None" if used == {"slice_index"} else "mask"
+        return "None" if used == {"channel"} else "mask"
+
+    def offset(self, read: Access) -> tuple[str, frozenset[str]]:
+        return index_text(self.group.space, self.segments(), read, self.body_size)
+
+    def load(self, read: Access) -> str:
+        type = self.ir.type(read.base)
+        pointer = self.body_pointer(buffer_name(read.base), type.dtype.value)
+        offset, used = self.offset(read)
+        key = (pointer, offset)
+        if key not in self.loaded:
+            name = self._unique(f"{identifier(buffer_name(read.base))}_value")
+            if not used:
+                text = f"tl.load({pointer})"
+            else:
+                mask = self.mask(used)
+                text = (
+                    f"tl.load({pointer} + {offset})"
+                    if mask == "None"
+                    else f"tl.load({pointer} + {offset}, {mask}, 0)"
+                )
+            if type.dtype in (DType.BF16, DType.F16):
+                text += ".to(tl.float32)"
+            self.lines.append(f"{name} = {text}")
+            self.loaded[key] = name
+        return self.loaded[key]
+
+    def operand(self, value: Value | None) -> str:
+        assert value is not None
+        read = access(self.ir, value)
+        assert read is not None
+        if read.base in self.names:
+            return self.names[read.base]
+        node = self.ir.node(read.base.node)
+        if node.op == "constant":
+            return literal(node.attrs["value"])
+        return self.load(read)
+
+    def compute(self, node: Node) -> None:
+        """Emits the expression of a pointwise node, or a row reduction."""
+        lowering = OPERATORS[node.op].lowering
+        if isinstance(lowering, Reduction):
+            self._assign(node, self._row_reduction(node, lowering.kind))
+            return
+        assert isinstance(lowering, Pointwise), node.op
+        entry = OPERATORS[node.op]
+        names = {entry.input_of(i).name: self.operand(o) for i, o in enumerate(node.operands)}
+        for name, value in node.attrs.items():
+            names[name] = f"({self.body_size(value)} * 1.0)" if isinstance(value, Dim) else literal(value)
+        if "{index}" in lowering.expression:
+            shape = node.type.shape
+            names["index"] = f"({self.offset(Access(node.result(), shape, row_major(shape)))[0]})"
+        text = lowering.expression.format(**names)
+        if node.op == "cast":
+            text = self._cast(text, node)
+        self._assign(node, text)
+
+    def _cast(self, text: str, node: Node) -> str:
+        (operand,) = node.operands
+        assert operand is not None
+        source, target = self.ir.type(operand).dtype, node.type.dtype
+        if target.is_floating:
+            return text if source.is_floating else f"({text}).to(tl.float32)"
+        return f"({text}).to(tl.{ {DType.I32: 'int32', DType.I64: 'int64', DType.BOOL: 'int1'}[target] })"
+
+    def _row_reduction(self, node: Node, kind: str) -> str:
+        neutral = {"sum": "0.0", "max": 'float("-inf")'}[kind]
+        return f"tl.{kind}(tl.where(mask, {self.operand(node.operands[0])}, {neutral}), 1)[:, None]"
+
+    def _assign(self, node: Node, text: str) -> None:
+        name = self._unique(identifier(node.name))
+        self.lines.append(f"{name} = {text}")
+        self.names[node.result()] = name
+
+    def _unique(self, name: str) -> str:
+        taken = {line.split(" = ")[0] for line in self.lines} | set(self.in_body) | LIBRARY
+        while name in taken:
+            name = f"{name}_"
+        return name
+
+    def terms(self) -> str:
+        """The tuple of a body's terms, one for each sum."""
+        texts = [f"tl.where(mask, {self.operand(node.operands[0])}, 0.0)" for node in self.group.sums]
+        return f"({', '.join(texts)},)"
+
+    def store_results(self) -> None:
+        """Stores what this group owns and others need."""
+        for node in [*self.group.nodes, *(self.group.source.sums if self.group.source else [])]:
+            value = node.result()
+            if (
+                value in self.plan.stored
+                and self.plan.owners.get(node.name) is self.group
+                and value in self.names
+            ):
+                type = node.type
+                offset, used = self.offset(Access(value, type.shape, row_major(type.shape)))
+                pointer = self.body_pointer(buffer_name(value), type.dtype.value, writes=True)
+                mask = "mask" if self.group.kind == "finish" or not used else self.mask(used)
+                self.lines.append(f"tl.store({pointer} + {offset}, {self.names[value]}, {mask})")
+
+    # --- the text ---
+
+    def finished(
+        self,
+        body: str,
+        call: str,
+        template: str,
+        grid: tuple[Extent, ...],
+        tile: Tile,
+        trips: int = 1,
+    ) -> Launch:
+        """The kernel; `call` is the entry's statement over `{body}` and `{operands}`."""
+        entry = self.group.name
+        operands = list(self.in_body)
+        unpack = [f"({', '.join(operands)},) = operands"] if operands else []
+        arguments = (
+            *self.pointers.values(),
+            *(Argument(size, "size") for size in self.sizes.values()),
+        )
+        parameters = [argument.name for argument in arguments] + [
+            f"{c}: tl.constexpr" for c in tile.constexprs
+        ]
+        call = call.format(body=f"{entry}_body", operands=f"({', '.join(operands)},)" if operands else "()")
+        text = "\n".join(self.lines) + call
+        library = sorted(set(FUNCTION_CALL.findall(text)) & LIBRARY)
+        module, function = template.split(":")
+        imports = [f"from esper.kernels.{module} import {function}"]
+        if library:
+            imports.insert(0, f"from esper.kernels.functions import {', '.join(library)}")
+        source = "\n".join(
+            [
+                "import triton",
+                "import triton.language as tl",
+                "",
+                *sorted(imports),
+                "",
+                "",
+                "@triton.jit",
+                f"def {entry}_body({body}, operands):",
+                *(f"    {line}" for line in [*unpack, *self.lines] or ["pass"]),
+                "",
+                "",
+                "@triton.jit",
+                f"def {entry}({', '.join(parameters)}):",
+                f"    {call}",
+                "",
+            ]
+        )
+        kernel = KernelSource(
+            name=entry,
+            direction=self.direction,
+            source=source,
+            entry=entry,
+            arguments=arguments,
+            grid=grid,
+            constexprs=tile.constexprs,
+            num_warps=tile.num_warps,
+            num_stages=tile.num_stages,
+            trips=trips,
+            alternatives=tile.alternatives,
+        )
+        buffers = {argument.name: buffer for buffer, argument in self.pointers.items()}
+        return Launch(kernel, buffers, {name: size for size, name in self.sizes.items()}, self.group)
+
+
+def identifier(name: str) -> str:
+    return re.sub(r"\W", "_", name)
+
+
+def literal(value: object) -> str:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return f'float("{value}")'
+    text = repr(value)
+    return f"({text})" if text.startswith("-") else text
+
+
+def _common_factor(size: Dim) -> int:
+    return gcd(*(coefficient for _, coefficient in size.terms))

@@ -1,0 +1,470 @@
+"""The plan: which nodes run together in one kernel.
+
+Nodes are taken in order. A matrix product, a reduction or a library call starts a group; a pointwise node
+joins the group of its latest operand if that is legal and profitable; one that reads only what lies in
+memory anyway is *virtual*: it is computed again in each group that needs it, and stored only if someone
+needs it as a buffer. Sums over rows leave their group as partial sums, which a `finish` group adds up.
+Legality and profit are functions of their own; each refusal is kept, for `esperc explain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+from esper.ir.dims import Dim, Size, product
+from esper.ir.graph import BlueprintIR, Node, Value
+from esper.ir.operator import OPERATORS, Leaf, Pointwise, Reduction
+from esper.ir.types import DType
+from esper.passes import run_passes
+from esper.urza.access import access, is_outside, is_view, with_copies
+from esper.urza.errors import UnsupportedElementType
+from esper.urza.space import Space
+from esper.urza.tiles import ROW_LIMIT, splits
+
+RUN_TIME_SIZE = 2048
+"""What a run-time size is taken for where a configuration depends on it."""
+
+MAX_CONE = 24
+"""The most nodes that are computed again to save a buffer."""
+
+Kind = Literal["tile", "product", "finish", "outside"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why `node` is not in the kernel of the group called `group`."""
+
+    node: str
+    group: str
+    reason: str
+
+
+@dataclass(eq=False)
+class Group:
+    """One kernel, or one call of a library.
+
+    nodes: what it computes, in order. split: the axes before it are rows, those after are columns.
+    channel: (first, last) axes that are kept by sums over all others. sums: nodes whose partial sums it
+    writes, for the group `finish`. slices: how many programs share the inner dimension of a product.
+    """
+
+    index: int
+    kind: Kind
+    space: Space
+    nodes: list[Node] = field(default_factory=list)
+    split: int | None = None
+    channel: tuple[int, int] | None = None
+    reduces_rows: bool = False
+    sums: list[Node] = field(default_factory=list)
+    finish: Group | None = None
+    source: Group | None = None
+    slices: int = 1
+
+    @property
+    def name(self) -> str:
+        """A name for people: what it is, after the first operator that the source names."""
+        named = (self.source.nodes + self.source.sums if self.source else []) + self.nodes + self.sums
+        anchor = next((n for n in named if n.op == "matmul" or is_outside(n)), named[-1] if named else None)
+        after = f"_{anchor.name.replace('.', '_')}" if anchor else ""
+        kind = {"tile": "map", "product": "matmul", "finish": "total", "outside": "call"}[self.kind]
+        if self.kind == "tile" and self.reduces_rows:
+            kind = "rows"
+        elif self.sums:
+            kind = "sums"
+        return f"{kind}_{self.index}{after}"
+
+    def __contains__(self, name: str) -> bool:
+        """Whether `name` is at hand in this kernel without a load."""
+        given = (self.source.sums or self.source.nodes_of("matmul")) if self.source else []
+        return any(node.name == name for node in [*self.nodes, *given])
+
+    def nodes_of(self, op: str) -> list[Node]:
+        return [node for node in self.nodes if node.op == op]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Groups in the order in which they run; `stored` are the values that go through memory."""
+
+    ir: BlueprintIR
+    groups: tuple[Group, ...]
+    stored: frozenset[Value]
+    owners: dict[str, Group]
+    refusals: tuple[Refusal, ...]
+
+
+def make_plan(ir: BlueprintIR) -> Plan:
+    """Groups the nodes of a forward or backward graph. Raises `UnsupportedElementType` for float64."""
+    prepared = with_copies(run_passes(ir, "expand,decompose,canonicalize,fold,cse,dce"))
+    for node in prepared.nodes:
+        for type in node.types:
+            if type.dtype is DType.F64:
+                raise UnsupportedElementType(node=node.name, dtype=type.dtype, span=node.span)
+    return _Planner(prepared).run()
+
+
+class _Planner:
+    def __init__(self, ir: BlueprintIR) -> None:
+        self.ir = ir
+        self.groups: list[Group] = []
+        self.started = 0
+        self.owners: dict[str, Group] = {}
+        self.virtual: set[str] = set()
+        self.refusals: list[Refusal] = []
+        self.position = {node.name: position for position, node in enumerate(ir.nodes)}
+        self.reads = {node.name: self._bases(node) for node in ir.nodes}
+        self.consumers: dict[str, list[Node]] = {node.name: [] for node in ir.nodes}
+        for node in ir.nodes:
+            if not is_view(node):
+                for base in self.reads[node.name]:
+                    self.consumers[base.node].append(node)
+        self.kept = set(map(self._base, ir.results))
+
+    def run(self) -> Plan:
+        for node in self.ir.nodes:
+            lowering = OPERATORS[node.op].lowering
+            if isinstance(lowering, Leaf) or is_view(node):
+                continue
+            if node.op == "matmul":
+                self._product(node)
+            elif isinstance(lowering, Reduction):
+                self._reduction(node)
+            elif isinstance(lowering, Pointwise):
+                self._pointwise(node)
+            else:
+                self._outside(node)
+        for value in sorted(self.kept, key=lambda value: self.position[value.node]):
+            self._materialise(value.node)
+        for group in self.groups:
+            group.nodes.sort(key=lambda node: self.position[node.name])
+        return Plan(
+            self.ir, tuple(self.groups), frozenset(self._stored()), dict(self.owners), tuple(self.refusals)
+        )
+
+    # --- starting groups ---
+
+    def _group(self, kind: Kind, space: Space) -> Group:
+        group = Group(self.started, kind, space)
+        self.started += 1
+        self.groups.append(group)
+        return group
+
+    def _outside(self, node: Node) -> None:
+        for base in self.reads[node.name]:
+            self._materialise(base.node)
+        group = self._group("outside", Space(node.type.shape))
+        group.nodes.append(node)
+        self.owners[node.name] = group
+
+    def _product(self, node: Node) -> None:
+        for base in self.reads[node.name]:
+            self._materialise(base.node)
+        group = self._group("product", Space(node.type.shape))
+        group.nodes.append(node)
+        group.slices = inner_slices(self.ir, node)
+        self.owners[node.name] = group
+        if group.slices > 1:
+            group.finish = self._group("finish", Space.squeeze(node.type.shape))
+            group.finish.source = group
+            self.owners[node.name] = group.finish
+
+    def _reduction(self, node: Node) -> None:
+        form = reduction_form(self.ir, node)
+        if isinstance(form, str):
+            self.refusals.append(Refusal(node.name, "kernels", form))
+            self._outside(node)
+            return
+        (base,) = self.reads[node.name]
+        group = self._home(node, form) if self._is_aligned(node) else None
+        if group is None:
+            group = Group(self.started, "tile", Space(self._operand_shape(node)))
+            if not self._is_aligned(node) or not self._pull(base.node, group):
+                self._materialise(base.node)
+                group = Group(self.started, "tile", Space(self._operand_shape(node)))
+            self.started += 1
+            self.groups.append(group)
+        if form.rows:
+            group.reduces_rows = True
+        if form.channel is None:
+            group.split = form.split
+        else:
+            group.channel = form.channel
+        if form.rows:
+            group.nodes.append(node)
+            self.owners[node.name] = group
+            return
+        group.sums.append(node)
+        if group.finish is None:
+            group.finish = self._group("finish", Space.squeeze(node.type.shape))
+            group.finish.source = group
+        self.owners[node.name] = group.finish
+
+    def _home(self, node: Node, form: Form) -> Group | None:
+        """The latest tile group that the reduction may join."""
+        (base,) = self.reads[node.name]
+        shape = self._operand_shape(node)
+        for group in reversed(self.groups):
+            if group.kind != "tile" or group.space != Space(shape) or not form.fits(group):
+                continue
+            if base.node in group or self._pull(base.node, group):
+                return group
+        return None
+
+    def _is_aligned(self, node: Node) -> bool:
+        """Whether a reduction reads its operand in the shape it was computed in, up to axes of size 1."""
+        (operand,) = node.operands
+        assert operand is not None
+        read = access(self.ir, operand)
+        assert read is not None
+        space = Space(read.shape)
+        return read.is_contiguous and space.frame(self.ir.type(read.base).shape) == space.frame(read.shape)
+
+    def _operand_shape(self, node: Node) -> tuple[Size, ...]:
+        (operand,) = node.operands
+        assert operand is not None
+        return self.ir.type(operand).shape
+
+    # --- pointwise nodes ---
+
+    def _pointwise(self, node: Node) -> None:
+        owners = [self.owners[base.node] for base in self.reads[node.name] if self._must_load(base.node)]
+        latest = max(owners, key=lambda group: group.index, default=None)
+        if latest is not None and latest.kind != "outside":
+            reason = self._illegal(latest, node) or self._unprofitable(latest, node)
+            if reason is None and self._pull(node.name, latest, joining=True):
+                self.owners[node.name] = latest
+                return
+            self.refusals.append(
+                Refusal(node.name, latest.name, reason or "an operand is read in another shape")
+            )
+        self.virtual.add(node.name)
+        if len(self._cone(node.name)) > MAX_CONE:
+            self._materialise(node.name)
+
+    def _illegal(self, group: Group, node: Node) -> str | None:
+        """Why `node` cannot be computed in `group`, or None."""
+        frame = group.space.frame(node.type.shape)
+        if frame is None:
+            return f"its shape does not fit the kernel's [{', '.join(map(str, group.space.shape))}]"
+        if not self._storable(group, node):
+            return "each program would compute, and store, all of it"
+        return None
+
+    def _unprofitable(self, group: Group, node: Node) -> str | None:
+        """Why `node` should not be computed in `group`, or None."""
+        if group.kind != "product" or not self._reaches_reduction(node):
+            return None
+        for base in self.reads[node.name]:
+            if self.owners.get(base.node) is group:
+                if len(self.consumers[base.node]) > 1 or base in self.kept:
+                    return "a reduction reads the product again anyway"
+                if node.type.bytes != self.ir.type(base).bytes:
+                    return "storing it widened would cost more than the reduction's own conversion"
+        return None
+
+    def _storable(self, group: Group, node: Node) -> bool:
+        """Whether each element of `node` belongs to one program of `group`."""
+        frame = group.space.frame(node.type.shape)
+        if frame is None:
+            return False
+        if group.kind == "tile" and group.reduces_rows and frame[:-1] == group.space.shape[:-1]:
+            return True
+        return group.space.full(frame)
+
+    def _reaches_reduction(self, node: Node) -> bool:
+        stack, seen = [node], {node.name}
+        while stack:
+            for consumer in self.consumers[stack.pop().name]:
+                if isinstance(OPERATORS[consumer.op].lowering, Reduction):
+                    return True
+                if isinstance(OPERATORS[consumer.op].lowering, Pointwise) and consumer.name not in seen:
+                    seen.add(consumer.name)
+                    stack.append(consumer)
+        return False
+
+    # --- where values are ---
+
+    def _must_load(self, name: str) -> bool:
+        """Whether `name` is computed by some group and is not virtual."""
+        return name in self.owners and name not in self.virtual
+
+    def _cone(self, name: str) -> set[str]:
+        """The virtual nodes that computing `name` again means, itself included."""
+        found: set[str] = set()
+        stack = [name]
+        while stack:
+            current = stack.pop()
+            if current in found:
+                continue
+            found.add(current)
+            stack += [base.node for base in self.reads[current] if base.node in self.virtual]
+        return found
+
+    def _pull(self, name: str, group: Group, joining: bool = False) -> bool:
+        """Adds `name`, with the virtual nodes it needs, to `group`; False, and nothing done, if it cannot be.
+
+        What is neither virtual nor in the group is loaded, so an earlier group must have computed it.
+        """
+        wanted: dict[str, Node] = {}
+        stack = [name]
+        while stack:
+            current = stack.pop()
+            if current in group or current in wanted:
+                continue
+            if current not in self.virtual and not (joining and current == name):
+                owner = self.owners.get(current)
+                if owner is not None and owner.index >= group.index:
+                    return False
+                continue
+            node = self.ir.node(current)
+            if not self._fits(group, node):
+                return False
+            wanted[current] = node
+            stack += [base.node for base in self.reads[current]]
+        group.nodes += wanted.values()
+        for pulled in wanted.values():
+            if pulled.name not in self.owners and self._storable(group, pulled):
+                self.owners[pulled.name] = group
+        return True
+
+    def _fits(self, group: Group, node: Node) -> bool:
+        """Whether the group has frames for all that `node` reads, and registers are read in their own."""
+        if group.space.frame(node.type.shape) is None:
+            return False
+        for operand in node.operands:
+            if operand is None:
+                continue
+            read = access(self.ir, operand)
+            assert read is not None
+            shape = tuple(
+                1 if stride == 0 else size for size, stride in zip(read.shape, read.strides, strict=True)
+            )
+            frame = group.space.frame(shape)
+            if frame is None:
+                return False
+            in_registers = read.base.node in self.virtual or read.base.node in group
+            own = self.ir.type(read.base).shape
+            if in_registers and (
+                not _keeps_order(read.strides, read.shape) or group.space.frame(own) != frame
+            ):
+                return False
+        return True
+
+    def _materialise(self, name: str) -> None:
+        """Makes sure that some group computes and owns `name`."""
+        node = self.ir.node(name)
+        if name in self.owners or isinstance(OPERATORS[node.op].lowering, Leaf):
+            return
+        assert name in self.virtual, name
+        for group in reversed(self.groups):
+            fits = group.kind == "tile" and self._storable(group, node) and self._shares_a_read(name, group)
+            if fits and self._pull(name, group) and name in self.owners:
+                return
+        if not self._pull(name, group := Group(self.started, "tile", Space(node.type.shape))):
+            for base in self.reads[name]:
+                self._materialise(base.node)
+            group = Group(self.started, "tile", Space(node.type.shape), nodes=[node])
+        self.started += 1
+        self.groups.append(group)
+        self.owners[name] = group
+
+    def _shares_a_read(self, name: str, group: Group) -> bool:
+        loads = {base for node in group.nodes + group.sums for base in self.reads[node.name]}
+        cone = {base for member in self._cone(name) for base in self.reads[member]}
+        return bool(loads & cone)
+
+    def _stored(self) -> Iterable[Value]:
+        """What is read by a group that does not compute it, and what leaves the graph."""
+        stored = {value for value in self.kept if value.node in self.owners}
+        for group in self.groups:
+            for node in group.nodes + group.sums:
+                for base in self.reads[node.name]:
+                    if base.node not in group and base.node in self.owners:
+                        stored.add(base)
+        return stored
+
+    def _base(self, value: Value) -> Value:
+        found = access(self.ir, value)
+        assert found is not None
+        return found.base
+
+    def _bases(self, node: Node) -> tuple[Value, ...]:
+        return tuple(dict.fromkeys(self._base(operand) for operand in node.operands if operand is not None))
+
+
+def _keeps_order(strides: tuple[Size, ...], shape: tuple[Size, ...]) -> bool:
+    """Whether elements are visited in the buffer's order; broadcast axes don't count."""
+    kept = [(stride, size) for stride, size in zip(strides, shape, strict=True) if stride != 0 and size != 1]
+    return all(left == right * size for (left, _), (right, size) in pairwise(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a reduction asks of its kernel: whole rows, a split into rows and columns, or channels."""
+
+    rows: bool
+    split: int
+    channel: tuple[int, int] | None = None
+
+    def fits(self, group: Group) -> bool:
+        if self.channel is not None:
+            return group.split is None and group.channel in (None, self.channel)
+        if group.channel is not None or group.split not in (None, self.split):
+            return False
+        rank = len(group.space.shape)
+        wide = (self.rows or group.reduces_rows) and not _narrow(group.space.shape[-1:])
+        return not wide and (not self.rows or self.split == rank - 1)
+
+
+def reduction_form(ir: BlueprintIR, node: Node) -> Form | str:
+    """The form of a reduction, or why no kernel template computes it."""
+    (operand,) = node.operands
+    assert operand is not None
+    shape = ir.type(operand).shape
+    rank = len(shape)
+    attribute = node.attrs["axes"]
+    assert isinstance(attribute, tuple)
+    axes = [int(str(axis)) for axis in attribute]
+    if axes == [rank - 1] and _narrow(shape[-1:]):
+        return Form(True, rank - 1)
+    lowering = OPERATORS[node.op].lowering
+    assert isinstance(lowering, Reduction)
+    if lowering.kind != "sum":
+        return f"a {lowering.kind} over other axes than the last has no template"
+    kept = [axis for axis in range(rank) if axis not in axes and shape[axis] != 1]
+    if kept and kept != list(range(kept[0], kept[-1] + 1)):
+        return "the kept axes are not side by side"
+    if any(isinstance(shape[axis], Dim) for axis in kept):
+        return "a kept axis has no fixed size"
+    if not kept:
+        return Form(False, rank, (rank, rank))
+    if kept[-1] == rank - 1:
+        return Form(False, kept[0])
+    return Form(False, kept[0], (kept[0], kept[-1] + 1))
+
+
+def _narrow(shape: tuple[Size, ...]) -> bool:
+    return all(isinstance(size, int) and size <= ROW_LIMIT for size in shape)
+
+
+def product_sizes(ir: BlueprintIR, node: Node) -> tuple[tuple[Size, ...], Size, Size, Size]:
+    """(batch axes, M, N, K) of a matmul; a shared right factor makes the batch axes rows of M."""
+    a, b = (ir.type(operand) for operand in node.operands if operand is not None)
+    m, k = a.shape[-2:]
+    if node.attrs["transpose_a"]:
+        m, k = k, m
+    n = node.type.shape[-1]
+    if b.rank > 2:
+        return a.shape[:-2], m, n, k
+    return (), product(a.shape[:-2]) * m, n, k
+
+
+def inner_slices(ir: BlueprintIR, node: Node) -> int:
+    """How many programs share the inner dimension: as many as fill a GPU where M and N alone do not."""
+    batch, m, n, k = product_sizes(ir, node)
+    if batch or not isinstance(m, int) or not isinstance(n, int) or isinstance(k, int):
+        return 1
+    return splits(m, n, RUN_TIME_SIZE)
