@@ -1,7 +1,9 @@
 """The control: the same host, from the moment before blending, trained on the same batches without the seed.
 
 Only it can tell a useful seed from one that the host merely got used to. The two hosts are compared
-on held-out examples, pair by pair, so that what is hard for both cancels out.
+on held-out examples, pair by pair, so that what is hard for both cancels out. A seed may also merely
+speed the host up, as a larger learning rate would (a linear seed before a linear layer does), so the
+gain is set beside what the control itself has learned in the same time.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ class Comparison:
 
     gain: float
     error: float
+    start_loss: float
+    """The mean held-out loss of both before blending."""
     grown_loss: float
     control_loss: float
     examples: int
@@ -61,8 +65,16 @@ class Comparison:
             return self.gain / self.error
         return math.copysign(math.inf, self.gain) if self.gain else 0.0
 
+    @property
+    def gain_over_progress(self) -> float:
+        """How much more than the control the grown host has learned since blending, as a share of the
+        control's own progress; infinite for a gain where the control has made none."""
+        difference = self.control_loss - self.grown_loss
+        progress = self.start_loss - self.control_loss
+        return difference / progress if progress > 0 else math.copysign(math.inf, difference)
 
-def compare(grown: Tensor, control: Tensor) -> Comparison:
+
+def compare(grown: Tensor, control: Tensor, start_loss: float) -> Comparison:
     """Pairs the losses of the same held-out examples: two float64 tensors [examples].
 
     Where the control's own loss is not finite, nothing was measured: the figures are NaN.
@@ -74,10 +86,11 @@ def compare(grown: Tensor, control: Tensor) -> Comparison:
     count = len(difference)
     spread = difference.std().item() if count > 1 else math.nan
     if not scale > 0:
-        return Comparison(math.nan, math.nan, grown.mean().item(), scale, count)
+        return Comparison(math.nan, math.nan, start_loss, grown.mean().item(), scale, count)
     return Comparison(
         gain=difference.mean().item() / scale,
         error=spread / math.sqrt(count) / scale,
+        start_loss=start_loss,
         grown_loss=grown.mean().item(),
         control_loss=scale,
         examples=count,
@@ -92,6 +105,7 @@ class Control:
         self.host = model
         self.host_optimizer = optimizer
         self.trial = trial
+        self.start_loss = trial.held_out_losses(model).mean().item()
         self.model, self.optimizer = copy.deepcopy((model, optimizer))
         self.optimizer.zero_grad()
         self.stream = RandomStream.forked(cuda_devices(model))
@@ -126,4 +140,5 @@ class Control:
 
     def compare(self) -> Comparison:
         """The host as it stands against this control."""
-        return compare(self.trial.held_out_losses(self.host), self.trial.held_out_losses(self.model))
+        grown, control = self.trial.held_out_losses(self.host), self.trial.held_out_losses(self.model)
+        return compare(grown, control, self.start_loss)

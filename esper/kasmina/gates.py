@@ -35,6 +35,9 @@ class GateParameters:
     """G5: least relative gain in mean held-out loss over the control."""
     gain_errors: float = 2.0
     """G5: least gain in standard errors of the paired per-example difference."""
+    gain_over_progress: float = 0.25
+    """G5: least gain as a share of what the control itself has learned since blending. A useless seed
+    that acts like a larger learning rate stays below, while the host still learns fast."""
     heldout_examples: int = 50
     """G5: fewest held-out examples; fewer make the standard error itself uncertain."""
 
@@ -101,6 +104,7 @@ GATES: Mapping[SeedStage, Gate] = MappingProxyType(
                     Criterion("heldout_examples", ">=", "heldout_examples"),
                     Criterion("gain", ">=", "gain"),
                     Criterion("gain_over_error", ">=", "gain_errors"),
+                    Criterion("gain_over_progress", ">=", "gain_over_progress"),
                 ),
             ),
         )

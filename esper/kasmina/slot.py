@@ -393,6 +393,7 @@ class SeedSlot:
             "heldout_examples": float(comparison.examples),
             "gain": comparison.gain,
             "gain_over_error": comparison.gain_over_error,
+            "gain_over_progress": comparison.gain_over_progress,
         }
 
     def _descent(self) -> tuple[float | None, float | None]:
