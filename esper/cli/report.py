@@ -14,9 +14,7 @@ Example:
 """
 )
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [RUN/report.html]"
-)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file.  [RUN/report.html]")
 def report(run: Path, output: Path | None) -> None:
     """Write the report of RUN, a folder that `esper train` made."""
     from esper.nissa.report import write_report

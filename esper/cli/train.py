@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from esper.cli.program import Settings
+
 TASK_NAMES = ("mnist1d", "digits")
 HOST_NAMES = ("cnn", "mlp")
 POLICY_NAMES = ("heuristic", "never", "random", "schedule")
@@ -28,7 +30,7 @@ Examples:
   esper train --task digits --policy never --json
 """
 )
-@click.argument("config", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--task", type=click.Choice(TASK_NAMES), help="What to learn.  [mnist1d]")
 @click.option("--host", type=click.Choice(HOST_NAMES), help="The network that grows.  [cnn]")
 @click.option("--slots", metavar="A,B", callback=_names, help="Where seeds may go.  [the host's choice]")
@@ -48,10 +50,9 @@ Examples:
 @click.option("--warmup-epochs", type=click.IntRange(min=0), help="Epochs of linear warm-up.  [2]")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [runs/TASK-SEED-N]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.option("-v", "--verbose", is_flag=True, help="Tell refused gates and actions too.")
+@click.pass_obj
 def train(
-    config: Path | None, out: Path | None, as_json: bool, quiet: bool, verbose: bool, **options: Any
+    settings: Settings, /, config: Path | None, out: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Train a host and grow it.
 
@@ -65,7 +66,7 @@ def train(
 
     given = {name: value for name, value in options.items() if value is not None}
     resolved = load_config(config, given)
-    with watching(resolved.epochs, quiet, verbose) as (watchers, progress):
+    with watching(resolved.epochs, settings.quiet, settings.verbose) as (watchers, progress):
         run = run_training(resolved, out, watchers, progress)
     if as_json:
         click.echo(json.dumps(summary_json(run), indent=2))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from esper.errors import MissingPackage
 from esper.leyline.stages import SeedStage
 from esper.nissa.console import ConsoleBackend
-from esper.nissa.tables import percent
+from esper.nissa.tables import MISSING, percent
 
 try:
     from rich.console import Console
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from esper.simic.run import FinishedRun
 
 JSON_SCHEMA_VERSION = 1
+FILE_WIDTH = 110
+"""Of the summary where it does not go to a terminal."""
 
 
 @contextmanager
@@ -55,11 +57,17 @@ def watching(
 def print_summary(run: FinishedRun) -> None:
     """The seeds in a table, then the run's figures, on stdout."""
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
     history = run.history
     if history.seeds:
+        for seed in history.seeds:
+            path = ", ".join(stage.name for stage in seed.stages)
+            console.print(f"{seed.blueprint_id} in {seed.slot}: {path}", markup=False)
+        console.print()
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("seed", "slot", "stages", "accuracy before → after", "gain over control"):
-            table.add_column(name, overflow="fold")
+        for name in ("seed", "slot", "held-out accuracy", "loss, control → grown", "gain over control"):
+            table.add_column(name, no_wrap=True)
         for seed in history.seeds:
             table.add_row(*_seed_row(history, seed))
         console.print(table)
@@ -104,11 +112,14 @@ def _plain(console: Console) -> Callable[[str], None]:
 def _seed_row(history: RunHistory, seed: SeedLife) -> tuple[str, ...]:
     before = history.accuracy_at(seed, SeedStage.BLENDING)
     after = history.accuracy_at(seed, SeedStage.FOSSILIZED)
-    change = "" if before is None or after is None else f"{100 * before:.1f} → {percent(after)}"
+    change = MISSING if before is None or after is None else f"{100 * before:.1f} → {percent(after)}"
     kept = seed.fossilized
-    gain = "" if kept is None else f"{percent(kept.improvement)} ± {percent(kept.standard_error)}"
-    path = " ".join(stage.name for stage in seed.stages)
-    return seed.blueprint_id, seed.slot, path, change, gain
+    if kept is None:
+        verdict = "culled" if seed.culled is not None else "undecided"
+        return seed.blueprint_id, seed.slot, change, MISSING, verdict
+    losses = f"{kept.control_loss:.4f} → {kept.grown_loss:.4f}"
+    gain = f"{percent(kept.improvement)} ± {percent(kept.standard_error)}"
+    return seed.blueprint_id, seed.slot, change, losses, gain
 
 
 def _seed_json(history: RunHistory, seed: SeedLife) -> dict[str, Any]:

@@ -109,12 +109,16 @@ class _Draft:
 
 
 def history_of(events: Iterable[Event]) -> RunHistory:
-    """Puts a run's events in order."""
+    """Puts a run's events in order. What a slot does while it cools down belongs to its last seed."""
     events = tuple(events)
     drafts = {event.seed_id: _Draft(event) for event in events if isinstance(event, SeedGerminated)}
+    last_in_slot: dict[str, _Draft] = {}
     for event in events:
-        if isinstance(event, SeedEvent) and event.seed_id in drafts:
-            _note(drafts[event.seed_id], event)
+        if isinstance(event, SeedEvent):
+            draft = drafts.get(event.seed_id) or last_in_slot.get(event.slot)
+            if draft is not None:
+                last_in_slot[event.slot] = draft
+                _note(draft, event)
     return RunHistory(
         started=_last(events, RunStarted),
         epochs=tuple(event for event in events if isinstance(event, EpochFinished)),

@@ -40,10 +40,10 @@ class TrainConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**32, description="of data, initialisation, order and policy")
     device: str = Field("cpu", description="where to train")
     batch_size: int = Field(100, ge=2, description="examples in a step")
-    lr: float = Field(0.01, gt=0, description="AdamW's peak learning rate")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay")
+    lr: float = Field(0.01, gt=0, le=100, description="AdamW's peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, le=100, description="AdamW's weight decay")
     warmup_epochs: int = Field(2, ge=0, description="epochs of linear warm-up before the cosine decay")
-    clip_norm: float = Field(1.0, gt=0, description="largest gradient norm of the host")
+    clip_norm: float = Field(1.0, gt=0, allow_inf_nan=False, description="largest gradient norm of the host")
 
 
 LATEST_GERMINATION = 0.6

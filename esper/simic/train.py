@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from esper.errors import EsperError
 from esper.kasmina.attach import attach
+from esper.kasmina.bank import MorphogeneticModel, slots
 from esper.kasmina.growth import Growth
-from esper.kasmina.morphogenetic import MorphogeneticModel, slots
 from esper.kasmina.optimizer import GrowthOptimizer
 from esper.leyline.protocols import OutputBackend
 from esper.leyline.run_events import EpochFinished, RunFinished, RunStarted, RunStopped
@@ -30,6 +30,7 @@ from esper.simic.hosts import host_named
 from esper.simic.interrupt import StopRequest
 from esper.simic.tasks import Split, task_named
 from esper.tamiyo import policy_named
+from esper.urza.seed import CompiledSeed
 
 Batch = tuple[Tensor, Tensor]
 
@@ -174,7 +175,11 @@ class _Run:
         return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
     def _tiers(self) -> dict[str, str]:
-        return {name: slot.seed.status().tier for name, slot in self.slots.items() if slot.seed is not None}
+        return {
+            name: slot.seed.status().tier
+            for name, slot in self.slots.items()
+            if isinstance(slot.seed, CompiledSeed)
+        }
 
     def _started(self) -> RunStarted:
         return RunStarted(
