@@ -1,0 +1,348 @@
+"""Calls of operators: arguments to operands and attributes, and the weights that a call makes.
+
+Positional arguments fill the tensor inputs, then the attributes, in the order of the operator's entry.
+The parameters, buffers and random offset of a call come from its entry and are named after the call's node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from esper.errors import EsperError, Span
+from esper.ir.build import Builder
+from esper.ir.dims import Dim, size_symbols
+from esper.ir.errors import TypeRuleViolated
+from esper.ir.graph import Value
+from esper.ir.operator import (
+    OPERATORS,
+    REQUIRED,
+    Attribute,
+    AttrValue,
+    Creation,
+    Input,
+    Kind,
+    Operator,
+    Role,
+)
+from esper.ir.types import DType, TensorType
+from esper.lang.ast import Argument, Call, Expression, Name
+from esper.lang.diagnostics import Report
+from esper.lang.errors import (
+    DuplicateArgument,
+    ExpectedTensor,
+    MissingArgument,
+    TooManyArguments,
+    Undecided,
+    UnknownArgument,
+    UnknownElementType,
+    WrongArgumentKind,
+)
+from esper.lang.names import did_you_mean
+from esper.lang.scope import Scope
+from esper.lang.values import AnyValue, Poison, Static, Unknown, describe, is_size
+
+_KINDS = {
+    Kind.DIM: "a size of at least 1",
+    Kind.INT: "an integer",
+    Kind.FLOAT: "a number",
+    Kind.BOOL: "true or false",
+    Kind.STRING: "a name or text",
+    Kind.DTYPE: "an element type",
+    Kind.DIMS: "a list such as [1, 2]",
+}
+_PLACEHOLDERS: dict[Kind, AttrValue] = {Kind.INT: 1, Kind.FLOAT: 1.0, Kind.BOOL: True}
+
+
+class Evaluates(Protocol):
+    """What argument binding asks of the evaluator."""
+
+    scope: Scope
+    report: Report
+    graph: Graph | None
+
+    def value(self, expression: Expression) -> AnyValue: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Piped:
+    """The value that stands before `|>`, and where."""
+
+    value: AnyValue
+    span: Span
+
+
+class Arguments:
+    """The arguments of one call, bound to the inputs and attributes of its operator.
+
+    All arguments are evaluated and all errors reported; `are_complete` is false if there was one.
+    """
+
+    def __init__(
+        self, operator: Operator | None, call: Call, piped: Piped | None, evaluator: Evaluates
+    ) -> None:
+        self.are_complete = True
+        self.tensors: dict[str, Value | float] = {}
+        self.attributes: dict[str, AttrValue] = {}
+        self._call = call
+        self._evaluator = evaluator
+        if operator is None:
+            for argument in call.arguments:
+                if not isinstance(argument.value, Name):
+                    evaluator.value(argument.value)
+            self.are_complete = False
+            return
+        self._operator = operator
+        self._inputs = [i for i in operator.inputs if i.role is Role.TENSOR]
+        self._attributes = [a for a in operator.attributes if not (operator.random and a.name == "offset")]
+        if piped is not None:
+            self._try_positional(None, piped)
+        for argument in call.arguments:
+            self._try_positional(argument, None) if argument.name is None else self._named(argument, argument.name)
+        self._require_all()
+
+    def _fail(self, error: EsperError, span: Span) -> None:
+        self._evaluator.report.add(error, span)
+        self.are_complete = False
+
+    def _is_given(self, name: str) -> bool:
+        return name in self.tensors or name in self.attributes
+
+    def _try_positional(self, argument: Argument | None, piped: Piped | None) -> None:
+        slots: list[Input | Attribute] = [*self._inputs, *self._attributes]
+        slot = next((s for s in slots if not self._is_given(s.name)), None)
+        if slot is None:
+            count = len(slots)
+            expected = f"{count} argument{'s' if count != 1 else ''}"
+            span = argument.span if argument is not None else self._call.span
+            self._fail(TooManyArguments(operator=self._operator.name, expected=expected), span)
+        else:
+            self._bind(slot, argument, piped)
+
+    def _named(self, argument: Argument, name: Name) -> None:
+        slots: list[Input | Attribute] = [*self._inputs, *self._attributes]
+        slot = next((s for s in slots if s.name == name.text), None)
+        if slot is None:
+            known = [s.name for s in slots]
+            listed = f"it takes {', '.join(known)}"
+            error = UnknownArgument(
+                operator=self._operator.name, name=name.text, suggestion=did_you_mean(name.text, known, listed)
+            )
+            self._fail(error, name.span)
+            self._evaluator.value(argument.value)
+        elif self._is_given(name.text):
+            self._fail(DuplicateArgument(operator=self._operator.name, name=name.text), name.span)
+        else:
+            self._bind(slot, argument, None)
+
+    def _bind(self, slot: Input | Attribute, argument: Argument | None, piped: Piped | None) -> None:
+        span = argument.span if argument is not None else (piped.span if piped else self._call.span)
+        try:
+            if isinstance(slot, Attribute):
+                self.attributes[slot.name] = self._attribute(slot, argument, piped)
+            else:
+                self.tensors[slot.name] = self._tensor(slot, argument, piped)
+        except EsperError as error:
+            self._fail(error, span)
+            self._mark(slot)
+        except _Poisoned:
+            self.are_complete = False
+            self._mark(slot)
+
+    def _mark(self, slot: Input | Attribute) -> None:
+        """Counts the slot as filled, so that one error does not make a second one."""
+        if isinstance(slot, Attribute):
+            self.attributes[slot.name] = 0
+        else:
+            self.tensors[slot.name] = 0.0
+
+    def _given(self, argument: Argument | None, piped: Piped | None) -> AnyValue:
+        if piped is not None:
+            return piped.value
+        assert argument is not None
+        return self._evaluator.value(argument.value)
+
+    def _tensor(self, slot: Input, argument: Argument | None, piped: Piped | None) -> Value | float:
+        value = self._given(argument, piped)
+        if isinstance(value, Poison):
+            raise _Poisoned
+        if isinstance(value, Value):
+            return value
+        if isinstance(value, int | float) and not isinstance(value, bool) and len(self._inputs) > 1:
+            return float(value)
+        raise ExpectedTensor(
+            where=f"`{slot.name}` of `{self._operator.name}`", found=describe(value), suggestion=""
+        )
+
+    def _attribute(self, slot: Attribute, argument: Argument | None, piped: Piped | None) -> AttrValue:
+        name = argument.value if argument is not None and isinstance(argument.value, Name) else None
+        if slot.kind is Kind.DTYPE and name is not None:
+            return element_type(name)
+        if slot.kind is Kind.STRING and name is not None and name.text not in self._evaluator.scope:
+            return self._choice(slot, name.text)
+        value = self._given(argument, piped)
+        if isinstance(value, Poison):
+            raise _Poisoned
+        if isinstance(value, str) and slot.kind is Kind.STRING:
+            return self._choice(slot, value)
+        converted = None if isinstance(value, Value) else self._converted(slot, value)
+        if converted is None:
+            raise WrongArgumentKind(
+                operator=self._operator.name, name=slot.name, found=describe(value), expected=_KINDS[slot.kind]
+            )
+        return converted
+
+    def _choice(self, slot: Attribute, text: str) -> str:
+        choices = slot.choices
+        if slot.name == "init":
+            initialisers = OPERATORS["param"].attribute("init")
+            choices = initialisers.choices if initialisers is not None else ()
+        if choices and text not in choices:
+            raise WrongArgumentKind(
+                operator=self._operator.name,
+                name=slot.name,
+                found=f"`{text}`",
+                expected=f"one of {', '.join(choices)}",
+            )
+        return text
+
+    def _converted(self, slot: Attribute, value: Static) -> AttrValue | None:
+        graph = self._evaluator.graph
+        assert graph is not None
+        match slot.kind:
+            case Kind.DIM if isinstance(value, int | Dim) and is_size(value) and (isinstance(value, Dim) or value >= 1):
+                return value
+            case Kind.INT if isinstance(value, int) and not isinstance(value, bool):
+                return value
+            case Kind.FLOAT if isinstance(value, int | float) and not isinstance(value, bool):
+                return float(value)
+            case Kind.BOOL if isinstance(value, bool):
+                return value
+            case Kind.DIMS if isinstance(value, tuple):
+                return value
+            case Kind.DIMS if isinstance(value, int | Dim) and is_size(value):
+                return (value,)
+            case Kind.INT | Kind.FLOAT if isinstance(value, Dim | Unknown):
+                graph.number_of(value)
+                return _PLACEHOLDERS[slot.kind]
+            case Kind.BOOL if isinstance(value, Unknown):
+                graph.number_of(value)
+                return _PLACEHOLDERS[slot.kind]
+            case _:
+                return None
+
+    def _require_all(self) -> None:
+        for slot in self._inputs:
+            if not slot.optional and not slot.variadic and not self._is_given(slot.name):
+                doc = slot.doc or "a tensor"
+                self._fail(MissingArgument(operator=self._operator.name, name=slot.name, doc=doc), self._call.span)
+        for attribute in self._attributes:
+            if attribute.default is REQUIRED and not self._is_given(attribute.name):
+                doc = attribute.doc or _KINDS[attribute.kind]
+                self._fail(
+                    MissingArgument(operator=self._operator.name, name=attribute.name, doc=doc), self._call.span
+                )
+
+
+class _Poisoned(Exception):
+    """An argument holds an error that was already reported."""
+
+
+def element_type(name: Name) -> DType:
+    """The element type that `name` spells. Raises `UnknownElementType`."""
+    known = [dtype.value for dtype in DType]
+    if name.text not in known:
+        raise UnknownElementType(
+            name=name.text,
+            expected=", ".join(known),
+            suggestion=did_you_mean(name.text, known),
+            span=name.span,
+        )
+    return DType(name.text)
+
+
+@dataclass(slots=True)
+class Graph:
+    """The graph under construction, and what a call adds besides its node.
+
+    later: size symbols that get their numbers before lowering, when a blueprint is only checked.
+    """
+
+    build: Builder
+    later: frozenset[str] = frozenset()
+    updates: dict[str, Value] = field(default_factory=dict)
+    _offsets: int = 0
+
+    def op(self, name: str, *operands: Value | float, span: Span) -> Value:
+        """Adds a node without parameters. Raises what the builder raises."""
+        return self.build.op(name, *operands, span=span)
+
+    def number_of(self, value: Dim | Static) -> float:
+        """Stands in for a number that a check does not know. Raises `Undecided` if lowering would not either."""
+        symbols = value.symbols if isinstance(value, Unknown) else _symbols_of(value)
+        late = symbols - self.later
+        if late:
+            sizes = ", ".join(f"`{symbol}`" for symbol in sorted(late))
+            raise Undecided(what="this value", sizes=sizes)
+        return 1.0
+
+    def call(self, operator: Operator, arguments: Arguments, span: Span) -> Value:
+        """Adds the node of a call with its parameters and buffers; returns the first result."""
+        name = self.build.fresh(operator.name)
+        given = dict(arguments.attributes)
+        if operator.random:
+            given["offset"] = self._offsets
+            self._offsets += 1
+        complete = {a.name: given.get(a.name, a.default) for a in operator.attributes}
+        values = {key: value for key, value in complete.items() if value is not REQUIRED}
+        types: dict[str, TensorType] = {
+            key: self.build.type(tensor) for key, tensor in arguments.tensors.items() if isinstance(tensor, Value)
+        }
+        dtype = next((type.dtype for type in types.values()), DType.F32)
+        operands: list[Value | float | None] = []
+        for slot in operator.inputs:
+            operand: Value | float | None
+            if slot.role is Role.TENSOR:
+                operand = arguments.tensors.get(slot.name)
+            elif slot.role is Role.SEED:
+                operand = self.build.seed()
+            else:
+                operand = self._create(operator, slot, name, Creation(types, values), dtype, span)
+                if operand is not None:
+                    types[slot.name] = self.build.type(operand)
+            operands.append(operand)
+        stored = {a.name: values[a.name] for a in operator.attributes if a.stored and a.name in values}
+        results = self.build.ops(operator.name, *operands, name=name, span=span, **stored)
+        for result, position in operator.updates.items():
+            buffer = operands[position]
+            assert isinstance(buffer, Value)
+            self.updates[buffer.node] = results[result]
+        return results[0]
+
+    def _create(
+        self, operator: Operator, slot: Input, node: str, creation: Creation, dtype: DType, span: Span
+    ) -> Value | None:
+        name = f"{node}.{slot.name}"
+        if slot.when is not None and not creation.arguments[slot.when]:
+            return None
+        assert slot.shape is not None, f"{name} has no shape rule"
+        try:
+            shape = slot.shape(creation)
+        except IndexError:
+            given = ", ".join(f"`{key}` is {type}" for key, type in creation.types.items())
+            raise TypeRuleViolated(operator=operator.name, reason=f"{given}: too few axes") from None
+        if any(isinstance(size, int) and size < 1 for size in shape):
+            reason = f"`{slot.name}` would be {TensorType(dtype, shape)}, and a size is at least 1"
+            raise TypeRuleViolated(operator=operator.name, reason=reason)
+        if slot.role is Role.BUFFER:
+            return self.build.buffer(name, TensorType(DType.F32, shape), slot.init, span=span)
+        init = slot.init
+        chosen = creation.arguments.get("init")
+        if isinstance(chosen, str) and chosen and (slot.name == "weight" or chosen == "zeros"):
+            init = chosen
+        fan_in = slot.fan_in(creation) if slot.fan_in is not None else 1
+        return self.build.param(name, TensorType(dtype, shape), init=init, fan_in=fan_in, span=span)
+
+
+def _symbols_of(value: object) -> frozenset[str]:
+    return size_symbols(value) if isinstance(value, Dim) else frozenset()

@@ -1,0 +1,87 @@
+"""Diagnostics: what was found in a source, where, and the way out, as values that any front end can show.
+
+A `Report` collects them in one run and drops repetitions at one place, so that one mistake is told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from esper.errors import EsperError, Span
+from esper.lang.errors import TooManyErrors
+
+MAX_DIAGNOSTICS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A second place that explains the first: `declared here`."""
+
+    message: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One finding. The severity follows from the code: E… is an error, W… a warning."""
+
+    code: str
+    message: str
+    span: Span
+    help: str = ""
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def severity(self) -> str:
+        return "warning" if self.code.startswith("W") else "error"
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity == "error"
+
+
+@dataclass(slots=True)
+class Report:
+    """The diagnostics of one source, in the order of their places.
+
+    spelling: how sizes print -> how the user wrote them, applied to messages.
+    """
+
+    file: str
+    spelling: dict[str, str] = field(default_factory=dict)
+    _found: dict[tuple[int, int, str], Diagnostic] = field(default_factory=dict)
+
+    def add(self, error: EsperError, span: Span | None = None, notes: Iterable[Note] = ()) -> None:
+        """Records `error` at its own span, else at `span`, else at the top of the file."""
+        if len(self._found) > MAX_DIAGNOSTICS:
+            return
+        place = error.span or span or Span(self.file, 1, 1, 1, 1)
+        if len(self._found) == MAX_DIAGNOSTICS:
+            error, notes = TooManyErrors(limit=MAX_DIAGNOSTICS), ()
+        # A second syntax error at one place is the first one seen from another side.
+        kind = "syntax" if error.code.startswith("E01") else error.code
+        message = str(error)
+        for printed, written in self.spelling.items():
+            message = message.replace(printed, written)
+        diagnostic = Diagnostic(error.code, message, place, error.help_text, tuple(notes))
+        self._found.setdefault((place.line, place.column, kind), diagnostic)
+
+    @property
+    def diagnostics(self) -> list[Diagnostic]:
+        return sorted(self._found.values(), key=lambda d: (d.span.line, d.span.column, d.code))
+
+    @property
+    def has_errors(self) -> bool:
+        return any(diagnostic.is_error for diagnostic in self._found.values())
+
+
+class BlueprintRejected(EsperError):
+    """A blueprint with errors cannot be lowered; `diagnostics` holds them all, `code` is the first one's."""
+
+    code = "E0400"
+    message = "{text}"
+
+    def __init__(self, *, span: Span | None = None, text: str, diagnostics: tuple[Diagnostic, ...]) -> None:
+        super().__init__(span=span, text=text, diagnostics=diagnostics)
+        self.diagnostics = diagnostics

@@ -1,0 +1,272 @@
+"""Evaluating expressions: static values by arithmetic, tensors by adding nodes to a graph.
+
+Each error is reported where it stands and its expression becomes poison, so that the rest is still
+checked. Recursion is as deep as the syntax tree nests, which the parser bounds; chains are loops.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from esper.errors import EsperError, Span
+from esper.ir.dims import Dim, Size
+from esper.ir.graph import Value
+from esper.ir.operator import OPERATORS, Operator
+from esper.lang import static
+from esper.lang.ast import (
+    MAX_NESTING,
+    Binary,
+    Call,
+    Expression,
+    Integer,
+    Name,
+    Pipeline,
+    Real,
+    Sizes,
+    Spread,
+    Text,
+    Truth,
+    Unary,
+    left_spine,
+)
+from esper.lang.calls import Arguments, Graph, Piped
+from esper.lang.diagnostics import Report
+from esper.lang.errors import (
+    BadShape,
+    ExpectedStatic,
+    ExpectedTensor,
+    NotAnOperator,
+    OperandKinds,
+    PowerOfTensor,
+    UnknownName,
+    UnknownOperator,
+)
+from esper.lang.names import closest, did_you_mean
+from esper.lang.scope import Scope
+from esper.lang.values import POISON, AnyValue, OperatorName, Poison, Static, Unknown, describe, is_size
+
+FRAMES_PER_LEVEL = 8
+_TENSOR_OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul"}
+
+
+@contextmanager
+def deep_recursion() -> Iterator[None]:
+    """Room on Python's stack for an expression of the greatest nesting. Python calls use no C stack."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 2000 + FRAMES_PER_LEVEL * MAX_NESTING))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+@dataclass(slots=True)
+class Evaluator:
+    """Evaluates in `scope`; without a `graph` (defaults, domains) a call is an error."""
+
+    scope: Scope
+    report: Report
+    graph: Graph | None = None
+
+    def value(self, expression: Expression) -> AnyValue:
+        """The value of `expression`; poison after an error, which was reported."""
+        try:
+            return self._value(expression)
+        except EsperError as error:
+            self.report.add(error, expression.span)
+            return POISON
+
+    def static(self, expression: Expression, expected: str) -> Static | Poison:
+        """The value of an expression that has to be static."""
+        value = self.value(expression)
+        if isinstance(value, Value):
+            self.report.add(ExpectedStatic(where="this", expected=expected, span=expression.span))
+            return POISON
+        return value
+
+    def tensor(self, expression: Expression, where: str) -> Value | None:
+        """The value of an expression that has to be a tensor; None after an error."""
+        value = self.value(expression)
+        if isinstance(value, Value | Poison):
+            return value if isinstance(value, Value) else None
+        suggestion = "bind static values with `let`" if where.startswith("`") else ""
+        self.report.add(
+            ExpectedTensor(where=where, found=describe(value), suggestion=suggestion, span=expression.span)
+        )
+        return None
+
+    def _value(self, expression: Expression) -> AnyValue:
+        match expression:
+            case Integer(value=integer):
+                return integer
+            case Real(value=real):
+                return real
+            case Text(value=text):
+                return text
+            case Truth(value=truth):
+                return truth
+            case Name():
+                return self._name(expression)
+            case Sizes():
+                return self._sizes(expression)
+            case Unary():
+                return self._unary(expression)
+            case Binary():
+                return self._chain(expression)
+            case Call():
+                return self._call(expression, None)
+            case Pipeline():
+                return self._pipeline(expression)
+
+    def _name(self, name: Name) -> AnyValue:
+        if name.text in self.scope:
+            return self.scope.read(name)
+        operator = OPERATORS.get(name.text)
+        if operator is not None and operator.in_language:
+            return OperatorName(name.text)
+        known = [*(known for known, _ in self.scope), *language_operators()]
+        raise UnknownName(name=name.text, suggestion=did_you_mean(name.text, known), span=name.span)
+
+    def _sizes(self, expression: Sizes) -> AnyValue:
+        sizes: list[Size] = []
+        is_poisoned = False
+        for item in expression.items:
+            value = self._spread(item) if isinstance(item, Spread) else self.static(item, "a size")
+            if isinstance(value, tuple):
+                if not isinstance(item, Spread):
+                    raise BadShape(reason="a list inside a list", suggestion="`...name` inserts one", span=item.span)
+                sizes.extend(value)
+            elif isinstance(value, int | Dim) and is_size(value):
+                sizes.append(value)
+            elif isinstance(value, Poison):
+                is_poisoned = True
+            else:
+                reason = f"{describe(value)} in a list of sizes"
+                raise BadShape(reason=reason, suggestion="", span=item.span)
+        return POISON if is_poisoned else tuple(sizes)
+
+    def _spread(self, spread: Spread) -> AnyValue:
+        value = self.scope.read(spread.name)
+        if not isinstance(value, tuple | Poison):
+            suggestion = f"`{spread.name.text}` alone is one size"
+            raise BadShape(
+                reason=f"`...` before {describe(value)}, expected a list of sizes",
+                suggestion=suggestion if is_size(value) else "",
+                span=spread.span,
+            )
+        return value
+
+    def _unary(self, expression: Unary) -> AnyValue:
+        value = self.value(expression.operand)
+        if isinstance(value, Poison):
+            return POISON
+        if isinstance(value, Value):
+            if expression.operator == "not" or self.graph is None:
+                raise OperandKinds(operator="not", left="a tensor", right="nothing", suggestion="")
+            return self.graph.op("neg", value, span=expression.span)
+        return static.negate(value) if expression.operator == "-" else static.invert(value)
+
+    def _chain(self, expression: Binary) -> AnyValue:
+        first, steps = left_spine(expression)
+        value = self.value(first)
+        for step in steps:
+            right = self.value(step.right)
+            try:
+                value = self._binary(step, value, right)
+            except EsperError as error:
+                self.report.add(error, step.place)
+                value = POISON
+        return value
+
+    def _binary(self, step: Binary, left: AnyValue, right: AnyValue) -> AnyValue:
+        if isinstance(left, Poison) or isinstance(right, Poison):
+            return POISON
+        if not isinstance(left, Value) and not isinstance(right, Value):
+            return static.apply(step.operator, left, right)
+        if self.graph is None or (step.operator not in _TENSOR_OPERATORS and step.operator != "**"):
+            raise OperandKinds(
+                operator=step.operator, left=describe(left), right=describe(right), suggestion=_INSTEAD.get(step.operator, "")
+            )
+        if step.operator == "**":
+            return self._power(step, left, right)
+        operands = [self._operand(step, left), self._operand(step, right)]
+        return self.graph.op(_TENSOR_OPERATORS[step.operator], *operands, span=step.span)
+
+    def _operand(self, step: Binary, value: Value | Static) -> Value | float:
+        """A tensor, or a number that becomes a constant."""
+        assert self.graph is not None
+        if isinstance(value, Value):
+            return value
+        if step.operator == "@" or isinstance(value, bool) or not (is_size(value) or isinstance(value, float | Unknown)):
+            raise OperandKinds(operator=step.operator, left="a tensor", right=describe(value), suggestion="")
+        if isinstance(value, int | float):
+            return float(value)
+        return self.graph.number_of(value)
+
+    def _power(self, step: Binary, base: Value | Static, exponent: Value | Static) -> Value:
+        """Powers as products and roots: the exponents that have a gradient everywhere they have a value."""
+        assert self.graph is not None
+        if not isinstance(base, Value) or isinstance(exponent, Value):
+            raise OperandKinds(operator="**", left=describe(base), right=describe(exponent), suggestion="")
+        span = step.span
+        if isinstance(exponent, int) and not isinstance(exponent, bool) and 1 <= exponent <= static.MAX_POWER:
+            value = base
+            for _ in range(exponent - 1):
+                value = self.graph.op("mul", value, base, span=span)
+            return value
+        if exponent == -1:
+            return self.graph.op("div", 1.0, base, span=span)
+        if exponent in (0.5, -0.5):
+            return self.graph.op("sqrt" if exponent == 0.5 else "rsqrt", base, span=span)
+        raise PowerOfTensor(exponent=describe(exponent))
+
+    def _pipeline(self, expression: Pipeline) -> AnyValue:
+        value = self.value(expression.source)
+        span = expression.source.span
+        for step in expression.steps:
+            try:
+                value = self._call(step, Piped(value, span))
+            except EsperError as error:
+                self.report.add(error, step.span)
+                value = POISON
+            span = step.span
+        return value
+
+    def _call(self, call: Call, piped: Piped | None) -> AnyValue:
+        if self.graph is None:
+            raise ExpectedStatic(where="the result of a call", expected="a static value", span=call.span)
+        operator = self._operator(call.function)
+        arguments = Arguments(operator, call, piped, self)
+        if operator is None or not arguments.are_complete:
+            return POISON
+        return self.graph.call(operator, arguments, call.span)
+
+    def _operator(self, name: Name) -> Operator | None:
+        """The operator that `name` calls: of an `op` parameter, else of the table. None if poisoned."""
+        if name.text in self.scope:
+            value = self.scope.read(name)
+            if isinstance(value, OperatorName):
+                return OPERATORS[value.name]
+            if isinstance(value, Poison):
+                return None
+            if name.text not in language_operators():
+                raise NotAnOperator(name=name.text, what=describe(value), suggestion="", span=name.span)
+        if name.text not in language_operators():
+            callable_names = [known for known, bound in self.scope if isinstance(bound.value, OperatorName)]
+            guess = closest(name.text, [*language_operators(), *callable_names])
+            suggestion = f"did you mean `{guess}`?" if guess else "`esperc templates` shows blueprints that use most"
+            raise UnknownOperator(name=name.text, suggestion=suggestion, span=name.span)
+        return OPERATORS[name.text]
+
+
+_INSTEAD = {">": "`greater(a, b)` compares tensors", "<": "`greater(b, a)` compares tensors"}
+
+
+def language_operators() -> list[str]:
+    """The names of the operators that a blueprint may call."""
+    return [name for name, operator in OPERATORS.items() if operator.in_language]
+
+

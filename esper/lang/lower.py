@@ -1,0 +1,86 @@
+"""From a blueprint to its graph: `lower`, and `check`, which says all that is wrong with a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from esper.errors import EsperError
+from esper.ir.graph import BlueprintIR
+from esper.ir.types import DType
+from esper.lang.diagnostics import Diagnostic, Report
+from esper.lang.elaborate import Settings, elaborate
+from esper.lang.errors import UnknownPrecision, UnknownSize
+from esper.lang.library import Loaded, load, parse_file, reject
+from esper.lang.names import did_you_mean
+from esper.lang.parameters import ParameterValue, Signature, require_known, signature_of
+from esper.lang.sizes import SizeValue, ranks_of
+
+PRECISIONS = {"f32": DType.F32, "bf16": DType.BF16, "f16": DType.F16}
+
+
+def lower(
+    blueprint: str | Path,
+    *,
+    name: str | None = None,
+    sizes: Mapping[str, SizeValue] | None = None,
+    precision: str | DType | None = None,
+    **params: ParameterValue,
+) -> BlueprintIR:
+    """The graph of a blueprint, its parameters bound to `params` or their defaults.
+
+    blueprint: a path, or the name of a library blueprint; name: which of a file's several blueprints.
+    sizes: size symbols to values, as in `{"N": 32, "S": (28, 28)}`. Only the number of axes in each
+        `...S` matters here: without a value it is two. precision: f32, bf16 or f16 in place of f32.
+    Raises `BlueprintRejected` with all diagnostics, or an error of the E02xx and E04xx ranges.
+    """
+    return lower_loaded(load(blueprint, name), dict(params), sizes or {}, precision)
+
+
+def lower_loaded(
+    loaded: Loaded,
+    params: Mapping[str, ParameterValue],
+    sizes: Mapping[str, SizeValue],
+    precision: str | DType | None = None,
+) -> BlueprintIR:
+    """`lower` for a blueprint that was loaded already."""
+    require_known(loaded.blueprint, params)
+    report = Report(loaded.source.file)
+    settings = Settings(params, ranks_of(sizes), _precision(precision))
+    elaborated = elaborate(loaded.blueprint, settings, report)
+    reject(report, loaded.source)
+    for size in sizes:
+        if size not in elaborated.sizes:
+            listed = f"it has {', '.join(elaborated.sizes) or 'none'}"
+            raise UnknownSize(
+                blueprint=loaded.blueprint.name.text,
+                name=size,
+                suggestion=did_you_mean(size, elaborated.sizes, listed),
+            )
+    assert elaborated.ir is not None
+    return elaborated.ir
+
+
+def _precision(precision: str | DType | None) -> DType | None:
+    if precision is None:
+        return None
+    name = precision.value if isinstance(precision, DType) else precision
+    if name not in PRECISIONS:
+        raise UnknownPrecision(name=name)
+    return PRECISIONS[name]
+
+
+def check(path: str | Path) -> list[Diagnostic]:
+    """All errors and warnings of a file, `dim` parameters left as symbols; raises nothing."""
+    _, program, report = parse_file(Path(path))
+    for blueprint in program.blueprints:
+        try:
+            elaborate(blueprint, Settings(symbolic=True), report)
+        except EsperError as error:
+            report.add(error, blueprint.name.span)
+    return report.diagnostics
+
+
+def signature(blueprint: str | Path, name: str | None = None) -> Signature:
+    """A blueprint's name, documentation and parameters. Raises as `lower` does."""
+    return signature_of(load(blueprint, name).blueprint)

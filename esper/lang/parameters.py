@@ -1,0 +1,261 @@
+"""Parameters: their kinds, defaults and domains, and the values that callers and `--set` give them.
+
+A value is kept in the scope as elaboration uses it; `Signature` shows it to others as plain Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from esper.errors import EsperError
+from esper.ir.dims import Dim, size_symbols
+from esper.ir.operator import OPERATORS
+from esper.lang.ast import Blueprint, Parameter
+from esper.lang.diagnostics import Note, Report
+from esper.lang.errors import (
+    BadSetting,
+    DimNotPositive,
+    DuplicateBlueprint,
+    MissingValue,
+    OutOfDomain,
+    UnknownKind,
+    UnknownParameter,
+    WrongParameterKind,
+)
+from esper.lang.evaluate import Evaluator
+from esper.lang.names import closest, did_you_mean
+from esper.lang.scope import Scope, What
+from esper.lang.values import POISON, OperatorName, Poison, Static, Unknown, describe, is_size, shown
+
+ParameterValue = bool | int | float | str
+
+KINDS = {
+    "dim": "a size: an integer of at least 1",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "op": "the name of an operator",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterInfo:
+    """One parameter as a caller sees it. An operator is given by its name; `default` None means required."""
+
+    name: str
+    kind: str
+    default: ParameterValue | None
+    domain: tuple[ParameterValue, ...] | None
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a blueprint is called and takes; `summary` is the first line of its documentation."""
+
+    name: str
+    doc: str
+    parameters: tuple[ParameterInfo, ...]
+
+    @property
+    def summary(self) -> str:
+        return self.doc.split("\n", 1)[0]
+
+
+def bind_parameters(
+    blueprint: Blueprint,
+    values: Mapping[str, ParameterValue],
+    scope: Scope,
+    report: Report,
+    symbols: Mapping[str, Dim] | None = None,
+) -> None:
+    """Binds each parameter to the given value, or `symbols[name]`, or its default; errors go to `report`.
+
+    Defaults and domains are evaluated even where they are not used, so that their errors are found.
+    """
+    evaluator = Evaluator(scope, report)
+    for parameter in blueprint.parameters:
+        value = _value_of(parameter, values, evaluator, symbols or {})
+        try:
+            scope.bind(parameter.name, value, What.PARAMETER)
+        except EsperError as error:
+            report.add(error)
+
+
+def _value_of(
+    parameter: Parameter,
+    values: Mapping[str, ParameterValue],
+    evaluator: Evaluator,
+    symbols: Mapping[str, Dim],
+) -> Static | Poison:
+    report, name, kind = evaluator.report, parameter.name.text, parameter.kind.text
+    if kind not in KINDS:
+        report.add(UnknownKind(name=kind, suggestion=did_you_mean(kind, KINDS)), parameter.kind.span)
+        return POISON
+    default = None if parameter.default is None else evaluator.static(parameter.default, KINDS[kind])
+    domain = _domain_of(parameter, evaluator)
+    try:
+        if default is not None and not isinstance(default, Poison):
+            default = conform(parameter, default)
+            _require_in_domain(name, default, domain)
+    except EsperError as error:
+        assert parameter.default is not None
+        report.add(error, parameter.default.span)
+        default = POISON
+    if name in values:
+        try:
+            value = conform(parameter, _inward(kind, values[name]))
+            _require_in_domain(name, value, domain)
+        except EsperError as error:
+            report.add(error, parameter.span)
+            return POISON
+        return value
+    if name in symbols:
+        return symbols[name]
+    if default is None:
+        report.add(MissingValue(name=name), parameter.span)
+        return POISON
+    return default
+
+
+def _domain_of(parameter: Parameter, evaluator: Evaluator) -> tuple[Static, ...] | None:
+    if parameter.domain is None:
+        return None
+    choices: list[Static] = []
+    for expression in parameter.domain.choices:
+        value = evaluator.static(expression, KINDS[parameter.kind.text])
+        if isinstance(value, Poison):
+            continue
+        try:
+            choices.append(conform(parameter, value))
+        except EsperError as error:
+            evaluator.report.add(error, expression.span)
+    return tuple(choices) or None
+
+
+def _require_in_domain(name: str, value: Static, domain: tuple[Static, ...] | None) -> None:
+    if domain is None or value in domain or isinstance(value, Dim | Unknown):
+        return
+    listed = "{" + ", ".join(map(shown, domain)) + "}"
+    guess = closest(str(value), [str(choice) for choice in domain]) if isinstance(value, OperatorName) else None
+    suggestion = f"did you mean `{guess}`?" if guess else "take one of them, or widen the domain"
+    raise OutOfDomain(name=name, value=shown(value), domain=listed, suggestion=suggestion)
+
+
+def conform(parameter: Parameter, value: Static) -> Static:
+    """`value` as the parameter's kind takes it: an integer serves as a float.
+
+    Raises `WrongParameterKind` or `DimNotPositive`.
+    """
+    name, kind = parameter.name.text, parameter.kind.text
+    if kind == "dim" and isinstance(value, int) and not isinstance(value, bool) and value < 1:
+        raise DimNotPositive(name=name, value=value)
+    fits = {
+        "dim": is_size(value),
+        "int": is_size(value),
+        "float": is_size(value) or isinstance(value, float),
+        "bool": isinstance(value, bool),
+        "op": isinstance(value, OperatorName),
+    }[kind]
+    if isinstance(value, Unknown):
+        return value
+    if not fits:
+        raise WrongParameterKind(name=name, found=describe(value), expected=KINDS[kind])
+    if kind == "float" and isinstance(value, int):
+        return float(value)
+    return value
+
+
+def _inward(kind: str, value: object) -> Static:
+    """A caller's Python value as elaboration keeps it."""
+    if kind == "op" and isinstance(value, str):
+        operator = OPERATORS.get(value)
+        if operator is None or not operator.in_language:
+            known = [name for name, entry in OPERATORS.items() if entry.in_language]
+            raise BadSetting(text=value, example=f"{closest(value, known) or 'gelu'}, the name of an operator")
+        return OperatorName(value)
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise BadSetting(text=repr(value)[:80], example="width=64")
+
+
+def _outward(value: Static | Poison) -> ParameterValue | None:
+    if isinstance(value, OperatorName):
+        return value.name
+    return value if isinstance(value, bool | int | float | str) else None
+
+
+def signature_of(blueprint: Blueprint) -> Signature:
+    """The signature of a blueprint whose source has no errors."""
+    scope, report = Scope(), Report(blueprint.span.file)
+    evaluator = Evaluator(scope, report)
+    bind_parameters(blueprint, {}, scope, report)
+    infos = []
+    for parameter in blueprint.parameters:
+        domain = _domain_of(parameter, evaluator) if parameter.kind.text in KINDS else None
+        choices = None if domain is None else tuple(v for v in map(_outward, domain) if v is not None)
+        bound = _outward(_bound(scope, parameter))
+        infos.append(ParameterInfo(parameter.name.text, parameter.kind.text, bound, choices, parameter.doc))
+    return Signature(blueprint.name.text, blueprint.doc, tuple(infos))
+
+
+def _bound(scope: Scope, parameter: Parameter) -> Static | Poison:
+    value = scope.read(parameter.name)
+    assert isinstance(value, Static | Poison)
+    return value
+
+
+def require_known(blueprint: Blueprint, names: Iterable[str]) -> None:
+    """Raises `UnknownParameter` for the first of `names` that the blueprint does not have."""
+    known = [parameter.name.text for parameter in blueprint.parameters]
+    for name in names:
+        if name not in known:
+            listed = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise UnknownParameter(
+                blueprint=blueprint.name.text, name=name, suggestion=did_you_mean(name, known, listed)
+            )
+
+
+def parse_settings(signature: Signature, settings: Iterable[str]) -> dict[str, ParameterValue]:
+    """The values that `--set name=value` options give, by the kinds of the parameters.
+
+    Raises `BadSetting`, `UnknownParameter` or `WrongParameterKind`; domains are checked when lowering.
+    """
+    kinds = {info.name: info.kind for info in signature.parameters}
+    values: dict[str, ParameterValue] = {}
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals or not name or not text:
+            raise BadSetting(text=setting, example=f"{next(iter(kinds), 'width')}=64")
+        if name not in kinds:
+            listed = f"it takes {', '.join(kinds)}" if kinds else "it takes none"
+            raise UnknownParameter(
+                blueprint=signature.name, name=name, suggestion=did_you_mean(name, kinds, listed)
+            )
+        values[name] = _parse_value(name, kinds[name], text)
+    return values
+
+
+def _parse_value(name: str, kind: str, text: str) -> ParameterValue:
+    wrong = WrongParameterKind(name=name, found=f"`{text[:40]}`", expected=KINDS[kind])
+    if kind == "op":
+        return text
+    if kind == "bool":
+        if text.lower() not in ("true", "false"):
+            raise wrong
+        return text.lower() == "true"
+    try:
+        return float(text) if kind == "float" else int(text)
+    except ValueError:
+        raise wrong from None
+
+
+def report_duplicates(blueprints: Iterable[Blueprint], report: Report) -> None:
+    """Reports each blueprint whose name an earlier one in the file has."""
+    first: dict[str, Blueprint] = {}
+    for blueprint in blueprints:
+        earlier = first.setdefault(blueprint.name.text, blueprint)
+        if earlier is not blueprint:
+            note = Note("first here", earlier.name.span)
+            report.add(DuplicateBlueprint(name=blueprint.name.text), blueprint.name.span, [note])

@@ -1,0 +1,251 @@
+"""From source text to the syntax tree, past syntax errors where a next statement can be found.
+
+Tokens are fed to Lark's LALR(1) parser one by one. On an error the parser's stack is cut back to the
+blueprint's body (or parameter list) and the tokens are skipped to the next statement (or parameter), so
+that mistakes in two statements are both told. What was skipped is remembered as `damaged` names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+from lark import Lark, Token
+from lark.exceptions import UnexpectedToken as LarkUnexpectedToken
+from lark.parsers.lalr_analysis import Shift
+
+from esper.errors import EsperError
+from esper.lang.ast import MAX_NESTING, Blueprint, Program
+from esper.lang.diagnostics import MAX_DIAGNOSTICS, Report
+from esper.lang.documentation import attach
+from esper.lang.errors import EmptyFile, LineContinues, NestingTooDeep, UnclosedBracket
+from esper.lang.source import Source, scan
+from esper.lang.syntax import INFIX, STATEMENT_STARTS, explain
+from esper.lang.tree import FILE, TreeBuilder, span_of
+from esper.resources import grammar_text
+
+_CLOSING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
+_SPELLED = {"RPAR": ")", "RSQB": "]", "RBRACE": "}"}
+_GOES_ON = INFIX | {"EQUAL", "COLON", "COMMA", "NOT", "OUTPUT", "LPAR", "LSQB", "REQUIRE"}
+
+
+@cache
+def grammar() -> Lark:
+    """The parser, made once a process."""
+    return Lark(
+        grammar_text("blueprint.lark"),
+        parser="lalr",
+        lexer="basic",
+        maybe_placeholders=False,
+        transformer=TreeBuilder(),
+    )
+
+
+def parse(source: Source, report: Report) -> Program:
+    """The program in `source`; what is wrong with it goes to `report`, and nothing is raised."""
+    text, documentation = scan(source, report)
+    reset = FILE.set(source.file)
+    try:
+        blueprints = _Driver(list(grammar().lex(text)), report).run()
+    finally:
+        FILE.reset(reset)
+    if not blueprints and not report.has_errors:
+        report.add(EmptyFile())
+    return Program(source.file, tuple(attach(blueprints, documentation, report)))
+
+
+@dataclass(slots=True)
+class _Bracket:
+    token: Token
+    index: int
+    base: int  # height of the parser's stack just after the bracket
+
+
+@dataclass
+class _Driver:
+    """Feeds tokens, keeps the open brackets, and finds where to go on after an error."""
+
+    tokens: list[Token]
+    report: Report
+    brackets: list[_Bracket] = field(default_factory=list)
+    header: Token | None = None
+    statement: int | None = None  # index of the first token of the statement being read
+    damage: dict[tuple[int | None, int | None], set[str]] = field(default_factory=dict)
+
+    def run(self) -> list[Blueprint]:
+        self.interactive = grammar().parse_interactive()
+        self.state = self.interactive.parser_state
+        end = Token.new_borrow_pos("$END", "", self.tokens[-1]) if self.tokens else Token("$END", "", 0, 1, 1, 1, 1)
+        self.tokens.append(end)
+        index = 0
+        while index < len(self.tokens):
+            token = self.tokens[index]
+            self._refuse_continued_line(index)
+            try:
+                if len(self.brackets) > MAX_NESTING:
+                    raise NestingTooDeep(limit=MAX_NESTING, span=span_of(token))
+                result = self.state.feed_token(token, token.type == "$END")
+            except (LarkUnexpectedToken, EsperError) as error:
+                self._tell(index, error)
+                if len(self.report.diagnostics) > MAX_DIAGNOSTICS:
+                    return []
+                index = self._recover(index)
+            else:
+                self._note(index)
+                index += 1
+        blueprints: list[Blueprint] = result
+        return [self._with_damage(blueprint) for blueprint in blueprints]
+
+    def _with_damage(self, blueprint: Blueprint) -> Blueprint:
+        names = self.damage.get((blueprint.span.line, blueprint.span.column))
+        return blueprint if names is None else replace(blueprint, damaged=frozenset(names))
+
+    def _before(self, index: int) -> Token | None:
+        return self.tokens[index - 1] if index else None
+
+    def _type(self, index: int) -> str:
+        return self.tokens[index].type if index < len(self.tokens) else "$END"
+
+    def _starts_line(self, index: int) -> bool:
+        before = self._before(index)
+        return before is None or before.end_line != self.tokens[index].line
+
+    def _starts_statement(self, index: int) -> bool:
+        kind, follows = self._type(index), self._type(index + 1)
+        if kind in STATEMENT_STARTS:
+            return follows != "EQUAL"
+        return kind == "NAME" and follows == "EQUAL" and self._type(index - 1) not in ("LET", "OUTPUT")
+
+    def _note(self, index: int) -> None:
+        """Keeps brackets, header and statement up to date after a token was taken."""
+        token = self.tokens[index]
+        if token.type in _CLOSING:
+            self.brackets.append(_Bracket(token, index, len(self.state.state_stack)))
+        elif token.type in _SPELLED:
+            self.brackets.pop()
+            if not self.brackets:
+                self.statement = None
+        elif not self.brackets and token.type == "BLUEPRINT":
+            self.header = token
+        elif self._in_body and len(self.brackets) == 1 and self._starts_statement(index):
+            self.statement = index
+
+    @property
+    def _in_body(self) -> bool:
+        return bool(self.brackets) and self.brackets[0].token.type == "LBRACE"
+
+    def _refuse_continued_line(self, index: int) -> None:
+        token, before = self.tokens[index], self._before(index)
+        if token.type not in ("LPAR", "MINUS") or not self._in_body or len(self.brackets) > 1:
+            return
+        if self._starts_line(index) and before is not None and before.type not in _GOES_ON:
+            self.report.add(LineContinues(token=str(token), span=span_of(token)))
+
+    def _tell(self, index: int, error: LarkUnexpectedToken | EsperError) -> None:
+        if isinstance(error, EsperError):
+            self.report.add(error)
+            return
+        token = self.tokens[index]
+        if token.type in ("$END", "BLUEPRINT") and self.brackets:
+            opening = self.brackets[-1].token
+            found = "the end of the file" if token.type == "$END" else "`blueprint`"
+            closing = _SPELLED[_CLOSING[opening.type]]
+            self.report.add(
+                UnclosedBracket(bracket=str(opening), found=found, closing=closing, span=span_of(opening))
+            )
+            return
+        in_parameters = bool(self.brackets) and not self._in_body
+        accepted = {str(name) for name in self.interactive.accepts()}
+        statement = None if self.statement is None else self.tokens[self.statement]
+        self.report.add(explain(token, accepted, self._before(index), statement, in_parameters))
+
+    def _recover(self, index: int) -> int:
+        """Cuts the parser's stack back and returns the token to go on with."""
+        if self.header is not None and self.brackets:
+            names = self.damage.setdefault((self.header.line, self.header.column), set())
+            if self._in_body:
+                after = self._next_statement(index)
+                start = self.brackets[0].index if self.statement is None else self.statement
+                self._forget(names, start, after)
+                self._cut(self.brackets[0].base, "LET")
+                return self._close_if_ended(after)
+            following = self._next_parameter(index)
+            if following is not None:
+                self._forget(names, self.brackets[0].index, following)
+                has_parameters = self._cut(self.brackets[0].base, "COMMA")
+                if self._type(following) == "COMMA" and not has_parameters:
+                    following += 1
+                return following
+        after = index
+        while self._type(after) not in ("BLUEPRINT", "$END"):
+            after += 1
+        self.brackets.clear()
+        self.statement = None
+        self._cut(1, "BLUEPRINT")
+        if self._type(after) == "$END" and len(self.state.state_stack) > 1:
+            self.header = None
+        return after
+
+    def _forget(self, names: set[str], start: int, end: int) -> None:
+        """Remembers the names that the tokens from `start` to `end` would have bound."""
+        names.update(
+            str(self.tokens[index])
+            for index in range(start, end)
+            if self._type(index) == "NAME" and self._type(index + 1) in ("EQUAL", "COLON")
+        )
+
+    def _cut(self, base: int, next_terminal: str) -> bool:
+        """Cuts the stack to `base`, and one above if a whole list stands there; whether it does."""
+        stack = self.state.state_stack
+        table: Any = self.state.parse_conf.states
+        keeps_list = len(stack) > base and table[stack[base]].get(next_terminal, (None,))[0] is Shift
+        height = base + keeps_list
+        del stack[height:]
+        del self.state.value_stack[height - 1 :]
+        del self.brackets[1:]
+        return keeps_list
+
+    def _next_statement(self, index: int) -> int:
+        open_brackets = [bracket.token.type for bracket in self.brackets[1:]]
+        while True:
+            kind = self._type(index)
+            if kind in ("$END", "BLUEPRINT") or (kind == "RBRACE" and "LBRACE" not in open_brackets):
+                return index
+            if self._starts_statement(index):
+                before = self._before(index)
+                is_argument = before is not None and before.type in ("COMMA", "LPAR", "LSQB")
+                unclosed = "LBRACE" not in open_brackets and self._starts_line(index) and not is_argument
+                if not open_brackets or unclosed:
+                    return index
+            if kind in _CLOSING:
+                open_brackets.append(kind)
+            elif kind in _SPELLED and open_brackets:
+                open_brackets.pop()
+            index += 1
+
+    def _close_if_ended(self, index: int) -> int:
+        """Supplies the `}` that is missing before the next blueprint or the end of the file."""
+        self.statement = None
+        if self._type(index) in ("$END", "BLUEPRINT"):
+            self.tokens.insert(index, Token.new_borrow_pos("RBRACE", "}", self.tokens[index]))
+        return index
+
+    def _next_parameter(self, index: int) -> int | None:
+        """The `,` or `)` after the broken parameter; None if the list does not end before the body."""
+        depth = len(self.brackets) - 1
+        while self._type(index) not in ("$END", "BLUEPRINT", *STATEMENT_STARTS):
+            kind = self._type(index)
+            if kind == "LBRACE" and self._type(index - 1) != "IN" and index:
+                self.tokens.insert(index, Token.new_borrow_pos("RPAR", ")", self.tokens[index]))
+                return index
+            if depth == 0 and kind in ("COMMA", "RPAR"):
+                return index
+            if kind in _CLOSING:
+                depth += 1
+            elif kind in _SPELLED:
+                depth = max(0, depth - 1)
+            index += 1
+        return None
+
+

@@ -1,0 +1,64 @@
+"""Writing chosen values into a source: new defaults, with comments and layout as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from esper.lang.ast import Blueprint
+from esper.lang.diagnostics import Report
+from esper.lang.errors import SeveralBlueprints, UnknownBlueprint
+from esper.lang.library import reject
+from esper.lang.names import did_you_mean
+from esper.lang.parameters import ParameterValue, require_known
+from esper.lang.parse import parse
+from esper.lang.source import Source
+
+
+def rewrite_defaults(
+    text: str, values: Mapping[str, ParameterValue], *, name: str | None = None, file: str = "<source>"
+) -> str:
+    """`text` with the defaults of the parameters in `values` replaced.
+
+    name: which blueprint, if there are several. Operators are given by name.
+    Raises `BlueprintRejected` for errors in the syntax, `SeveralBlueprints`, `UnknownBlueprint` and
+    `UnknownParameter`.
+    """
+    source = Source(file, text)
+    report = Report(file)
+    program = parse(source, report)
+    reject(report, source)
+    blueprint = _chosen(program.blueprints, name, file)
+    require_known(blueprint, values)
+    edits: list[tuple[int, int, str]] = []
+    for parameter in blueprint.parameters:
+        if parameter.name.text not in values:
+            continue
+        value = _spelled(values[parameter.name.text])
+        if parameter.default is not None:
+            # The default may stand in parentheses, which its span leaves out.
+            span = parameter.default.span
+            start, end = source.offset(span.line, span.column), source.offset(span.end_line, span.end_column)
+            edits.append((start, end, value))
+        else:
+            kind = parameter.kind.span
+            end = source.offset(kind.end_line, kind.end_column)
+            edits.append((end, end, f" = {value}"))
+    for start, end, value in sorted(edits, reverse=True):
+        text = text[:start] + value + text[end:]
+    return text
+
+
+def _chosen(blueprints: tuple[Blueprint, ...], name: str | None, file: str) -> Blueprint:
+    names = [blueprint.name.text for blueprint in blueprints]
+    if name is None:
+        if len(names) > 1:
+            raise SeveralBlueprints(where=f"`{file}`", names=", ".join(names))
+        return blueprints[0]
+    if name not in names:
+        suggestion = did_you_mean(name, names, f"it has {', '.join(names)}")
+        raise UnknownBlueprint(name=name, where=f"`{file}`", suggestion=suggestion)
+    return blueprints[names.index(name)]
+
+
+def _spelled(value: ParameterValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,71 @@
+"""The one scope of a blueprint: what each name is bound to, where, and whether it was ever read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from esper.errors import Span
+from esper.lang.ast import Name
+from esper.lang.errors import AlreadyBound, UnknownName
+from esper.lang.names import did_you_mean
+from esper.lang.values import POISON, AnyValue
+
+
+class What(Enum):
+    """What a name was bound as; the value reads in a message."""
+
+    PARAMETER = "a parameter"
+    LET = "a static value"
+    SIZE = "a size"
+    INPUT = "an input"
+    TENSOR = "a tensor"
+    DAMAGED = "damaged"
+
+    @property
+    def may_be_rebound(self) -> bool:
+        return self in (What.INPUT, What.TENSOR, What.DAMAGED)
+
+
+@dataclass(slots=True)
+class Bound:
+    value: AnyValue
+    what: What
+    span: Span
+    is_read: bool = False
+
+
+@dataclass(slots=True)
+class Scope:
+    """Names to what they are bound to, in the order of binding."""
+
+    names: dict[str, Bound] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def __iter__(self) -> Iterator[tuple[str, Bound]]:
+        return iter(self.names.items())
+
+    def bind(self, name: Name, value: AnyValue, what: What) -> None:
+        """Binds `name`. Raises `AlreadyBound` unless both are tensors."""
+        before = self.names.get(name.text)
+        if before is not None and not (before.what.may_be_rebound and what.may_be_rebound):
+            if before.what is not What.DAMAGED:
+                raise AlreadyBound(name=name.text, what=before.what.value, span=name.span)
+        is_read = before is not None and before.is_read
+        self.names[name.text] = Bound(value, what, name.span if before is None else before.span, is_read)
+
+    def damage(self, names: frozenset[str], span: Span) -> None:
+        """Binds names whose statements could not be read, so that their uses are no errors."""
+        for name in sorted(names - self.names.keys()):
+            self.names[name] = Bound(POISON, What.DAMAGED, span, is_read=True)
+
+    def read(self, name: Name) -> AnyValue:
+        """The value of `name`. Raises `UnknownName` with the closest name that is bound."""
+        bound = self.names.get(name.text)
+        if bound is None:
+            raise UnknownName(name=name.text, suggestion=did_you_mean(name.text, self.names), span=name.span)
+        bound.is_read = True
+        return bound.value

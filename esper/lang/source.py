@@ -1,0 +1,142 @@
+"""Reading a source: its text and lines, its comments, and the characters that no token can start with.
+
+Comments and stray characters are found by one regular expression before Lark sees the text, so that
+Lark's lexer never fails and several stray characters are reported in one run.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from esper.errors import Span
+from esper.lang.diagnostics import Report
+from esper.lang.errors import (
+    BinaryFile,
+    FileIsDirectory,
+    FileMissing,
+    FileTooLarge,
+    FileUnreadable,
+    IllegalCharacter,
+    NotUtf8,
+    UnclosedText,
+)
+from esper.lang.names import did_you_mean
+
+MAX_BYTES = 4 * 1024 * 1024
+
+_PIECE = re.compile(
+    r'(?P<text>"(?:\\.|[^"\\\n])*")'
+    r"|(?P<comment>\#[^\n]*)"
+    r'|(?P<open>"[^\n]*)'
+    r"|(?P<fine>[A-Za-z_][A-Za-z0-9_]*|[0-9]+(?:\.[0-9]+)?|[ \t\r\n()\[\]{}:,+\-*/%@<>=]+|\.\.\.|\|>|!=)"
+    r"|(?P<stray>.)",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file's name and text."""
+
+    file: str
+    text: str
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The lines without their ends; only a newline ends one."""
+        return [line.rstrip("\r") for line in self.text.split("\n")]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *(match.end() for match in re.finditer("\n", self.text))]
+
+    def position(self, offset: int) -> tuple[int, int]:
+        """Line and column, from 1, of the character at `offset`."""
+        line = bisect_right(self._starts, offset)
+        return line, offset - self._starts[line - 1] + 1
+
+    def offset(self, line: int, column: int) -> int:
+        """Where in the text line and column (from 1) are."""
+        return self._starts[line - 1] + column - 1
+
+    def span(self, start: int, end: int) -> Span:
+        return Span(self.file, *self.position(start), *self.position(end))
+
+
+@dataclass(frozen=True, slots=True)
+class Documentation:
+    """One `##` line; `alone` if nothing but white space stands before it."""
+
+    span: Span
+    text: str
+    alone: bool
+
+
+def read_source(path: Path) -> tuple[Source, Report]:
+    """The source in `path`, read as UTF-8 with or without a byte order mark; empty with a report of why not."""
+    file = str(path)
+    report = Report(file)
+    empty = Source(file, "")
+    try:
+        if path.is_dir():
+            report.add(FileIsDirectory(path=file))
+            return empty, report
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            report.add(FileTooLarge(size=size, limit=MAX_BYTES))
+            return empty, report
+        data = path.read_bytes()
+    except FileNotFoundError:
+        beside = [str(found) for found in path.parent.glob("*.esp")] if path.parent.is_dir() else []
+        report.add(FileMissing(path=file, suggestion=did_you_mean(file, beside)))
+        return empty, report
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        report.add(FileUnreadable(path=file, reason=reason))
+        return empty, report
+    if b"\0" in data:
+        report.add(BinaryFile())
+        return empty, report
+    try:
+        return Source(file, data.decode("utf-8-sig")), report
+    except UnicodeDecodeError as error:
+        report.add(NotUtf8(offset=error.start))
+        return empty, report
+
+
+def scan(source: Source, report: Report) -> tuple[str, list[Documentation]]:
+    """The text with stray characters blanked out, each reported, and the documentation lines."""
+    blanks: list[tuple[int, int]] = []
+    documentation: list[Documentation] = []
+    for match in _PIECE.finditer(source.text):
+        start, end = match.span()
+        match match.lastgroup:
+            case "comment" if match.group().startswith("##"):
+                line, column = source.position(start)
+                alone = not source.lines[line - 1][: column - 1].strip()
+                text = match.group().lstrip("#").strip()
+                documentation.append(Documentation(source.span(start, end), text, alone))
+            case "open":
+                report.add(UnclosedText(span=source.span(start, end)))
+                blanks.append((start, end))
+            case "stray":
+                report.add(IllegalCharacter(character=_shown(match.group()), span=source.span(start, end)))
+                blanks.append((start, end))
+            case _:
+                pass
+    if not blanks:
+        return source.text, documentation
+    pieces: list[str] = []
+    last = 0
+    for start, end in blanks:
+        pieces += [source.text[last:start], " " * (end - start)]
+        last = end
+    return "".join([*pieces, source.text[last:]]), documentation
+
+
+def _shown(character: str) -> str:
+    return f"`{character}`" if character.isprintable() else f"the character U+{ord(character):04X}"
