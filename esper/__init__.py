@@ -14,11 +14,14 @@ __version__ = "0.1.0"
 
 FACE: dict[str, str] = {
     "EsperError": "esper.errors",
-    "BlueprintIR": "esper.ir.graph",
+    "BlueprintIR": "esper.passes",  # which fills the operator table, without which no graph can be read
     "evaluate": "esper.ops.evaluate",
     "run_passes": "esper.passes.manager",
 }
-"""Public name -> the module that has it. Subpackages (`esper.testing`) need no entry."""
+"""Public name -> the module that has it."""
+
+SUBPACKAGES = frozenset({"testing"})
+"""What is imported when it is first named."""
 
 _beside = Path(__file__).resolve().parent
 if not (_beside / "grammar").is_dir():
@@ -27,6 +30,8 @@ if not (_beside / "grammar").is_dir():
 
 
 def __getattr__(name: str) -> Any:
+    if name in SUBPACKAGES:
+        return import_module(f"esper.{name}")
     module = FACE.get(name)
     if module is None:
         raise AttributeError(f"module `esper` has no attribute `{name}`")
@@ -36,4 +41,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *FACE})
+    return sorted({*globals(), *FACE, *SUBPACKAGES})

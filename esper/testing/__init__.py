@@ -7,6 +7,13 @@ from esper.testing import blueprint_irs
 def test_my_pass_keeps_the_types_of_the_outputs(ir): ...
 """
 
+from importlib.util import find_spec
+
+from esper.errors import MissingPackage
+
+if find_spec("hypothesis") is None:
+    raise MissingPackage(package="hypothesis", purpose="`esper.testing`", extra="dev")
+
 from esper.testing.strategies import blueprint_irs, tensor_types
 from esper.testing.values import GraphValues, random_values
 
