@@ -109,7 +109,7 @@ def _run(
     path = OPERATORS[node.op].reference
     assert path is not None, node.op
     operands = [None if operand is None else values[operand] for operand in node.operands]
-    attrs = {name: _concrete(value, sizes, dtype) for name, value in node.attrs.items()}
+    attrs = {name: concrete(value, sizes, dtype) for name, value in node.attrs.items()}
     results = reference(path)(*operands, **attrs)
     return results if isinstance(results, tuple) else (results,)
 
@@ -120,11 +120,12 @@ def _given(tensors: Mapping[str, torch.Tensor], node: Node) -> torch.Tensor:
     return tensors[node.name]
 
 
-def _concrete(value: AttrValue, sizes: Mapping[str, int], dtype: torch.dtype | None) -> Any:
+def concrete(value: AttrValue, sizes: Mapping[str, int], dtype: torch.dtype | None) -> Any:
+    """An attribute as references take it: sizes are integers, floating dtypes are `dtype` if given."""
     if isinstance(value, Dim):
         return evaluate_size(value, sizes)
     if isinstance(value, tuple):
-        return tuple(_concrete(item, sizes, dtype) for item in value)
+        return tuple(concrete(item, sizes, dtype) for item in value)
     if isinstance(value, DType):
         return _torch_dtype(value, dtype)
     return value

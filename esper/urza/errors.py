@@ -81,3 +81,27 @@ class UnsupportedElementType(EsperError):
     code = "E0701"
     message = "node `{node}` is {dtype}, which no kernel computes"
     help = "compile in f32, bf16 or f16; the torch tier runs float64"
+
+
+class TensorTooLarge(EsperError):
+    """A tensor that kernels cannot index."""
+
+    code = "E0702"
+    message = "`{name}` has {elements} elements; kernels count to 2**31 - 1"
+    help = "use a smaller batch"
+
+
+class NameTaken(EsperError):
+    """A parameter whose name the module needs itself."""
+
+    code = "E0703"
+    message = "blueprint `{blueprint}`: the parameter `{name}` bears a name that torch modules use"
+    help = "rename the node in the IR"
+
+
+class SeedsDoNotPickle(EsperError):
+    """Pickle would store code paths; `.seed` files hold data alone."""
+
+    code = "E0704"
+    message = "the seed of `{blueprint}` cannot be pickled"
+    help = "save it with seed.save(PATH) and load it with esper.load(PATH)"

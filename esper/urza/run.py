@@ -1,0 +1,90 @@
+"""Running a program on torch tensors: buffers are allocated, kernels launched, library operators called.
+
+Launches go through Triton's own JIT, so this needs a GPU, or Triton's interpreter (`TRITON_INTERPRET=1`
+set before Triton is imported) and CPU tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+from esper.ir.dims import evaluate_size
+from esper.ir.operator import OPERATORS
+from esper.ops.evaluate import TORCH_DTYPES, bind_sizes, concrete, reference
+from esper.urza.access import Access
+from esper.urza.errors import MissingCompiler, TensorTooLarge
+from esper.urza.generate import Launch, buffer_name
+from esper.urza.program import Call, Program
+from esper.urza.source_module import module_from_source
+
+INDEX_LIMIT = 2**31
+"""Kernels count elements in 32 bits."""
+
+
+def run_program(program: Program, leaves: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The outputs and updates, by name.
+
+    leaves: a tensor for each input, param, buffer and seed that the program's graph has, by name, on one
+    device. Raises `TensorTooLarge` where a buffer has 2**31 elements or more.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in leaves.items()}
+    device = next(iter(tensors.values())).device
+    sizes = bind_sizes(program.ir, {node.name: tuple(tensors[node.name].shape) for node in program.ir.inputs})
+    for name, type in program.buffers.items():
+        shape = type.concrete_shape(sizes)
+        tensors[name] = torch.empty(shape, dtype=TORCH_DTYPES[type.dtype], device=device)
+    for name, partial in program.partials.items():
+        tensors[name] = torch.empty((partial.parts, partial.width), dtype=torch.float32, device=device)
+    for name, tensor in tensors.items():
+        if tensor.numel() >= INDEX_LIMIT:
+            raise TensorTooLarge(name=name, elements=tensor.numel())
+    for step in program.steps:
+        if isinstance(step, Launch):
+            launch(step, tensors, sizes)
+        else:
+            call_library(step, tensors, sizes)
+    return {name: read(access, tensors, sizes) for name, access in program.outputs.items()}
+
+
+def read(access: Access, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) -> torch.Tensor:
+    """The view of a buffer that `access` describes."""
+    tensor = tensors[buffer_name(access.base)]
+    shape = [evaluate_size(size, sizes) for size in access.shape]
+    return torch.as_strided(tensor, shape, [evaluate_size(stride, sizes) for stride in access.strides])
+
+
+def call_library(step: Call, tensors: dict[str, torch.Tensor], sizes: Mapping[str, int]) -> None:
+    """Runs one library operator and keeps the results that somebody reads."""
+    path = OPERATORS[step.node.op].reference
+    assert path is not None
+    operands = [None if operand is None else read(operand, tensors, sizes) for operand in step.operands]
+    attrs = {name: concrete(value, sizes, None) for name, value in step.node.attrs.items()}
+    results = reference(path)(*operands, **attrs)
+    for name, result in zip(step.results, results if isinstance(results, tuple) else (results,), strict=True):
+        if name is not None:
+            tensors[name] = result.contiguous()
+
+
+def launch(step: Launch, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) -> None:
+    """Launches one kernel on the current device's stream."""
+    kernel = step.kernel
+    numbers = {name: evaluate_size(size, sizes) for name, size in step.sizes.items()}
+    arguments: list[Any] = [
+        tensors[step.buffers[argument.name]] if argument.kind == "pointer" else numbers[argument.name]
+        for argument in kernel.arguments
+    ]
+    _entry(kernel.source, kernel.entry)[kernel.launch_grid(numbers)](
+        *arguments, **kernel.constexprs, num_warps=kernel.num_warps, num_stages=kernel.num_stages
+    )
+
+
+@cache
+def _entry(source: str, name: str) -> Any:
+    try:
+        return getattr(module_from_source(source), name)
+    except ImportError as error:
+        raise MissingCompiler(tool="triton", reason=str(error)) from error

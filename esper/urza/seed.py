@@ -1,0 +1,252 @@
+"""`CompiledSeed`: a compiled blueprint as an `nn.Module`, with the same parameters on every tier.
+
+The `torch` tier runs the optimised graph by torch's operators and autograd, on any device. The `triton`
+tier runs the generated kernels, forward and backward; before it first takes over, its results are compared
+with the torch tier's, and a seed whose kernels fail or disagree goes back to the torch tier and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import fx, nn
+
+from esper.ir.graph import BlueprintIR
+from esper.ops.initialise import initial_values
+from esper.passes import joint_graph, partition, run_passes
+from esper.passes.partition import Partition
+from esper.urza import torch_tier
+from esper.urza.errors import NameTaken, SeedsDoNotPickle
+from esper.urza.program import Program, make_program
+from esper.urza.run import run_program
+
+Tier = Literal["torch", "triton"]
+INFERENCE = "inference,canonicalize,fold,cse,dce"
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
+"""Largest relative difference, in the maximum norm, between the tiers' results on a first input."""
+
+
+@dataclass(frozen=True)
+class SeedStatus:
+    """Which tier runs and why, and how often each has run."""
+
+    tier: Tier
+    reason: str
+    calls: Mapping[str, int]
+
+
+class CompiledSeed(nn.Module):
+    """A module made from a graph.
+
+    ir: the graph, whose parameter shapes must be concrete. generator: where initial weights and the random
+    seed come from; torch's global generator if None. tier: `torch`, or `triton` to run kernels.
+
+    `forward` takes the graph's inputs in order and returns its output, or a tuple of several. In training
+    mode it also updates the buffers. On the triton tier torch refuses gradients of gradients.
+    """
+
+    random_seed: torch.Tensor
+
+    def __init__(
+        self, ir: BlueprintIR, *, generator: torch.Generator | None = None, tier: Tier = "torch"
+    ) -> None:
+        super().__init__()
+        self._ir = ir
+        self._graphs: dict[bool, tuple[BlueprintIR, fx.GraphModule]] = {}
+        self._kernels: _Kernels | None = None
+        self._reason = "asked for" if tier == "torch" else "kernels have not run yet"
+        self._tier: Tier = tier
+        self._calls = {"torch": 0, "triton": 0}
+        values = initial_values(ir, generator)
+        for node in ir.params:
+            self._register(node.name, nn.Parameter(values[node.name]))
+        for node in ir.buffers:
+            self._register(node.name, values[node.name])
+        if ir.of("seed"):
+            first = torch.randint(2**31, (), generator=generator, dtype=torch.int64)
+            self.register_buffer("random_seed", first)
+
+    @property
+    def ir(self) -> BlueprintIR:
+        """The graph that this seed was made from."""
+        return self._ir
+
+    def status(self) -> SeedStatus:
+        """Which tier runs, why, and the number of calls of each."""
+        return SeedStatus(self._tier, self._reason, dict(self._calls))
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        tensors = dict(zip((node.name for node in self._ir.inputs), inputs, strict=True))
+        tensors.update(self._state())
+        ir, module = self._graph(self.training)
+        for node in ir.of("seed"):
+            tensors[node.name] = self._next_seed()
+        results = self._run(ir, module, tensors)
+        outputs, updates = results[: len(ir.outputs)], results[len(ir.outputs) :]
+        if self.training:
+            with torch.no_grad():
+                for (name, _), value in zip(ir.updates, updates, strict=True):
+                    tensors[name].copy_(value)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _run(
+        self, ir: BlueprintIR, module: fx.GraphModule, tensors: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        if self._tier == "triton" and self.training:
+            results = self._run_kernels(ir, module, tensors)
+            if results is not None:
+                return results
+        self._calls["torch"] += 1
+        return torch_tier.call(module, ir, tensors)
+
+    def _run_kernels(
+        self, ir: BlueprintIR, module: fx.GraphModule, tensors: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, ...] | None:
+        """The kernels' results; None, and the torch tier from now on, if they fail or disagree."""
+        difference = None
+        try:
+            first = self._kernels is None
+            if self._kernels is None:
+                self._kernels = _Kernels.of(self._ir)
+            results = run_kernels(self._kernels, tuple(tensors), *tensors.values())
+            if first:
+                difference = _difference(results, torch_tier.call(module, ir, tensors))
+        except Exception as error:  # noqa: BLE001 - whatever a kernel does, training goes on
+            difference = f"{type(error).__name__}: {error}"
+        if difference is not None:
+            self._tier, self._reason = "torch", f"kernels are in quarantine: {difference}"
+            return None
+        self._reason = "kernels agree with the torch tier"
+        self._calls["triton"] += 1
+        return results
+
+    def _graph(self, training: bool) -> tuple[BlueprintIR, fx.GraphModule]:
+        if training not in self._graphs:
+            ir = run_passes(self._ir)
+            ir = ir if training else run_passes(ir, INFERENCE)
+            self._graphs[training] = ir, torch_tier.graph_module(ir)
+        return self._graphs[training]
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        return {node.name: self._find(node.name) for node in (*self._ir.params, *self._ir.buffers)}
+
+    def _next_seed(self) -> torch.Tensor:
+        """The seed of this call; the next call's is another."""
+        state = self.random_seed
+        seed = state.clone()
+        if self.training:
+            state.add_(1)
+        return seed
+
+    def _find(self, name: str) -> torch.Tensor:
+        owner: Any = self
+        for part in name.split("."):
+            owner = getattr(owner, part)
+        assert isinstance(owner, torch.Tensor)
+        return owner
+
+    def _register(self, name: str, value: torch.Tensor) -> None:
+        *path, last = name.split(".")
+        owner: nn.Module = self
+        for part in path:
+            if part not in owner._modules:
+                if hasattr(owner, part):
+                    raise NameTaken(name=name, blueprint=self._ir.name)
+                owner.add_module(part, _Scope())
+            owner = getattr(owner, part)
+        if hasattr(owner, last):
+            raise NameTaken(name=name, blueprint=self._ir.name)
+        if isinstance(value, nn.Parameter):
+            owner.register_parameter(last, value)
+        else:
+            owner.register_buffer(last, value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CompiledSeed:
+        copy = CompiledSeed(self._ir, generator=torch.Generator(), tier=self._tier)
+        memo[id(self)] = copy
+        for (_, mine), (_, other) in zip(_tensors(self), _tensors(copy), strict=True):
+            other.data = mine.detach().clone()
+            other.requires_grad_(mine.requires_grad)
+        copy.train(self.training)
+        copy._reason, copy._calls = self._reason, dict(self._calls)
+        return copy
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise SeedsDoNotPickle(blueprint=self._ir.name)
+
+
+class _Scope(nn.Module):
+    """Holds the parameters of one operator, so that names keep their dots."""
+
+
+@dataclass(frozen=True)
+class _Kernels:
+    """The programs of both directions, and which tensors the one keeps for the other."""
+
+    parts: Partition
+    forward: Program
+    backward: Program
+
+    @staticmethod
+    def of(ir: BlueprintIR) -> _Kernels:
+        parts = partition(joint_graph(run_passes(ir)))
+        return _Kernels(
+            parts, make_program(parts.forward, "forward"), make_program(parts.backward, "backward")
+        )
+
+
+class _Run(torch.autograd.Function):
+    """One call of the kernels under autograd: results are the graph's outputs, then its updates."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, kernels: _Kernels, names: tuple[str, ...], *tensors: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        given = dict(zip(names, tensors, strict=True))
+        found = run_program(kernels.forward, {n: given[n] for n in _leaf_names(kernels.forward)})
+        ctx.kernels, ctx.names = kernels, names
+        ctx.save_for_backward(*tensors, *(found[saved.name] for saved in kernels.parts.saved))
+        results = [name for name in found if not name.startswith("saved.")]
+        ctx.outputs = [name for name, _ in kernels.parts.forward.outputs if not name.startswith("saved.")]
+        ctx.mark_non_differentiable(*(found[name] for name in results if name not in ctx.outputs))
+        return tuple(found[name] for name in results)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        kernels: _Kernels = ctx.kernels
+        given = dict(zip(ctx.names, ctx.saved_tensors, strict=False))
+        kept = ctx.saved_tensors[len(ctx.names) :]
+        given.update((saved.name, tensor) for saved, tensor in zip(kernels.parts.saved, kept, strict=True))
+        given.update((f"grad.{name}", g) for name, g in zip(ctx.outputs, gradients, strict=False))
+        found = run_program(kernels.backward, {n: given[n] for n in _leaf_names(kernels.backward)})
+        return None, None, *(found.get(f"grad.{name}") for name in ctx.names)
+
+
+def run_kernels(
+    kernels: _Kernels, names: tuple[str, ...], *tensors: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """Outputs and updates of one call, differentiable; `names` are the leaves that `tensors` are."""
+    results: tuple[torch.Tensor, ...] = _Run.apply(kernels, names, *tensors)  # type: ignore[no-untyped-call]
+    return results
+
+
+def _leaf_names(program: Program) -> Iterator[str]:
+    return (leaf.name for leaf in torch_tier.leaves(program.ir))
+
+
+def _difference(found: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> str | None:
+    """How the results differ beyond rounding, or None."""
+    for index, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
+        scale = theirs.abs().max().item() if theirs.numel() else 0.0
+        distance = (mine - theirs).abs().max().item() if theirs.numel() else 0.0
+        if not distance <= TOLERANCE.get(theirs.dtype, 1e-4) * max(scale, 1.0):
+            return f"result {index} differs by {distance:.3g} where the largest value is {scale:.3g}"
+    return None
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
