@@ -47,7 +47,7 @@ class _Translation:
         for node in self.ir.nodes:
             if node.op == "constant":
                 value = (attribute_number(node.attrs, "value"),)
-                dtype = {"dtype": TORCH_DTYPES[node.type.dtype]}
+                dtype: dict[str, Any] = {"dtype": TORCH_DTYPES[node.type.dtype]}
                 self.values[node.result()] = self.graph.call_function(torch.scalar_tensor, value, dtype)
             elif node.result() not in self.values:
                 self._call(node)
