@@ -16,6 +16,7 @@ FACE: dict[str, str] = {
     "EsperError": "esper.errors",
     "BlueprintIR": "esper.passes",  # which fills the operator table, without which no graph can be read
     "evaluate": "esper.ops.evaluate",
+    "lower": "esper.lang",
     "run_passes": "esper.passes.manager",
 }
 """Public name -> the module that has it."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from esper.cli.program import Program
 
 COMMANDS = {
+    "check": "esper.cli.check:check",
     "inspect": "esper.cli.inspect:inspect",
+    "templates": "esper.cli.templates:templates",
 }
 
 main = Program(

@@ -10,16 +10,18 @@ import esper.ops as _operators  # fills the operator table
 from esper.lang.ast import Program
 from esper.lang.diagnostics import BlueprintRejected, Diagnostic, Note, Report
 from esper.lang.fit import fit
-from esper.lang.library import LibraryEntry, library, parse_file
-from esper.lang.lower import check, lower, signature
+from esper.lang.library import LibraryEntry, library, library_entry, parse_file
+from esper.lang.lower import Checked, check, check_files, lower, signature
 from esper.lang.parameters import ParameterInfo, ParameterValue, Signature, parse_settings
 from esper.lang.parse import parse
+from esper.lang.render import as_github, as_json, as_sarif, as_text
 from esper.lang.rewrite import rewrite_defaults
 from esper.lang.sizes import SizeValue, parse_size_settings, size_values
 from esper.lang.source import Source
 
 __all__ = [
     "BlueprintRejected",
+    "Checked",
     "Diagnostic",
     "LibraryEntry",
     "Note",
@@ -30,9 +32,15 @@ __all__ = [
     "Signature",
     "SizeValue",
     "Source",
+    "as_github",
+    "as_json",
+    "as_sarif",
+    "as_text",
     "check",
+    "check_files",
     "fit",
     "library",
+    "library_entry",
     "lower",
     "parse_file",
     "parse_settings",

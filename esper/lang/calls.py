@@ -98,7 +98,9 @@ class Arguments:
         if piped is not None:
             self._try_positional(None, piped)
         for argument in call.arguments:
-            self._try_positional(argument, None) if argument.name is None else self._named(argument, argument.name)
+            self._try_positional(argument, None) if argument.name is None else self._named(
+                argument, argument.name
+            )
         self._require_all()
 
     def _fail(self, error: EsperError, span: Span) -> None:
@@ -126,7 +128,9 @@ class Arguments:
             known = [s.name for s in slots]
             listed = f"it takes {', '.join(known)}"
             error = UnknownArgument(
-                operator=self._operator.name, name=name.text, suggestion=did_you_mean(name.text, known, listed)
+                operator=self._operator.name,
+                name=name.text,
+                suggestion=did_you_mean(name.text, known, listed),
             )
             self._fail(error, name.span)
             self._evaluator.value(argument.value)
@@ -188,7 +192,10 @@ class Arguments:
         converted = None if isinstance(value, Value) else self._converted(slot, value)
         if converted is None:
             raise WrongArgumentKind(
-                operator=self._operator.name, name=slot.name, found=describe(value), expected=_KINDS[slot.kind]
+                operator=self._operator.name,
+                name=slot.name,
+                found=describe(value),
+                expected=_KINDS[slot.kind],
             )
         return converted
 
@@ -210,7 +217,9 @@ class Arguments:
         graph = self._evaluator.graph
         assert graph is not None
         match slot.kind:
-            case Kind.DIM if isinstance(value, int | Dim) and is_size(value) and (isinstance(value, Dim) or value >= 1):
+            case Kind.DIM if (
+                isinstance(value, int | Dim) and is_size(value) and (isinstance(value, Dim) or value >= 1)
+            ):
                 return value
             case Kind.INT if isinstance(value, int) and not isinstance(value, bool):
                 return value
@@ -235,12 +244,15 @@ class Arguments:
         for slot in self._inputs:
             if not slot.optional and not slot.variadic and not self._is_given(slot.name):
                 doc = slot.doc or "a tensor"
-                self._fail(MissingArgument(operator=self._operator.name, name=slot.name, doc=doc), self._call.span)
+                self._fail(
+                    MissingArgument(operator=self._operator.name, name=slot.name, doc=doc), self._call.span
+                )
         for attribute in self._attributes:
             if attribute.default is REQUIRED and not self._is_given(attribute.name):
                 doc = attribute.doc or _KINDS[attribute.kind]
                 self._fail(
-                    MissingArgument(operator=self._operator.name, name=attribute.name, doc=doc), self._call.span
+                    MissingArgument(operator=self._operator.name, name=attribute.name, doc=doc),
+                    self._call.span,
                 )
 
 
@@ -278,7 +290,7 @@ class Graph:
         return self.build.op(name, *operands, span=span)
 
     def number_of(self, value: Dim | Static) -> float:
-        """Stands in for a number that a check does not know. Raises `Undecided` if lowering would not either."""
+        """Stands in for a number that only a check lacks. Raises `Undecided` if lowering lacks it too."""
         symbols = value.symbols if isinstance(value, Unknown) else _symbols_of(value)
         late = symbols - self.later
         if late:
@@ -296,7 +308,9 @@ class Graph:
         complete = {a.name: given.get(a.name, a.default) for a in operator.attributes}
         values = {key: value for key, value in complete.items() if value is not REQUIRED}
         types: dict[str, TensorType] = {
-            key: self.build.type(tensor) for key, tensor in arguments.tensors.items() if isinstance(tensor, Value)
+            key: self.build.type(tensor)
+            for key, tensor in arguments.tensors.items()
+            if isinstance(tensor, Value)
         }
         dtype = next((type.dtype for type in types.values()), DType.F32)
         operands: list[Value | float | None] = []

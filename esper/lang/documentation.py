@@ -1,4 +1,4 @@
-"""Attaching `##` documentation: to the blueprint or parameter below it, or to the parameter it stands behind."""
+"""Attaching `##` documentation: to the blueprint or parameter below it, or the parameter before it."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from esper.ir.types import MAX_RANK, DType, TensorType
 from esper.lang.ast import (
     Binding,
     Blueprint,
+    Expression,
     Input,
     Let,
     Name,
@@ -25,6 +26,7 @@ from esper.lang.ast import (
     Require,
     Spread,
     TensorTypeExpr,
+    names_in,
 )
 from esper.lang.calls import Graph, element_type
 from esper.lang.diagnostics import Report
@@ -46,7 +48,7 @@ from esper.lang.facts import find_facts
 from esper.lang.names import closest
 from esper.lang.parameters import ParameterValue, bind_parameters
 from esper.lang.scope import Scope, What
-from esper.lang.values import POISON, Poison, Unknown, describe, is_size
+from esper.lang.values import POISON, Poison, Unknown, describe, is_size, shown
 
 DEFAULT_RANK = 2
 
@@ -88,7 +90,9 @@ class _Elaborator:
         self.symbols = {
             parameter.name.text: symbol(parameter.name.text)
             for parameter in blueprint.parameters
-            if settings.symbolic and parameter.kind.text == "dim" and parameter.name.text not in settings.values
+            if settings.symbolic
+            and parameter.kind.text == "dim"
+            and parameter.name.text not in settings.values
         }
         self.graph = Graph(Builder(blueprint.name.text), frozenset(self.symbols))
         self.evaluator = Evaluator(self.scope, report, self.graph)
@@ -102,7 +106,8 @@ class _Elaborator:
         blueprint = self.blueprint
         facts = find_facts(blueprint, self.settings.values, self.symbols) if self.symbols else {}
         self.report.spelling.update({str(size): name for name, size in facts.items()})
-        bind_parameters(blueprint, self.settings.values, self.scope, self.report, {**self.symbols, **facts})
+        late: dict[str, Size] = {**self.symbols, **facts}
+        bind_parameters(blueprint, self.settings.values, self.scope, self.report, late)
         if blueprint.damaged is not None:
             self.scope.damage(blueprint.damaged, blueprint.name.span)
         for statement in blueprint.body:
@@ -143,9 +148,10 @@ class _Elaborator:
             case True | Poison():
                 return
             case False:
-                condition = "the condition of this `require`"
                 raise RequirementFailed(
-                    reason=statement.reason.value, condition=condition, span=statement.condition.span
+                    reason=statement.reason.value,
+                    values=self._values_of(statement.condition),
+                    span=statement.condition.span,
                 )
             case Unknown(symbols=symbols):
                 late = symbols - self.symbols.keys()
@@ -160,6 +166,15 @@ class _Elaborator:
                     expected="true or false",
                     span=statement.condition.span,
                 )
+
+    def _values_of(self, condition: Expression) -> str:
+        """The values of the names that `condition` reads: `features = 42, heads = 4`."""
+        names = dict.fromkeys(name.text for name in names_in(condition))
+        bound = {name: bound.value for name, bound in self.scope if name in names}
+        shown_values = [
+            f"{name} = {shown(v)}" for name, v in bound.items() if not isinstance(v, Value | Poison)
+        ]
+        return ", ".join(shown_values) or "only constants"
 
     def _input(self, statement: Input) -> None:
         name = statement.name
@@ -255,9 +270,16 @@ class _Elaborator:
             self._report_unused()
 
     def _report_unused(self) -> None:
-        names = {What.PARAMETER: "parameter", What.LET: "static value", What.INPUT: "input", What.TENSOR: "tensor"}
+        names = {
+            What.PARAMETER: "parameter",
+            What.LET: "static value",
+            What.INPUT: "input",
+            What.TENSOR: "tensor",
+        }
         for name, bound in self.scope:
             if not bound.is_read and bound.what in names and not isinstance(bound.value, Poison):
                 similar = closest(name, [other for other, _ in self.scope if other != name])
-                suggestion = f"did you mean it where `{similar}` stands?" if similar else "use it or remove it"
+                suggestion = (
+                    f"did you mean it where `{similar}` stands?" if similar else "use it or remove it"
+                )
                 self.report.add(Unused(what=names[bound.what], name=name, suggestion=suggestion), bound.span)

@@ -257,7 +257,7 @@ class DoesNotFit(EsperError):
 class RequirementFailed(EsperError):
     code = "E0401"
     message = "{reason}"
-    help = "{condition} must hold"
+    help = "the condition reads {values}"
 
 
 class OutOfDomain(EsperError):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from esper.errors import EsperError, Span
+from esper.errors import EsperError
 from esper.ir.dims import Dim, Size
 from esper.ir.graph import Value
 from esper.ir.operator import OPERATORS, Operator
@@ -137,7 +137,9 @@ class Evaluator:
             value = self._spread(item) if isinstance(item, Spread) else self.static(item, "a size")
             if isinstance(value, tuple):
                 if not isinstance(item, Spread):
-                    raise BadShape(reason="a list inside a list", suggestion="`...name` inserts one", span=item.span)
+                    raise BadShape(
+                        reason="a list inside a list", suggestion="`...name` inserts one", span=item.span
+                    )
                 sizes.extend(value)
             elif isinstance(value, int | Dim) and is_size(value):
                 sizes.append(value)
@@ -188,7 +190,10 @@ class Evaluator:
             return static.apply(step.operator, left, right)
         if self.graph is None or (step.operator not in _TENSOR_OPERATORS and step.operator != "**"):
             raise OperandKinds(
-                operator=step.operator, left=describe(left), right=describe(right), suggestion=_INSTEAD.get(step.operator, "")
+                operator=step.operator,
+                left=describe(left),
+                right=describe(right),
+                suggestion=_INSTEAD.get(step.operator, ""),
             )
         if step.operator == "**":
             return self._power(step, left, right)
@@ -200,7 +205,11 @@ class Evaluator:
         assert self.graph is not None
         if isinstance(value, Value):
             return value
-        if step.operator == "@" or isinstance(value, bool) or not (is_size(value) or isinstance(value, float | Unknown)):
+        if (
+            step.operator == "@"
+            or isinstance(value, bool)
+            or not (is_size(value) or isinstance(value, float | Unknown))
+        ):
             raise OperandKinds(operator=step.operator, left="a tensor", right=describe(value), suggestion="")
         if isinstance(value, int | float):
             return float(value)
@@ -257,7 +266,9 @@ class Evaluator:
         if name.text not in language_operators():
             callable_names = [known for known, bound in self.scope if isinstance(bound.value, OperatorName)]
             guess = closest(name.text, [*language_operators(), *callable_names])
-            suggestion = f"did you mean `{guess}`?" if guess else "`esperc templates` shows blueprints that use most"
+            suggestion = (
+                f"did you mean `{guess}`?" if guess else "`esperc templates` shows blueprints that use most"
+            )
             raise UnknownOperator(name=name.text, suggestion=suggestion, span=name.span)
         return OPERATORS[name.text]
 
@@ -268,5 +279,3 @@ _INSTEAD = {">": "`greater(a, b)` compares tensors", "<": "`greater(b, a)` compa
 def language_operators() -> list[str]:
     """The names of the operators that a blueprint may call."""
     return [name for name, operator in OPERATORS.items() if operator.in_language]
-
-

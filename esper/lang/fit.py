@@ -66,7 +66,9 @@ def _require_same_type(
     blueprint: Blueprint, ir: BlueprintIR, shape: Sequence[int], dtype: DType, sizes: Mapping[str, SizeValue]
 ) -> None:
     if len(ir.inputs) != 1 or len(ir.outputs) != 1:
-        reason = f"it has {len(ir.inputs)} inputs and {len(ir.outputs)} outputs, and a slot gives and takes one"
+        reason = (
+            f"it has {len(ir.inputs)} inputs and {len(ir.outputs)} outputs, and a slot gives and takes one"
+        )
         raise _misfit(blueprint, shape, dtype, reason)
     numbers: dict[str, int] = {}
     for name, value in sizes.items():
@@ -84,7 +86,11 @@ class _Match:
     """Solves one input's type for parameters and sizes, axis by axis."""
 
     def __init__(
-        self, blueprint: Blueprint, shape: tuple[int, ...], dtype: DType, settled: Mapping[str, ParameterValue]
+        self,
+        blueprint: Blueprint,
+        shape: tuple[int, ...],
+        dtype: DType,
+        settled: Mapping[str, ParameterValue],
     ) -> None:
         self.blueprint, self.shape, self.dtype = blueprint, shape, dtype
         self.free = {

@@ -66,14 +66,7 @@ def load(blueprint: str | Path, name: str | None = None) -> Loaded:
     source, `SeveralBlueprints` and `UnknownBlueprint`.
     """
     if not is_path(blueprint):
-        found = _library().get(str(blueprint))
-        if found is None:
-            raise UnknownBlueprint(
-                name=blueprint,
-                where="the library",
-                suggestion=did_you_mean(str(blueprint), _library(), f"it has {', '.join(_library())}"),
-            )
-        return found
+        return _from_library(str(blueprint))
     source, program, report = parse_file(Path(blueprint))
     reject(report, source)
     names = [found.name.text for found in program.blueprints]
@@ -104,6 +97,25 @@ def _library() -> dict[str, Loaded]:
     return found
 
 
+def library_entry(name: str) -> LibraryEntry:
+    """The library's blueprint called `name`. Raises `UnknownBlueprint`."""
+    return _entry(_from_library(name))
+
+
 def library() -> list[LibraryEntry]:
     """The library's blueprints, by file name."""
-    return [LibraryEntry(signature_of(found.blueprint), found.source.file) for found in _library().values()]
+    return [_entry(found) for found in _library().values()]
+
+
+def _entry(found: Loaded) -> LibraryEntry:
+    return LibraryEntry(signature_of(found.blueprint), found.source.file)
+
+
+def _from_library(name: str) -> Loaded:
+    found = _library().get(name)
+    if found is None:
+        known = f"it has {', '.join(_library())}"
+        raise UnknownBlueprint(
+            name=name, where="the library", suggestion=did_you_mean(name, _library(), known)
+        )
+    return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from esper.errors import EsperError
 from esper.ir.graph import BlueprintIR
 from esper.ir.types import DType
+from esper.lang.ast import Program
 from esper.lang.diagnostics import Diagnostic, Report
 from esper.lang.elaborate import Settings, elaborate
 from esper.lang.errors import UnknownPrecision, UnknownSize
@@ -15,6 +17,7 @@ from esper.lang.library import Loaded, load, parse_file, reject
 from esper.lang.names import did_you_mean
 from esper.lang.parameters import ParameterValue, Signature, require_known, signature_of
 from esper.lang.sizes import SizeValue, ranks_of
+from esper.lang.source import Source
 
 PRECISIONS = {"f32": DType.F32, "bf16": DType.BF16, "f16": DType.F16}
 
@@ -70,15 +73,36 @@ def _precision(precision: str | DType | None) -> DType | None:
     return PRECISIONS[name]
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The diagnostics of several files, and the sources that they point into."""
+
+    diagnostics: list[Diagnostic]
+    sources: dict[str, Source]
+
+
 def check(path: str | Path) -> list[Diagnostic]:
     """All errors and warnings of a file, `dim` parameters left as symbols; raises nothing."""
-    _, program, report = parse_file(Path(path))
+    return check_files([path]).diagnostics
+
+
+def check_files(paths: Iterable[str | Path]) -> Checked:
+    """All errors and warnings of several files, file by file; raises nothing."""
+    checked = Checked([], {})
+    for path in paths:
+        source, program, report = parse_file(Path(path))
+        _check_program(program, report)
+        checked.sources[source.file] = source
+        checked.diagnostics.extend(report.diagnostics)
+    return checked
+
+
+def _check_program(program: Program, report: Report) -> None:
     for blueprint in program.blueprints:
         try:
             elaborate(blueprint, Settings(symbolic=True), report)
         except EsperError as error:
             report.add(error, blueprint.name.span)
-    return report.diagnostics
 
 
 def signature(blueprint: str | Path, name: str | None = None) -> Signature:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from esper.errors import EsperError
-from esper.ir.dims import Dim, size_symbols
+from esper.ir.dims import Dim, Size
 from esper.ir.operator import OPERATORS
 from esper.lang.ast import Blueprint, Parameter
 from esper.lang.diagnostics import Note, Report
@@ -68,7 +68,7 @@ def bind_parameters(
     values: Mapping[str, ParameterValue],
     scope: Scope,
     report: Report,
-    symbols: Mapping[str, Dim] | None = None,
+    symbols: Mapping[str, Size] | None = None,
 ) -> None:
     """Binds each parameter to the given value, or `symbols[name]`, or its default; errors go to `report`.
 
@@ -87,7 +87,7 @@ def _value_of(
     parameter: Parameter,
     values: Mapping[str, ParameterValue],
     evaluator: Evaluator,
-    symbols: Mapping[str, Dim],
+    symbols: Mapping[str, Size],
 ) -> Static | Poison:
     report, name, kind = evaluator.report, parameter.name.text, parameter.kind.text
     if kind not in KINDS:
@@ -138,7 +138,9 @@ def _require_in_domain(name: str, value: Static, domain: tuple[Static, ...] | No
     if domain is None or value in domain or isinstance(value, Dim | Unknown):
         return
     listed = "{" + ", ".join(map(shown, domain)) + "}"
-    guess = closest(str(value), [str(choice) for choice in domain]) if isinstance(value, OperatorName) else None
+    guess = (
+        closest(str(value), [str(choice) for choice in domain]) if isinstance(value, OperatorName) else None
+    )
     suggestion = f"did you mean `{guess}`?" if guess else "take one of them, or widen the domain"
     raise OutOfDomain(name=name, value=shown(value), domain=listed, suggestion=suggestion)
 
@@ -173,7 +175,9 @@ def _inward(kind: str, value: object) -> Static:
         operator = OPERATORS.get(value)
         if operator is None or not operator.in_language:
             known = [name for name, entry in OPERATORS.items() if entry.in_language]
-            raise BadSetting(text=value, example=f"{closest(value, known) or 'gelu'}, the name of an operator")
+            raise BadSetting(
+                text=value, example=f"{closest(value, known) or 'gelu'}, the name of an operator"
+            )
         return OperatorName(value)
     if isinstance(value, bool | int | float | str):
         return value

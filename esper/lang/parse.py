@@ -76,7 +76,11 @@ class _Driver:
     def run(self) -> list[Blueprint]:
         self.interactive = grammar().parse_interactive()
         self.state = self.interactive.parser_state
-        end = Token.new_borrow_pos("$END", "", self.tokens[-1]) if self.tokens else Token("$END", "", 0, 1, 1, 1, 1)
+        end = (
+            Token.new_borrow_pos("$END", "", self.tokens[-1])
+            if self.tokens
+            else Token("$END", "", 0, 1, 1, 1, 1)
+        )
         self.tokens.append(end)
         index = 0
         while index < len(self.tokens):
@@ -247,5 +251,3 @@ class _Driver:
                 depth = max(0, depth - 1)
             index += 1
         return None
-
-

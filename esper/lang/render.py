@@ -69,7 +69,10 @@ def as_records(diagnostics: Iterable[Diagnostic]) -> list[dict[str, object]]:
 
 def as_json(diagnostics: Iterable[Diagnostic]) -> str:
     """One JSON document."""
-    return json.dumps({"schema_version": SCHEMA_VERSION, "diagnostics": as_records(diagnostics)}, indent=2) + "\n"
+    return (
+        json.dumps({"schema_version": SCHEMA_VERSION, "diagnostics": as_records(diagnostics)}, indent=2)
+        + "\n"
+    )
 
 
 def as_sarif(diagnostics: Iterable[Diagnostic], version: str) -> str:

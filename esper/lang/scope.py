@@ -51,9 +51,9 @@ class Scope:
     def bind(self, name: Name, value: AnyValue, what: What) -> None:
         """Binds `name`. Raises `AlreadyBound` unless both are tensors."""
         before = self.names.get(name.text)
-        if before is not None and not (before.what.may_be_rebound and what.may_be_rebound):
-            if before.what is not What.DAMAGED:
-                raise AlreadyBound(name=name.text, what=before.what.value, span=name.span)
+        is_damaged = before is not None and before.what is What.DAMAGED
+        if before is not None and not is_damaged and not (before.what.may_be_rebound and what.may_be_rebound):
+            raise AlreadyBound(name=name.text, what=before.what.value, span=name.span)
         is_read = before is not None and before.is_read
         self.names[name.text] = Bound(value, what, name.span if before is None else before.span, is_read)
 

@@ -77,7 +77,7 @@ class Documentation:
 
 
 def read_source(path: Path) -> tuple[Source, Report]:
-    """The source in `path`, read as UTF-8 with or without a byte order mark; empty with a report of why not."""
+    """The source in `path`, UTF-8 with or without a byte order mark; empty if the report says why."""
     file = str(path)
     report = Report(file)
     empty = Source(file, "")

@@ -61,7 +61,9 @@ def invert(value: Static) -> Static:
         return value
     if isinstance(value, bool):
         return not value
-    raise OperandKinds(operator="not", left=describe(value), right="nothing", suggestion="it takes a truth value")
+    raise OperandKinds(
+        operator="not", left=describe(value), right="nothing", suggestion="it takes a truth value"
+    )
 
 
 def apply(symbol: str, left: Static, right: Static) -> Static:
@@ -117,7 +119,11 @@ def _compare(symbol: str, left: Static, right: Static) -> Static:
             return Unknown(_symbols(left) | _symbols(right))
         assert isinstance(left, int | float) and isinstance(right, int | float)
         return _COMPARISONS[symbol](left, right)
-    if symbol in ("==", "!=") and type(left) is type(right) and isinstance(left, bool | str | OperatorName | tuple):
+    if (
+        symbol in ("==", "!=")
+        and type(left) is type(right)
+        and isinstance(left, bool | str | OperatorName | tuple)
+    ):
         return (left == right) == (symbol == "==")
     raise _mismatch(symbol, left, right)
 
@@ -159,7 +165,11 @@ def _compute(symbol: str, left: Static, right: Static) -> Static:
     if symbol == "**":
         _refuse_large_power(left, right)
     result = _ARITHMETIC[symbol](left, right)
-    if isinstance(result, complex) or not math.isfinite(result) or (isinstance(result, int) and abs(result) >= LIMIT):
+    if (
+        isinstance(result, complex)
+        or not math.isfinite(result)
+        or (isinstance(result, int) and abs(result) >= LIMIT)
+    ):
         raise ValueOverflow(operator=symbol)
     return result
 
