@@ -127,8 +127,7 @@ def scaled_and_shifted(
     """`x * weight + bias` in the dtype of x, for vectors along `axis`, which is 1 or the last."""
 
     def spread(vector: Value) -> Value:
-        wide = widen(build, vector)
-        return wide if axis == -1 else along_channels(build, wide, build.type(x).rank)
+        return widen(build, vector if axis == -1 else along_channels(build, vector, build.type(x).rank))
 
     if weight is not None:
         x = build.op("mul", x, spread(weight))

@@ -181,9 +181,12 @@ class _Planner:
         group = self._home(node, form) if self._is_aligned(node) else None
         if group is None:
             group = Group(self.started, "tile", Space(self._operand_shape(node)))
+            if self._is_aligned(node):
+                self._settle(base.node, group.space)
+            group.index = self.started
             if not self._is_aligned(node) or not self._pull(base.node, group):
                 self._materialise(base.node)
-                group = Group(self.started, "tile", Space(self._operand_shape(node)))
+                group.index = self.started
             self.started += 1
             self.groups.append(group)
         if form.rows:
@@ -337,19 +340,11 @@ class _Planner:
         for operand in node.operands:
             if operand is None:
                 continue
-            read = access(self.ir, operand)
-            assert read is not None
-            shape = tuple(
-                1 if stride == 0 else size for size, stride in zip(read.shape, read.strides, strict=True)
-            )
-            frame = group.space.frame(shape)
-            if frame is None:
-                return False
-            in_registers = read.base.node in self.virtual or read.base.node in group
-            own = self.ir.type(read.base).shape
-            if in_registers and (
-                not _keeps_order(read.strides, read.shape) or group.space.frame(own) != frame
-            ):
+            base = self._base(operand)
+            if base.node in self.virtual or base.node in group:
+                if not self._in_registers(operand, group.space):
+                    return False
+            elif group.space.frame(self.ir.type(operand).shape) is None:
                 return False
         return True
 
@@ -363,13 +358,33 @@ class _Planner:
             fits = group.kind == "tile" and self._storable(group, node) and self._shares_a_read(name, group)
             if fits and self._pull(name, group) and name in self.owners:
                 return
-        if not self._pull(name, group := Group(self.started, "tile", Space(node.type.shape))):
-            for base in self.reads[name]:
-                self._materialise(base.node)
-            group = Group(self.started, "tile", Space(node.type.shape), nodes=[node])
+        self._settle(name, Space(node.type.shape))
+        group = Group(self.started, "tile", Space(node.type.shape))
+        if not self._pull(name, group):
+            group.nodes.append(node)
         self.started += 1
         self.groups.append(group)
         self.owners[name] = group
+
+    def _settle(self, name: str, space: Space) -> None:
+        """Materialises the virtual values that computing `name` in `space` would read in another frame."""
+        for member in sorted(self._cone(name), key=self.position.__getitem__):
+            for operand in self.ir.node(member).operands:
+                if operand is None:
+                    continue
+                base = self._base(operand)
+                if base.node in self.virtual and not self._in_registers(operand, space):
+                    self._materialise(base.node)
+                    self.virtual.discard(base.node)
+
+    def _in_registers(self, operand: Value, space: Space) -> bool:
+        """Whether `operand`, computed in `space`, is read there in the frame in which it was computed."""
+        read = access(self.ir, operand)
+        assert read is not None
+        axes = zip(read.shape, read.strides, strict=True)
+        frame = space.frame([1 if stride == 0 else size for size, stride in axes])
+        own = space.frame(self.ir.type(read.base).shape)
+        return frame is not None and own == frame and _keeps_order(read.strides, read.shape)
 
     def _shares_a_read(self, name: str, group: Group) -> bool:
         loads = {base for node in group.nodes + group.sums for base in self.reads[node.name]}
