@@ -21,9 +21,11 @@ from esper.leyline.events import (
     StageChanged,
 )
 from esper.leyline.run_events import EpochFinished, RunFinished, RunStarted, RunStopped
-from esper.leyline.stages import SeedStage
+from esper.leyline.stages import ACTIVE_STAGES, SeedStage
 
 E = TypeVar("E", bound=Event)
+
+OF_A_SEED = ACTIVE_STAGES | {SeedStage.FOSSILIZED, SeedStage.CULLED}
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class StageSpan:
 
 @dataclass(frozen=True)
 class SeedLife:
-    """One seed from germination on. `spans` go on to EMBARGOED and RESETTING after a cull."""
+    """One seed from germination on. After a cull `spans` go on with its slot's cooling down."""
 
     seed_id: str
     slot: str
@@ -56,8 +58,8 @@ class SeedLife:
 
     @property
     def stages(self) -> tuple[SeedStage, ...]:
-        """The stages it went through, in order."""
-        return tuple(span.stage for span in self.spans)
+        """The stages that the seed itself went through, in order: to CULLED, not its slot's cooling down."""
+        return tuple(span.stage for span in self.spans if span.stage in OF_A_SEED)
 
     def entered(self, stage: SeedStage) -> int | None:
         """The epoch at the end of which the seed first entered `stage`."""

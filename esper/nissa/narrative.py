@@ -67,7 +67,9 @@ def _verdict(history: RunHistory, seed: SeedLife) -> str:
     if seed.culled is not None:
         undone = " Host and optimizer went back to where they were." if seed.culled.rolled_back else ""
         gone = seed.culled
-        return f"After epoch {gone.epoch} it was culled in {gone.stage}: {gone.reason}.{undone}"
+        refusal = next((gate for gate in reversed(seed.gates) if not gate.passed), None)
+        said = f" (gate {refusal.level}: {'; '.join(refusal.failures)})" if refusal is not None else ""
+        return f"After epoch {gone.epoch} it was culled in {gone.stage}: {gone.reason}{said}.{undone}"
     return f"It stands in {seed.stages[-1].name if seed.stages else 'no stage'}, undecided."
 
 

@@ -73,7 +73,7 @@ def run_status(stream: Sequence[Recorded], last: int = 8) -> RunStatus:
 
 def _slot(history: RunHistory, name: str, final: EpochFinished | None) -> SlotStatus:
     seed = next((seed for seed in reversed(history.seeds) if seed.slot == name), None)
-    stage = seed.stages[-1] if seed is not None and seed.stages else SeedStage.DORMANT
+    stage = seed.spans[-1].stage if seed is not None and seed.spans else SeedStage.DORMANT
     is_occupied = seed is not None and seed.culled is None
     return SlotStatus(
         slot=name,

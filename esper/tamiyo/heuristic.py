@@ -76,7 +76,8 @@ class HeuristicTamiyo:
     def _cull_or_advance(self, slot: SlotSignals) -> Action:
         patience = 1 if slot.stage is SeedStage.PROBATIONARY else self.parameters.patience
         if slot.refusals >= patience:
-            return Cull(slot.name, f"refused {slot.refusals} times in {slot.stage.name}")
+            times = "once" if slot.refusals == 1 else f"{slot.refusals} times"
+            return Cull(slot.name, f"refused {times} in {slot.stage.name}")
         return AdvanceStage(slot.name)
 
     def _calls_for_a_seed(self, signals: TrainingSignals) -> bool:

@@ -83,3 +83,9 @@ def test_status_of_an_empty_stream_is_a_run_that_has_not_begun() -> None:
 def test_status_in_text_is_aligned(story: list[Event], golden: Callable[[str, str], None]) -> None:
     stream = [Recorded(i, 0.0, "r1", event) for i, event in enumerate(story)]
     golden("status.txt", status_text(run_status(stream, last=4)) + "\n")
+
+
+def test_cooling_down_is_the_slots_and_not_the_seeds(story: list[Event]) -> None:
+    gone = history_of(story).seeds[1]
+    assert gone.stages[-1] is SeedStage.CULLED
+    assert gone.spans[-1].stage is SeedStage.EMBARGOED
