@@ -171,9 +171,10 @@ def _curves(
 ) -> str:
     values = [y for entry in series for _, y in entry.points]
     frame = Frame(_epochs(history), padded(values), left=_left(history))
+    notes = frame.top + 14 if notes_on_top else frame.floor - 8
     body = [*_shades(history, frame), y_axis(frame, percent), x_axis(frame, "epoch")]
     body.extend(line(entry, frame) for entry in series)
-    body.extend(_verdicts(history, frame, frame.top + 14 if notes_on_top else frame.floor - 8))
+    body.extend(_verdicts(history, frame, notes))
     return legend(series) + frame.wrap(body, label)
 
 
@@ -200,7 +201,7 @@ def _verdicts(history: RunHistory, frame: Frame, height: float) -> Iterator[str]
         side = -6 if near_the_end else 6
         yield text(
             x + side,
-            frame.floor - 8,
+            height,
             label,
             f"note {css}",
             "end" if near_the_end else "start",
