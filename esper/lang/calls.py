@@ -82,13 +82,14 @@ class Arguments:
         self, operator: Operator | None, call: Call, piped: Piped | None, evaluator: Evaluates
     ) -> None:
         self.are_complete = True
+        self._has_unknown = False
         self.tensors: dict[str, Value | float] = {}
         self.attributes: dict[str, AttrValue] = {}
         self._call = call
         self._evaluator = evaluator
         if operator is None:
             for argument in call.arguments:
-                if not isinstance(argument.value, Name):
+                if not isinstance(argument.value, Name) or argument.value.text in evaluator.scope:
                     evaluator.value(argument.value)
             self.are_complete = False
             return
@@ -101,7 +102,8 @@ class Arguments:
             self._try_positional(argument, None) if argument.name is None else self._named(
                 argument, argument.name
             )
-        self._require_all()
+        if not self._has_unknown:  # a misspelt name is not a missing argument, too
+            self._require_all()
 
     def _fail(self, error: EsperError, span: Span) -> None:
         self._evaluator.report.add(error, span)
@@ -133,6 +135,7 @@ class Arguments:
                 suggestion=did_you_mean(name.text, known, listed),
             )
             self._fail(error, name.span)
+            self._has_unknown = True
             self._evaluator.value(argument.value)
         elif self._is_given(name.text):
             self._fail(DuplicateArgument(operator=self._operator.name, name=name.text), name.span)

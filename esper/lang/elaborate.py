@@ -223,7 +223,8 @@ class _Elaborator:
 
     def _fresh_size(self, name: Name) -> Size:
         parameters = [p.name.text for p in self.blueprint.parameters if len(p.name.text) > 2]
-        similar = closest(name.text, parameters) if len(name.text) > 2 else None
+        is_guessable = len(name.text) > 2 and self.blueprint.damaged is None
+        similar = closest(name.text, parameters) if is_guessable else None
         if similar is not None:
             self.report.add(SizeLikeParameter(name=name.text, parameter=similar, span=name.span))
         size = symbol(name.text)

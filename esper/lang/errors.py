@@ -254,6 +254,12 @@ class DoesNotFit(EsperError):
     message = "`{blueprint}` does not fit a tensor {found}: {reason}"
 
 
+class OperandKind(EsperError):
+    code = "E0330"
+    message = "`{operator}` does not take {operand}"
+    help = "{suggestion}"
+
+
 class RequirementFailed(EsperError):
     code = "E0401"
     message = "{reason}"

@@ -39,6 +39,7 @@ from esper.lang.errors import (
     ExpectedStatic,
     ExpectedTensor,
     NotAnOperator,
+    OperandKind,
     OperandKinds,
     PowerOfTensor,
     UnknownName,
@@ -167,7 +168,7 @@ class Evaluator:
             return POISON
         if isinstance(value, Value):
             if expression.operator == "not" or self.graph is None:
-                raise OperandKinds(operator="not", left="a tensor", right="nothing", suggestion="")
+                raise OperandKind(operator=expression.operator, operand="a tensor", suggestion="")
             return self.graph.op("neg", value, span=expression.span)
         return static.negate(value) if expression.operator == "-" else static.invert(value)
 

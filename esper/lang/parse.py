@@ -21,7 +21,7 @@ from esper.lang.diagnostics import MAX_DIAGNOSTICS, Report
 from esper.lang.documentation import attach
 from esper.lang.errors import EmptyFile, LineContinues, NestingTooDeep, UnclosedBracket
 from esper.lang.source import Source, scan
-from esper.lang.syntax import INFIX, STATEMENT_STARTS, explain
+from esper.lang.syntax import INFIX, RESERVED_FOR_LATER, STATEMENT_STARTS, explain
 from esper.lang.tree import FILE, TreeBuilder, span_of
 from esper.resources import grammar_text
 
@@ -47,7 +47,8 @@ def parse(source: Source, report: Report) -> Program:
     text, documentation = scan(source, report)
     reset = FILE.set(source.file)
     try:
-        blueprints = _Driver(list(grammar().lex(text)), report).run()
+        stray_lines = {diagnostic.span.line for diagnostic in report.diagnostics}
+        blueprints = _Driver(list(grammar().lex(text)), report, stray_lines=stray_lines).run()
     finally:
         FILE.reset(reset)
     if not blueprints and not report.has_errors:
@@ -71,6 +72,7 @@ class _Driver:
     brackets: list[_Bracket] = field(default_factory=list)
     header: Token | None = None
     statement: int | None = None  # index of the first token of the statement being read
+    stray_lines: set[int] = field(default_factory=set)
     damage: dict[tuple[int | None, int | None], set[str]] = field(default_factory=dict)
 
     def run(self) -> list[Blueprint]:
@@ -121,6 +123,12 @@ class _Driver:
             return follows != "EQUAL"
         return kind == "NAME" and follows == "EQUAL" and self._type(index - 1) not in ("LET", "OUTPUT")
 
+    def _resembles_statement(self, index: int) -> bool:
+        """Whether a line starts with a reserved word, or with two names: a misspelt keyword and another."""
+        kind = self._type(index)
+        resembles = kind in RESERVED_FOR_LATER or (kind == "NAME" and self._type(index + 1) == "NAME")
+        return resembles and self._starts_line(index)
+
     def _note(self, index: int) -> None:
         """Keeps brackets, header and statement up to date after a token was taken."""
         token = self.tokens[index]
@@ -151,9 +159,11 @@ class _Driver:
             self.report.add(error)
             return
         token = self.tokens[index]
-        if token.type in ("$END", "BLUEPRINT") and self.brackets:
+        if {token.line, self.tokens[max(0, index - 1)].line} & self.stray_lines:
+            return  # what the stray character hides is not known
+        if self.brackets and self._cannot_stand_in_brackets(token):
             opening = self.brackets[-1].token
-            found = "the end of the file" if token.type == "$END" else "`blueprint`"
+            found = "the end of the file" if token.type == "$END" else f"`{token}`"
             closing = _SPELLED[_CLOSING[opening.type]]
             self.report.add(
                 UnclosedBracket(bracket=str(opening), found=found, closing=closing, span=span_of(opening))
@@ -163,6 +173,12 @@ class _Driver:
         accepted = {str(name) for name in self.interactive.accepts()}
         statement = None if self.statement is None else self.tokens[self.statement]
         self.report.add(explain(token, accepted, self._before(index), statement, in_parameters))
+
+    def _cannot_stand_in_brackets(self, token: Token) -> bool:
+        if token.type in ("$END", "BLUEPRINT"):
+            return True
+        opening = self.brackets[-1].token.type
+        return opening in ("LPAR", "LSQB") and token.type in ("RBRACE", *STATEMENT_STARTS)
 
     def _recover(self, index: int) -> int:
         """Cuts the parser's stack back and returns the token to go on with."""
@@ -196,7 +212,7 @@ class _Driver:
         names.update(
             str(self.tokens[index])
             for index in range(start, end)
-            if self._type(index) == "NAME" and self._type(index + 1) in ("EQUAL", "COLON")
+            if self._type(index) == "NAME" and self._type(index + 1) in ("EQUAL", "COLON", "NAME")
         )
 
     def _cut(self, base: int, next_terminal: str) -> bool:
@@ -212,11 +228,12 @@ class _Driver:
 
     def _next_statement(self, index: int) -> int:
         open_brackets = [bracket.token.type for bracket in self.brackets[1:]]
+        start = index
         while True:
             kind = self._type(index)
             if kind in ("$END", "BLUEPRINT") or (kind == "RBRACE" and "LBRACE" not in open_brackets):
                 return index
-            if self._starts_statement(index):
+            if self._starts_statement(index) or (index > start and self._resembles_statement(index)):
                 before = self._before(index)
                 is_argument = before is not None and before.type in ("COMMA", "LPAR", "LSQB")
                 unclosed = "LBRACE" not in open_brackets and self._starts_line(index) and not is_argument

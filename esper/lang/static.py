@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from esper.errors import EsperError
 from esper.ir.dims import Dim, Quotient, Size, size_symbols
-from esper.lang.errors import DivisionByZero, OperandKinds, ValueOverflow
+from esper.lang.errors import DivisionByZero, OperandKind, OperandKinds, ValueOverflow
 from esper.lang.values import OperatorName, Static, Unknown, describe, is_size
 
 LIMIT = 2**63
@@ -45,25 +45,23 @@ _SIZE_OPERATIONS: dict[str, Callable[[Size, Size], Size]] = {
 
 
 def negate(value: Static) -> Static:
-    """`-value`. Raises `OperandKinds`."""
+    """`-value`. Raises `OperandKind`."""
     if isinstance(value, Unknown):
         return value
     if is_size(value):
         return apply("*", value, -1)
     if isinstance(value, float):
         return -value
-    raise OperandKinds(operator="-", left=describe(value), right="nothing", suggestion="")
+    raise OperandKind(operator="-", operand=describe(value), suggestion="")
 
 
 def invert(value: Static) -> Static:
-    """`not value`. Raises `OperandKinds`."""
+    """`not value`. Raises `OperandKind`."""
     if isinstance(value, Unknown):
         return value
     if isinstance(value, bool):
         return not value
-    raise OperandKinds(
-        operator="not", left=describe(value), right="nothing", suggestion="it takes a truth value"
-    )
+    raise OperandKind(operator="not", operand=describe(value), suggestion="it takes a truth value")
 
 
 def apply(symbol: str, left: Static, right: Static) -> Static:

@@ -72,7 +72,7 @@ def _expected(accepted: set[str]) -> str:
         rest -= _OPERANDS | KEYWORDS | {"DOTS"}
     if rest & INFIX:
         names.append("an operator")
-        rest -= INFIX
+        rest -= INFIX | {"LPAR", "EQUAL"}
     if accepted >= STATEMENT_STARTS:
         names.append("a statement")
         rest -= STATEMENT_STARTS | {"NAME"}

@@ -56,6 +56,7 @@ def _resolved_padding(kernel: tuple[Size, ...], padding: int, dilation: int) -> 
 def _infer(site: Site) -> Sequence[TensorType]:
     require_floating(site)
     x, weight, bias = site.type(0), site.type(1), site.types[2]
+    site.require(3 <= x.rank <= 5, f"`x` is {x}, expected [N, C, ...S] with one to three axes in S")
     site.require(weight.rank >= 3, f"`weight` is {weight}, expected [channels, C / groups, ...kernel]")
     kernel = weight.shape[2:]
     padding = _resolved_padding(kernel, site.integer("padding"), site.integer("dilation"))
