@@ -38,7 +38,11 @@ class Trial:
         with undisturbed(model), torch.no_grad():
             losses = self.evaluate(model)
         if not isinstance(losses, Tensor) or losses.dim() != 1 or not losses.is_floating_point():
-            found = f"{losses.dtype} {list(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
+            found = (
+                f"{losses.dtype} {list(losses.shape)}"
+                if isinstance(losses, Tensor)
+                else type(losses).__name__
+            )
             raise MalformedEvaluation(found=found)
         return losses.detach().to("cpu", torch.float64)
 
@@ -125,14 +129,18 @@ class Control:
             self._step()
 
     def _step(self) -> None:
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        parameters = [
+            p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None
+        ]
         if self.accumulated > 1:
             for parameter in parameters:
                 assert parameter.grad is not None
                 parameter.grad.div_(self.accumulated)
         if self.trial.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.trial.clip_norm)
-        for group, host_group in zip(self.optimizer.param_groups, self.host_optimizer.param_groups, strict=True):
+        for group, host_group in zip(
+            self.optimizer.param_groups, self.host_optimizer.param_groups, strict=True
+        ):
             group.update({key: value for key, value in host_group.items() if key != "params"})
         self.optimizer.step()
         self.optimizer.zero_grad()

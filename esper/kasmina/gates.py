@@ -35,7 +35,7 @@ class GateParameters:
     """G5: least relative gain in mean held-out loss over the control."""
     gain_errors: float = 2.0
     """G5: least gain in standard errors of the paired per-example difference."""
-    gain_over_progress: float = 0.25
+    gain_over_progress: float = 0.3
     """G5: least gain as a share of what the control itself has learned since blending. A useless seed
     that acts like a larger learning rate stays below, while the host still learns fast."""
     heldout_examples: int = 50
@@ -85,7 +85,12 @@ GATES: Mapping[SeedStage, Gate] = MappingProxyType(
                     Criterion("descent_over_error", ">=", "descent_errors", of_learning=True),
                 ),
             ),
-            Gate(GateLevel.G3, SeedStage.BLENDING, SeedStage.SHADOWING, (Criterion("alpha", ">=", 1.0, is_age=True),)),
+            Gate(
+                GateLevel.G3,
+                SeedStage.BLENDING,
+                SeedStage.SHADOWING,
+                (Criterion("alpha", ">=", 1.0, is_age=True),),
+            ),
             Gate(
                 GateLevel.G4,
                 SeedStage.SHADOWING,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from esper import lang
 from esper.ir.graph import BlueprintIR
@@ -16,14 +15,13 @@ from esper.kasmina.errors import SeedDoesNotFit
 from esper.kasmina.probe import Probe
 from esper.urza.seed import CompiledSeed
 
-BlueprintSource = BlueprintIR
-
 DTYPES: Mapping[torch.dtype, DType] = {
     torch.float16: DType.F16,
     torch.bfloat16: DType.BF16,
     torch.float32: DType.F32,
     torch.float64: DType.F64,
 }
+HALVES = (DType.F16, DType.BF16)
 
 
 def build_seed(
@@ -32,7 +30,7 @@ def build_seed(
     slot: str,
     generator: torch.Generator,
     params: Mapping[str, Any],
-) -> tuple[nn.Module, str, dict[str, Any]]:
+) -> tuple[CompiledSeed, str, dict[str, Any]]:
     """The compiled seed, its blueprint's name, and the parameters it was given.
 
     `blueprint`: the name of a library blueprint, a path to a `.esp` file, or a graph, which takes no
@@ -44,7 +42,8 @@ def build_seed(
             reason = f"its parameters are bound already, so `{next(iter(params))}` cannot be given"
             raise SeedDoesNotFit(blueprint=ir.name, slot=slot, tensor=probe, reason=reason)
     else:
-        offered, sizes = lang.fit(blueprint, probe.shape, DTYPES[probe.dtype])
+        dtype = DTYPES[probe.dtype]
+        offered, sizes = lang.fit(blueprint, probe.shape, dtype, params=params)
         bound = {**offered, **params}
-        ir = lang.lower(blueprint, sizes=sizes, **bound)
+        ir = lang.lower(blueprint, sizes=sizes, precision=dtype if dtype in HALVES else None, **bound)
     return CompiledSeed(ir, generator=generator), ir.name, bound

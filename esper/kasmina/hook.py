@@ -46,6 +46,7 @@ class SlotHook(nn.Module):
         self.level = 0.0
         self.phase = Phase.IDLE
         self.is_disabled = False
+        self.draws_from_torch = True
         self.stream = RandomStream(random_seed)
         self.gradients: list[Tensor | None] = []
         self.gradient_passes = 0
@@ -56,9 +57,10 @@ class SlotHook(nn.Module):
         self.level = level
         self.alpha.fill_(level)
 
-    def put(self, seed: nn.Module | None) -> None:
+    def put(self, seed: nn.Module | None, *, draws_from_torch: bool = True) -> None:
         """Holds `seed`, or nothing, with alpha 0 and no gradient of an earlier seed."""
         self.seed = seed
+        self.draws_from_torch = draws_from_torch
         self.set_alpha(0.0)
         self.phase = Phase.IDLE
         self.clear_gradients()
@@ -91,8 +93,7 @@ class SlotHook(nn.Module):
         if seed.training != host.training:
             seed.train(host.training)
         dtype = self._follow(seed, tensor)
-        draws = getattr(seed, "draws_from_torch", True)
-        with self.stream.in_use(tensor.device) if draws else nullcontext():
+        with self.stream.in_use(tensor.device) if self.draws_from_torch else nullcontext():
             grown: Tensor = seed(tensor.to(dtype))
         return grown.to(tensor.dtype)
 

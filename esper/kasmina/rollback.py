@@ -33,7 +33,8 @@ class Snapshot:
             for name, buffer in part._buffers.items()
         ]
         self.states: list[list[dict[str, Any] | None]] = [
-            [copy.deepcopy(optimizer.state.get(p)) for p in _parameters(optimizer)] for optimizer in optimizers
+            [copy.deepcopy(optimizer.state.get(p)) for p in _parameters(optimizer)]
+            for optimizer in optimizers
         ]
 
     @torch.no_grad()

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from esper.ir.graph import BlueprintIR
 from esper.kasmina import fossils
 from esper.kasmina.blending import AlphaSchedule
 from esper.kasmina.control import Comparison, Control
 from esper.kasmina.errors import GateRefused, NothingToAdvance, UnusableOptimizer
 from esper.kasmina.gates import GATES, check
-from esper.kasmina.germination import BlueprintSource, build_seed
+from esper.kasmina.germination import build_seed
 from esper.kasmina.ground import Ground
 from esper.kasmina.hook import Phase, SlotHook
 from esper.kasmina.probe import Probe, runs, try_on
@@ -30,7 +31,8 @@ from esper.leyline.events import GateEvaluated, SeedCulled, SeedFossilized, Seed
 from esper.leyline.gates import GateResult
 from esper.leyline.reports import FieldReport, SeedMetrics, StageRecord
 from esper.leyline.signals import SlotSignals
-from esper.leyline.stages import TRANSITIONS, SeedStage, check_transition, is_active_stage, is_in_place_stage
+from esper.leyline.stages import TRANSITIONS, SeedStage, check_transition, is_active_stage
+from esper.urza.seed import CompiledSeed
 
 RATIO_WINDOW = 10
 
@@ -137,7 +139,7 @@ class SeedSlot:
 
     # What can be done with it
 
-    def germinate(self, blueprint: BlueprintSource | str | Path, **params: Any) -> nn.Module:
+    def germinate(self, blueprint: BlueprintIR | str | Path, **params: Any) -> CompiledSeed:
         """Compiles `blueprint` for this slot and plants it; returns the seed.
 
         The slot's shape and dtype give the blueprint's parameters their values; `params` override them.
@@ -146,18 +148,31 @@ class SeedSlot:
         check_transition(self._stage, SeedStage.GERMINATED)
         generator = torch.Generator().manual_seed(self._random_seed(self._count + 1))
         seed, name, bound = build_seed(blueprint, self.probe, self.name, generator, params)
-        return self.plant(seed, blueprint_id=name, params=bound)
+        self.plant(seed, blueprint_id=name, params=bound, draws_from_torch=False)
+        return seed
 
-    def plant(self, seed: nn.Module, *, blueprint_id: str, params: dict[str, Any] | None = None) -> nn.Module:
-        """Puts a module that keeps its input's shape into the slot: DORMANT to GERMINATED, by G0."""
+    def plant(
+        self,
+        seed: nn.Module,
+        *,
+        blueprint_id: str,
+        params: dict[str, Any] | None = None,
+        draws_from_torch: bool = True,
+    ) -> None:
+        """Puts a module that keeps its input's shape into the slot: DORMANT to GERMINATED, by G0.
+
+        Unless `draws_from_torch` is False, the module runs in a random stream of its own.
+        """
         check_transition(self._stage, SeedStage.GERMINATED)
         seed = seed.to(self.probe.device)
-        result = check(GATES[self._stage], try_on(seed, self.probe, self.name, blueprint_id), self._ground.gates)
+        result = check(
+            GATES[self._stage], try_on(seed, self.probe, self.name, blueprint_id), self._ground.gates
+        )
         self._forget()
         self._count += 1
         self.blueprint_id = blueprint_id
         self.seed_id = f"{self.name}-{self._count}"
-        self.hook.put(seed)
+        self.hook.put(seed, draws_from_torch=draws_from_torch)
         self.hook.stream.restart(self._random_seed(self._count))
         self._ground.emit(
             SeedGerminated(**self._tag(), blueprint_params=params or {}, shape=list(self.probe.shape))

@@ -126,17 +126,22 @@ def motif_signals(count: int, seed: int) -> Signals:
 
 
 class NarrowHost(nn.Module):
-    """Two convolutions of width 1: sees single points of a signal, so a seed of width 3 has much to add."""
+    """Two convolutions of width 1: sees single points of a signal, so a seed of width 3 has much to add.
+
+    It has BatchNorm, without which a linear seed would gain by training alone.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv1d(1, 6, 1)
+        self.norm = nn.BatchNorm1d(6)
         self.body = nn.Conv1d(6, 6, 1)
+        self.out = nn.BatchNorm1d(6)
         self.head = nn.Linear(6, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.stem(x))
-        x = F.gelu(self.body(x))
+        x = F.gelu(self.norm(self.stem(x)))
+        x = F.gelu(self.out(self.body(x)))
         logits: Tensor = self.head(x.mean(-1))
         return logits
 

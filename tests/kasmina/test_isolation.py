@@ -159,7 +159,9 @@ def test_the_seed_learns_meanwhile_and_skips_its_nan_steps() -> None:
     assert 0 < slot.skipped_steps < STEPS
 
 
-def leaking(leak: Callable[[nn.Module, nn.Module, Tensor], Tensor | None]) -> Callable[[nn.Module], nn.Module]:
+def leaking(
+    leak: Callable[[nn.Module, nn.Module, Tensor], Tensor | None],
+) -> Callable[[nn.Module], nn.Module]:
     """A host with a seed whose isolation is broken: `leak(host, seed, tensor)` runs after the slot's hook."""
 
     def prepare(model: nn.Module) -> nn.Module:
@@ -226,12 +228,12 @@ def test_a_seed_registered_in_the_host_is_caught_by_clipping(alone: Trace) -> No
 
 
 def test_a_slot_whose_seed_draws_without_its_own_stream_is_caught(alone: Trace) -> None:
-    def make() -> nn.Module:
-        seed = NoisyNaN()
-        seed.draws_from_torch = False  # type: ignore[assignment]
-        return seed
+    def prepare(model: nn.Module) -> nn.Module:
+        planted(NoisyNaN)(model)
+        slots(model)["norm1"].hook.draws_from_torch = False
+        return model
 
-    assert not train(planted(make)).equals(alone)
+    assert not train(prepare).equals(alone)
 
 
 def test_a_view_of_the_hosts_tensor_is_not_the_hosts_tensor() -> None:

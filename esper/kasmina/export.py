@@ -1,0 +1,56 @@
+"""An ordinary module out of a grown host: no slots, no hooks, the fossilized seeds where they act.
+
+The result is a copy; each grown module becomes a `Grown`, the module followed by its seed.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from esper.kasmina import fossils
+from esper.kasmina.attach import detach
+from esper.kasmina.bank import slots
+from esper.kasmina.errors import LiveSeeds
+from esper.kasmina.hook import replace, select
+from esper.leyline.stages import IN_PLACE_STAGES, SeedStage
+
+
+class Grown(nn.Module):
+    """A host module and the seed that acts on its output, or on the part of it that `output` selects."""
+
+    def __init__(self, host: nn.Module, seed: nn.Module, output: int | str | None) -> None:
+        super().__init__()
+        self.host = host
+        self.seed = seed
+        self.output = output
+
+    def forward(self, *arguments: Any, **named: Any) -> Any:
+        result = self.host(*arguments, **named)
+        return replace(result, self.output, self.seed(select(result, self.output)))
+
+
+def export(model: nn.Module) -> nn.Module:
+    """A copy of `model` with its fossilized seeds built in, computing what `model` computes.
+
+    Seeds that are not in place yet leave no trace. Raises LiveSeeds while one is being blended in or
+    judged, since its fate is open.
+    """
+    undecided = slots(model).in_stages(IN_PLACE_STAGES - {SeedStage.FOSSILIZED})
+    if undecided:
+        names = ", ".join(f"`{slot.name}`" for slot in undecided)
+        raise LiveSeeds(slots=names, way_out="export once they are fossilized or culled")
+    plain = copy.deepcopy(model)
+    grown = [(slot.host, slot.hook) for slot in slots(plain).in_stages({SeedStage.FOSSILIZED})]
+    detach(plain, force=True)
+    assert fossils.ROOT_NAME not in plain._modules
+    replaced = {
+        id(host): Grown(host, hook.seed, hook.output) for host, hook in grown if hook.seed is not None
+    }
+    for parent in list(plain.modules()):
+        for name, child in parent._modules.items():
+            if id(child) in replaced and replaced[id(child)] is not parent:
+                parent._modules[name] = replaced[id(child)]
+    return plain
