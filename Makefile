@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml setup.py constraints/py311.txt constraints/py312.txt
 	@$(PYTHON) -c '$(SUPPORTED)'
 	@$(BIN)/python -c '$(SUPPORTED)' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints/$(TAG).txt torch
-	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints/$(TAG).txt --editable '.[dev]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --progress-bar off -c constraints/$(TAG).txt --editable '.[dev]'
 	@touch $@
 
 check: setup ## format, lint, types and import contracts
