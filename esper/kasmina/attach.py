@@ -7,6 +7,7 @@ whose traces in buffers, training flags and random generators are undone.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -76,7 +77,7 @@ def attach(
 
 
 def detach(model: Host, *, force: bool = False) -> Host:
-    """Takes the slots out and returns `model` as it was before `attach`, with the weights it has since learned.
+    """Takes the slots out and returns `model` as before `attach`, with the weights it has since learned.
 
     Raises LiveSeeds while a seed is in place or fossilized, unless `force`, which drops such seeds.
     """
@@ -117,7 +118,8 @@ def print_slots(model: nn.Module) -> None:
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(f"{line.rstrip()}\n")
 
 
 def _check_not_compiled(model: nn.Module) -> None:

@@ -34,9 +34,9 @@ class Trial:
     """The norm the loop clips the host's gradients to."""
 
     def held_out_losses(self, model: nn.Module) -> Tensor:
-        """Float64 tensor [examples] on the CPU; the model, its buffers and generators are left as they were."""
+        """Float64 tensor [examples] on the CPU; the model and the generators are left as they were."""
         with undisturbed(model), torch.no_grad():
-            losses = self.evaluate(model)
+            losses: object = self.evaluate(model)
         if not isinstance(losses, Tensor) or losses.dim() != 1 or not losses.is_floating_point():
             found = (
                 f"{losses.dtype} {list(losses.shape)}"
@@ -118,11 +118,11 @@ class Control:
         self.passes = 0
 
     def observe(self, batch: Any, *, stepped: bool) -> None:
-        """Learns from the batch the host has just seen; `stepped` says that the host's optimizer stepped since."""
+        """Learns from the batch the host has just seen; `stepped`: the host's optimizer took a step on it."""
         for module, mirrored in zip(self.host.modules(), self.model.modules(), strict=True):
             mirrored.training = module.training
         with self.stream.in_use(self.device), torch.enable_grad():
-            self.trial.loss(self.model, batch).backward()  # type: ignore[no-untyped-call]
+            self.trial.loss(self.model, batch).backward()
         self.accumulated += 1
         self.passes += 1
         if stepped:

@@ -59,7 +59,9 @@ class LiveSeeds(EsperError):
 
 class UnsupportedOptimizer(EsperError):
     code = "E0829"
-    message = "{optimizer} is not an elementwise optimizer, so a seed cannot join it without changing the host's steps"
+    message = (
+        "{optimizer} is not a known elementwise optimizer, so a seed beside the host could change its steps"
+    )
     help = "use one of {supported}"
 
 

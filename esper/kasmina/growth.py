@@ -67,20 +67,21 @@ class Growth:
         *,
         loss: Callable[[nn.Module, Any], Tensor] | None = None,
         evaluate: Callable[[nn.Module], Tensor] | None = None,
-        gates: GateParameters = GateParameters(),
-        blend: AlphaSchedule = AlphaSchedule(),
-        governor: GovernorParameters = GovernorParameters(),
+        gates: GateParameters | None = None,
+        blend: AlphaSchedule | None = None,
+        governor: GovernorParameters | None = None,
         clip_norm: float | None = None,
         policy_options: Mapping[str, Any] | None = None,
         output: OutputBackend | None = None,
     ) -> None:
         self.slots = slots(model)
         self.optimizer = optimizer
-        self.governor = governor
+        self.governor = governor or GovernorParameters()
         if self.slots not in list(optimizer.banks()):
             raise UnusableOptimizer()
         ground = self.slots.ground
-        ground.gates, ground.blend, ground.output = gates, blend, output
+        ground.gates, ground.blend = gates or GateParameters(), blend or AlphaSchedule()
+        ground.output = output
         if loss is not None and evaluate is not None:
             ground.trial = Trial(loss, evaluate, clip_norm)
         self.policy = (

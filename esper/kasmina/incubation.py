@@ -22,7 +22,7 @@ from esper.kasmina.slot import SeedSlot
 def incubate(
     bank: MorphogeneticModel, seeds: Sequence[SeedSlot], trial: Trial, batch: Any, loss: float
 ) -> None:
-    """Stashes the gradient that each seed would get in place, and how much lower the loss would be than `loss`."""
+    """Stashes the gradient that each seed would get in place, and how far below `loss` the loss would be."""
     growing = {slot.name for slot in seeds}
     others = [slot.hook for slot in bank.values() if slot.name not in growing]
     with ExitStack() as stack:

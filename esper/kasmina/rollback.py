@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 
@@ -27,10 +27,10 @@ class Snapshot:
         stepped = [p for optimizer in optimizers for p in _parameters(optimizer)]
         self.parameters = [(p, p.detach().clone()) for p in {id(p): p for p in owned + stepped}.values()]
         self.buffers = [
-            (part, name, None if buffer is None else buffer.clone())
+            (part, name, buffer.clone())
             for module in modules
             for part in module.modules()
-            for name, buffer in part._buffers.items()
+            for name, buffer in part.named_buffers(recurse=False)
         ]
         self.states: list[list[dict[str, Any] | None]] = [
             [copy.deepcopy(optimizer.state.get(p)) for p in _parameters(optimizer)]
@@ -44,11 +44,7 @@ class Snapshot:
             parameter.copy_(value)
             parameter.grad = None
         for part, name, value in self.buffers:
-            live = part._buffers.get(name)
-            if isinstance(live, Tensor) and value is not None and live.shape == value.shape:
-                live.copy_(value)
-            else:
-                part._buffers[name] = None if value is None else value.clone()
+            getattr(part, name).copy_(value)
         for optimizer, states in zip(self.optimizers, self.states, strict=True):
             for parameter, state in zip(_parameters(optimizer), states, strict=True):
                 optimizer.state.pop(parameter, None)

@@ -6,7 +6,8 @@ can step beside the host, and later join it with its state, without changing the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
@@ -57,8 +58,8 @@ class SeedOptimizer:
         self.group = group
         self.rate = float(source.get("initial_lr", source["lr"]))
         self.age = 0
-        kind = type(host_optimizer)
-        self.optimizer: Optimizer = kind([{**options, "params": self.parameters}])
+        kind: Callable[[list[dict[str, Any]]], Optimizer] = type(host_optimizer)
+        self.optimizer = kind([{**options, "params": self.parameters}])
 
     def step(self, gradients: Sequence[Tensor | None]) -> bool:
         """One step along `gradients`, one for each parameter; False, and no step, unless all are finite."""
@@ -74,7 +75,7 @@ class SeedOptimizer:
         return True
 
     def join(self, host_optimizer: Optimizer) -> None:
-        """Moves the parameters, with their state, into the host's group; its schedule is theirs from here on."""
+        """Moves the parameters, with their state, into the host's group, whose schedule they follow then."""
         group = host_optimizer.param_groups[self.group]
         group["params"].extend(self.parameters)
         for parameter in self.parameters:

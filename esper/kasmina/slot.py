@@ -178,10 +178,9 @@ class SeedSlot:
             SeedGerminated(**self._tag(), blueprint_params=params or {}, shape=list(self.probe.shape))
         )
         self._record(SeedStage.GERMINATED, "planted", result)
-        return seed
 
     def advance(self) -> GateResult | None:
-        """Makes the forward transition, its gate first; returns what the gate found, None where there is none.
+        """Makes the forward transition, its gate first; returns what the gate found, if there is one.
 
         Raises GateRefused with the figures, and NothingToAdvance from DORMANT and FOSSILIZED.
         """

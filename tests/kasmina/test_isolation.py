@@ -56,7 +56,7 @@ class Trace:
 
 
 def train(prepare: Callable[[nn.Module], nn.Module], *, observed: bool = False) -> Trace:
-    """Trains the host for 50 steps with clipping, accumulation and a GradScaler; `prepare` may plant a seed."""
+    """50 steps with clipping, accumulation and a GradScaler, after `prepare`, which may plant a seed."""
     model = prepare(conv_host())
     inner = torch.optim.AdamW(model.parameters(), lr=1e-2)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=20)
