@@ -20,7 +20,7 @@ from tests.kasmina.networks import ConvHost, batches, conv_host, equal_states, f
 
 
 def growing(
-    kind: type[torch.optim.Optimizer] = torch.optim.SGD, **options: float
+    kind: type[torch.optim.Optimizer] = torch.optim.SGD, lr: float = 0.1
 ) -> tuple[ConvHost, GrowthOptimizer, SeedSlot]:
     model = attach(conv_host(), "norm1", batches(1)[0][0])
     optimizer = GrowthOptimizer(kind, model.parameters(), lr=lr)
