@@ -15,7 +15,9 @@ __version__ = "0.1.0"
 FACE: dict[str, str] = {
     "EsperError": "esper.errors",
     "BlueprintIR": "esper.passes",  # which fills the operator table, without which no graph can be read
+    "compile": "esper.urza.seeds",
     "evaluate": "esper.ops.evaluate",
+    "load": "esper.urza.seeds",
     "lower": "esper.lang",
     "run_passes": "esper.passes.manager",
 }

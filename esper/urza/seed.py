@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,11 +17,13 @@ from torch import fx, nn
 
 from esper.ir.graph import BlueprintIR
 from esper.ops.initialise import initial_values
-from esper.passes import joint_graph, partition, run_passes
-from esper.passes.partition import Partition
+from esper.passes import run_passes
 from esper.urza import torch_tier
+from esper.urza.artifact import write_artifact
+from esper.urza.compiler import Programs, compile_ir, make_programs
+from esper.urza.device import default_targets
 from esper.urza.errors import NameTaken, SeedsDoNotPickle
-from esper.urza.program import Program, make_program
+from esper.urza.program import Program
 from esper.urza.run import run_program
 
 Tier = Literal["torch", "triton"]
@@ -42,7 +45,8 @@ class CompiledSeed(nn.Module):
     """A module made from a graph.
 
     ir: the graph, whose parameter shapes must be concrete. generator: where initial weights and the random
-    seed come from; torch's global generator if None. tier: `torch`, or `triton` to run kernels.
+    seed come from; torch's global generator if None. tier: `torch`, or `triton` to run kernels. targets: the
+    GPUs that `save` builds kernels for; by default the one here, else sm_80 and sm_90.
 
     `forward` takes the graph's inputs in order and returns its output, or a tuple of several. In training
     mode it also updates the buffers. On the triton tier torch refuses gradients of gradients.
@@ -51,12 +55,18 @@ class CompiledSeed(nn.Module):
     random_seed: torch.Tensor
 
     def __init__(
-        self, ir: BlueprintIR, *, generator: torch.Generator | None = None, tier: Tier = "torch"
+        self,
+        ir: BlueprintIR,
+        *,
+        generator: torch.Generator | None = None,
+        tier: Tier = "torch",
+        targets: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self._ir = ir
+        self._targets = targets
         self._graphs: dict[bool, tuple[BlueprintIR, fx.GraphModule]] = {}
-        self._kernels: _Kernels | None = None
+        self._kernels: Programs | None = None
         self._reason = "asked for" if tier == "torch" else "kernels have not run yet"
         self._tier: Tier = tier
         self._calls = {"torch": 0, "triton": 0}
@@ -77,6 +87,14 @@ class CompiledSeed(nn.Module):
     def status(self) -> SeedStatus:
         """Which tier runs, why, and the number of calls of each."""
         return SeedStatus(self._tier, self._reason, dict(self._calls))
+
+    def save(self, path: str | Path) -> None:
+        """Writes a `.seed` file: the graph and its kernels, not the weights. Whole or not at all.
+
+        Raises `ArtifactUnwritable` and `KernelBuildFailed`.
+        """
+        compilation = compile_ir(self._ir, self._targets or default_targets())
+        write_artifact(Path(path), compilation.artifact())
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         tensors = dict(zip((node.name for node in self._ir.inputs), inputs, strict=True))
@@ -110,7 +128,7 @@ class CompiledSeed(nn.Module):
         try:
             first = self._kernels is None
             if self._kernels is None:
-                self._kernels = _Kernels.of(self._ir)
+                self._kernels = make_programs(self._ir)
             results = run_kernels(self._kernels, tuple(tensors), *tensors.values())
             if first:
                 difference = _difference(results, torch_tier.call(module, ir, tensors))
@@ -165,7 +183,7 @@ class CompiledSeed(nn.Module):
             owner.register_buffer(last, value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledSeed:
-        copy = CompiledSeed(self._ir, generator=torch.Generator(), tier=self._tier)
+        copy = CompiledSeed(self._ir, generator=torch.Generator(), tier=self._tier, targets=self._targets)
         memo[id(self)] = copy
         for (_, mine), (_, other) in zip(_tensors(self), _tensors(copy), strict=True):
             other.data = mine.detach().clone()
@@ -182,28 +200,12 @@ class _Scope(nn.Module):
     """Holds the parameters of one operator, so that names keep their dots."""
 
 
-@dataclass(frozen=True)
-class _Kernels:
-    """The programs of both directions, and which tensors the one keeps for the other."""
-
-    parts: Partition
-    forward: Program
-    backward: Program
-
-    @staticmethod
-    def of(ir: BlueprintIR) -> _Kernels:
-        parts = partition(joint_graph(run_passes(ir)))
-        return _Kernels(
-            parts, make_program(parts.forward, "forward"), make_program(parts.backward, "backward")
-        )
-
-
 class _Run(torch.autograd.Function):
     """One call of the kernels under autograd: results are the graph's outputs, then its updates."""
 
     @staticmethod
     def forward(
-        ctx: Any, kernels: _Kernels, names: tuple[str, ...], *tensors: torch.Tensor
+        ctx: Any, kernels: Programs, names: tuple[str, ...], *tensors: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         given = dict(zip(names, tensors, strict=True))
         found = run_program(kernels.forward, {n: given[n] for n in _leaf_names(kernels.forward)})
@@ -217,7 +219,7 @@ class _Run(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        kernels: _Kernels = ctx.kernels
+        kernels: Programs = ctx.kernels
         given = dict(zip(ctx.names, ctx.saved_tensors, strict=False))
         kept = ctx.saved_tensors[len(ctx.names) :]
         given.update((saved.name, tensor) for saved, tensor in zip(kernels.parts.saved, kept, strict=True))
@@ -227,7 +229,7 @@ class _Run(torch.autograd.Function):
 
 
 def run_kernels(
-    kernels: _Kernels, names: tuple[str, ...], *tensors: torch.Tensor
+    kernels: Programs, names: tuple[str, ...], *tensors: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
     """Outputs and updates of one call, differentiable; `names` are the leaves that `tensors` are."""
     results: tuple[torch.Tensor, ...] = _Run.apply(kernels, names, *tensors)  # type: ignore[no-untyped-call]

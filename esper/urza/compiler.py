@@ -1,0 +1,235 @@
+"""The compiler: a graph to kernels for both directions, built for each target, with what they cost.
+
+It needs no GPU and runs nothing; the torch tier is made only for an artifact's readable listing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from esper.ir.dims import evaluate_size
+from esper.ir.graph import BlueprintIR
+from esper.lang import SizeValue, size_values
+from esper.passes import joint_graph, partition, run_passes
+from esper.passes.partition import Partition
+from esper.urza.artifact import Artifact
+from esper.urza.build import Build, build_kernels
+from esper.urza.cache import KernelCache
+from esper.urza.generate import Launch
+from esper.urza.kernel import BuiltKernel, KernelSource
+from esper.urza.listing import listing, plan_text
+from esper.urza.program import Program, make_program
+from esper.urza.toolchain import versions
+from esper.urza.traffic import flops, traffic
+
+SCHEMA_VERSION = 1
+RELEASES = re.compile(r";  .*= None$", re.MULTILINE)
+"""Where torch's listings let go of values."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Both directions of a graph. kernels: of both, under names that differ."""
+
+    ir: BlueprintIR
+    joint: BlueprintIR
+    parts: Partition
+    forward: Program
+    backward: Program
+
+    @property
+    def both(self) -> tuple[Program, Program]:
+        return self.forward, self.backward
+
+    @cached_property
+    def kernels(self) -> tuple[KernelSource, ...]:
+        return tuple(kernel for _, _, kernel in self.launches())
+
+    def launches(self) -> Iterator[tuple[Program, Launch, KernelSource]]:
+        """Every launch with its program, and its kernel under a name that no other kernel has."""
+        taken: set[str] = set()
+        for program in self.both:
+            for step in program.steps:
+                if isinstance(step, Launch):
+                    name = step.kernel.name
+                    while name in taken:
+                        name = f"{name}_{program.direction}"
+                    taken.add(name)
+                    yield program, step, replace(step.kernel, name=name)
+
+    @property
+    def outside_calls(self) -> tuple[str, ...]:
+        """The operators that run as library calls, each once, forward before backward."""
+        return tuple(dict.fromkeys(op for program in self.both for op in program.outside))
+
+    def stage(self, name: str) -> str:
+        """The text of a stage before kernels are built: ir, joint, plan or triton."""
+        match name:
+            case "ir":
+                return str(self.ir)
+            case "joint":
+                return str(self.joint)
+            case "plan":
+                return "\n".join(plan_text(program) for program in self.both)
+            case _:
+                return listing(self.kernels, self.ir.name)
+
+
+def make_programs(ir: BlueprintIR) -> Programs:
+    """Forward and backward programs; gradients of all inputs and params that have one.
+
+    Raises `UnsupportedElementType` for float64, and `NotAJointGraph` where nothing has a gradient.
+    """
+    joint = joint_graph(run_passes(ir))
+    parts = partition(joint)
+    return Programs(
+        ir, joint, parts, make_program(parts.forward, "forward"), make_program(parts.backward, "backward")
+    )
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """A compiled graph.
+
+    targets: as given. sizes: a number for each size symbol, for the figures that need one. compile_ms:
+    planning, generation and building, by the clock.
+    """
+
+    programs: Programs
+    targets: tuple[str, ...]
+    sizes: Mapping[str, int]
+    build: Build
+    compile_ms: float
+
+    @property
+    def ir(self) -> BlueprintIR:
+        return self.programs.ir
+
+    @property
+    def cached(self) -> bool:
+        """Whether Triton was not invoked."""
+        return self.build.cached
+
+    @property
+    def outside_calls(self) -> tuple[str, ...]:
+        return self.programs.outside_calls
+
+    @property
+    def parameters(self) -> int:
+        return evaluate_size(self.ir.parameters, self.sizes)
+
+    @property
+    def flops(self) -> int:
+        """Of the forward pass, at `sizes`."""
+        return flops(self.programs.parts.forward, self.sizes)
+
+    @property
+    def saved_bytes(self) -> int:
+        """What lives from the forward to the backward pass beside inputs and weights, at `sizes`."""
+        return evaluate_size(self.programs.parts.saved_bytes, self.sizes)
+
+    def stage(self, name: str) -> str:
+        """The text of any stage: of kernels as built (ttir, ptx), or what `Programs.stage` gives."""
+        if name not in ("ttir", "ptx"):
+            return self.programs.stage(name)
+        comment = "//"  # in both languages
+        return "\n".join(
+            f"{comment} {one.kernel.direction} {one.kernel.name} for {one.target}\n{getattr(one, name)}"
+            for one in self.build.kernels
+        )
+
+    def report(self) -> dict[str, Any]:
+        """The JSON document of `esperc compile --json`, the artifact's path apart."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "blueprint": self.ir.name,
+            "ir_hash": self.ir.hash,
+            "parameters": self.parameters,
+            "flops": self.flops,
+            "sizes": dict(self.sizes),
+            "targets": list(self.targets),
+            "cached": self.cached,
+            "compile_ms": round(self.compile_ms, 1),
+            "triton_invocations": self.build.invocations,
+            "kernels": self._kernels(),
+            "saved_bytes": self.saved_bytes,
+            "outside_calls": list(self.outside_calls),
+        }
+
+    def _kernels(self) -> list[dict[str, Any]]:
+        moved = {
+            kernel.name: traffic(program, launch, self.sizes)
+            for program, launch, kernel in self.programs.launches()
+        }
+        return [
+            _kernel_record(one)
+            | {
+                "bytes_moved": moved[one.kernel.name].moved,
+                "bytes_minimum": moved[one.kernel.name].minimum,
+            }
+            for one in self.build.kernels
+        ]
+
+    def artifact(self, source: str = "", options: Mapping[str, str] | None = None) -> Artifact:
+        """What `write_artifact` writes. source: the blueprint's text; options: what it was compiled with.
+
+        The report in it leaves out what differs from run to run, so equal compilations give equal bytes.
+        """
+        from esper.urza.torch_tier import graph_module  # torch is needed for this listing alone
+
+        passing = ("cached", "compile_ms", "triton_invocations")
+        report = {name: value for name, value in self.report().items() if name not in passing}
+        empty = Artifact(
+            blueprint=self.ir.name,
+            ir_hash=self.ir.hash,
+            ir_json=self.ir.to_json(),
+            source=source,
+            kernels_py=self.programs.stage("triton"),
+            module_py=RELEASES.sub("", graph_module(run_passes(self.ir)).code).strip() + "\n",
+            report_json=json.dumps(report, indent=1) + "\n",
+            options=dict(options or {}),
+            versions=versions(self.targets),
+            targets=self.targets,
+        )
+        return empty.with_kernels(self.build.kernels)
+
+
+def compile_ir(
+    ir: BlueprintIR,
+    targets: Sequence[str],
+    *,
+    sizes: Mapping[str, SizeValue] | None = None,
+    cache: KernelCache | None = None,
+    jobs: int | None = None,
+) -> Compilation:
+    """Compiles `ir`, whose parameter shapes are concrete, for each of `targets`.
+
+    sizes: values of size symbols for the figures of the report; the defaults are `size_values`'. jobs:
+    build processes at a time. Raises what `make_programs` and `build_kernels` raise.
+    """
+    start = time.perf_counter()
+    values = size_values(ir, sizes)
+    programs = make_programs(ir)
+    build = build_kernels(programs.kernels, targets, cache=cache, jobs=jobs)
+    return Compilation(programs, tuple(targets), values, build, (time.perf_counter() - start) * 1e3)
+
+
+def _kernel_record(one: BuiltKernel) -> dict[str, Any]:
+    used = one.resources
+    return {
+        "name": one.kernel.name,
+        "direction": one.kernel.direction,
+        "target": one.target,
+        "registers": used.registers,
+        "spill_bytes": used.spill_bytes,
+        "shared_bytes": used.shared_bytes,
+        "matrix_instructions": used.matrix_instructions,
+        "matrix_kind": used.matrix_kind,
+        "vector_bits": used.vector_bits,
+    }

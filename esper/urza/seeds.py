@@ -1,0 +1,54 @@
+"""Seeds from blueprints and from `.seed` files: `esper.compile` and `esper.load`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from esper.ir.graph import BlueprintIR
+from esper.lang import SizeValue, lower
+from esper.urza.artifact import read_artifact
+from esper.urza.compiler import compile_ir
+from esper.urza.errors import ArtifactTampered
+from esper.urza.seed import CompiledSeed, Tier
+
+
+def compile(
+    blueprint: str | Path,
+    *,
+    name: str | None = None,
+    target: str | Sequence[str] = (),
+    precision: str | None = None,
+    sizes: Mapping[str, SizeValue] | None = None,
+    generator: torch.Generator | None = None,
+    tier: Tier = "torch",
+    **params: Any,
+) -> CompiledSeed:
+    """A seed from a library blueprint's name or a path to a `.esp` file, with fresh weights.
+
+    name: which blueprint of the file. target: GPUs to build kernels for now, such as `sm_90`; building needs
+    no GPU. precision: `f32`, `bf16` or `f16`; what the source declares if None. sizes: values of size
+    symbols. generator: where initial weights come from. params: the blueprint's parameters.
+    Raises the errors of the language, and `KernelBuildFailed`.
+    """
+    ir = lower(blueprint, name=name, sizes=sizes, precision=precision, **params)
+    targets = (target,) if isinstance(target, str) else tuple(target)
+    if targets:
+        compile_ir(ir, targets, sizes=sizes)
+    return CompiledSeed(ir, generator=generator, tier=tier, targets=targets)
+
+
+def load(path: str | Path, *, generator: torch.Generator | None = None, tier: Tier = "torch") -> CompiledSeed:
+    """The seed that a `.seed` file describes, with fresh weights; nothing in the file runs.
+
+    Its graph is checked against the operator table and lowered anew. Raises `ArtifactUnreadable`,
+    `ArtifactTampered`, and what reading a graph raises.
+    """
+    artifact = read_artifact(Path(path))
+    ir = BlueprintIR.from_json(artifact.ir_json)
+    if ir.hash != artifact.ir_hash:
+        raise ArtifactTampered(path=path, reason="the graph is not the one that its hash names")
+    return CompiledSeed(ir, generator=generator, tier=tier, targets=artifact.targets)

@@ -1,0 +1,82 @@
+"""What kernels move and a graph computes at given sizes, counted from the plan: nothing is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from esper.ir.dims import evaluate_size
+from esper.ir.graph import BlueprintIR, Value
+from esper.ir.operator import OPERATORS, Site
+from esper.ir.types import TensorType
+from esper.urza.access import access
+from esper.urza.generate import Launch, buffer_name
+from esper.urza.plan import product_sizes
+from esper.urza.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes that one launch asks of global memory.
+
+    moved: every buffer as often as the kernel goes through it: a product reads its left factor once for each
+    column of tiles and its right factor once for each row of tiles, of which caches serve a part.
+    minimum: every buffer that the kernel reads or writes once, weights and partial sums included.
+    """
+
+    moved: int
+    minimum: int
+
+
+def traffic(program: Program, launch: Launch, sizes: Mapping[str, int]) -> Traffic:
+    """What `launch`, a step of `program`, moves; `sizes` has a number for each size symbol."""
+    bytes_of = {name: _bytes(type, sizes) for name, type in _buffers(program).items()}
+    bytes_of |= {name: 4 * partial.parts * partial.width for name, partial in program.partials.items()}
+    rereads = _rereads(program, launch, sizes)
+    used = set(launch.buffers.values())
+    moved = sum(bytes_of[name] * rereads.get(name, 1) for name in used)
+    return Traffic(moved, sum(bytes_of[name] for name in used))
+
+
+def flops(ir: BlueprintIR, sizes: Mapping[str, int]) -> int:
+    """Floating-point operations of one evaluation, by the operators' own counts."""
+    total = 0
+    for node in ir.nodes:
+        entry = OPERATORS[node.op]
+        if entry.cost is not None:
+            operands = tuple(None if operand is None else ir.type(operand) for operand in node.operands)
+            total += evaluate_size(entry.cost(Site(entry, operands, node.attrs, node.types)).flops, sizes)
+    return total
+
+
+def _buffers(program: Program) -> dict[str, TensorType]:
+    """Leaves and what steps write, by the names that launches give them."""
+    leaves = {
+        buffer_name(Value(node.name)): node.type
+        for node in program.ir.nodes
+        if not node.operands and node.types
+    }
+    return {**leaves, **program.buffers}
+
+
+def _bytes(type: TensorType, sizes: Mapping[str, int]) -> int:
+    return evaluate_size(type.bytes, sizes)
+
+
+def _buffer(ir: BlueprintIR, value: Value) -> str:
+    found = access(ir, value)
+    assert found is not None
+    return buffer_name(found.base)
+
+
+def _rereads(program: Program, launch: Launch, sizes: Mapping[str, int]) -> dict[str, int]:
+    """How often a product goes through each factor's buffer."""
+    if launch.group.kind != "product":
+        return {}
+    (node,) = launch.group.nodes_of("matmul")
+    _, m, n, _ = product_sizes(program.ir, node)
+    tile = launch.kernel.constexprs
+    rows = -(-evaluate_size(m, sizes) // int(tile["BLOCK_M"]))
+    columns = -(-evaluate_size(n, sizes) // int(tile["BLOCK_N"]))
+    left, right = (_buffer(program.ir, operand) for operand in node.operands if operand is not None)
+    return {right: rows, left: columns} if left != right else {left: rows + columns}
