@@ -134,6 +134,17 @@ def test_a_size_that_would_grow_beyond_bounds_is_refused() -> None:
         product([N * 2**40, 2**40])
 
 
+def test_a_size_may_reach_each_bound_and_not_pass_it() -> None:
+    many = parse_size(" + ".join(f"N{index}" for index in range(64)))
+    deep = product([N] * 16)
+    great = N * (2**63 - 1)
+    for size, more in ((many, M), (great, N)):
+        with pytest.raises(SizeOverflow):
+            _ = size + more
+    with pytest.raises(SizeOverflow):
+        _ = deep * N
+
+
 def test_division_by_zero_is_refused() -> None:
     with pytest.raises(ZeroDivisionError):
         _ = N // 0
