@@ -39,7 +39,7 @@ Examples:
 )
 @click.option("--policy", type=click.Choice(POLICY_NAMES), help="Who decides.  [heuristic]")
 @click.option(
-    "--incubation", type=click.Choice(INCUBATION_NAMES), help="How a seed learns.  [straight_through]"
+    "--incubation", type=click.Choice(INCUBATION_NAMES), help="How a seed learns.  [counterfactual]"
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training split.  [40]")
 @click.option("--seed", type=click.IntRange(min=0), help="Of data, weights, order and policy.  [0]")

@@ -39,10 +39,11 @@ from esper.nissa.tables import (
 
 @dataclass(frozen=True)
 class KernelTable:
-    """The kernels of one compiled blueprint: its title, and a row a kernel as in `esperc compile --json`."""
+    """The kernels of one compiled blueprint: a title, rows as in `esperc compile --json`, and a remark."""
 
     title: str
     rows: Sequence[Mapping[str, object]]
+    remark: str = ""
 
 
 KERNEL_COLUMNS = {
@@ -259,7 +260,8 @@ def _kernels(history: RunHistory, kernels: Sequence[KernelTable]) -> str:
     parts = []
     for compiled in kernels:
         rows = [[_kernel_cell(key, row.get(key)) for key in KERNEL_COLUMNS] for row in compiled.rows]
-        parts.append(f"<h3>{escape(compiled.title)}</h3>{table(headings, rows)}")
+        parts.append(f'<h3>{escape(compiled.title)}</h3><p class="quiet">{escape(compiled.remark)}</p>')
+        parts.append(table(headings, rows) if rows else "")
     tiers = sorted({tier for entry in history.epochs for tier in entry.tiers.values()})
     ran = f" In this run the seeds ran on the {' and '.join(tiers)} tier." if tiers else ""
     note = f"What the compiler makes of the kept blueprints ahead of time.{ran}"

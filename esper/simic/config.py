@@ -35,7 +35,7 @@ class TrainConfig(BaseModel):
     )
     policy: str = Field("heuristic", description="who decides")
     policy_options: dict[str, Any] = Field(default_factory=dict, description="the policy's own parameters")
-    incubation: str = Field("straight_through", description="how a seed learns before it is blended in")
+    incubation: str = Field("counterfactual", description="how a seed learns before it is blended in")
     epochs: int = Field(40, ge=1, description="passes over the training split")
     seed: int = Field(0, ge=0, lt=2**32, description="of data, initialisation, order and policy")
     device: str = Field("cpu", description="where to train")

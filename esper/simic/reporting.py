@@ -7,6 +7,7 @@ from pathlib import Path
 from esper.nissa.history import history_of
 from esper.nissa.report import render_report
 from esper.nissa.stream import read_stream
+from esper.simic.kernels import kernel_tables
 from esper.simic.run_directory import environment_of
 
 
@@ -14,4 +15,5 @@ def run_report(run: Path) -> str:
     """The HTML document. Raises `MissingStream`, `MalformedStream`."""
     stream = read_stream(run)
     history = history_of(recorded.event for recorded in stream)
-    return render_report(history, stream[-1].run_id if stream else "", environment_of(run))
+    run_id = stream[-1].run_id if stream else ""
+    return render_report(history, run_id, environment_of(run), kernel_tables(history))
