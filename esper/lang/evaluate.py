@@ -248,7 +248,11 @@ class Evaluator:
     def _call(self, call: Call, piped: Piped | None) -> AnyValue:
         if self.graph is None:
             raise ExpectedStatic(where="the result of a call", expected="a static value", span=call.span)
-        operator = self._operator(call.function)
+        operator = None
+        try:
+            operator = self._operator(call.function)
+        except EsperError as error:
+            self.report.add(error, call.span)
         arguments = Arguments(operator, call, piped, self)
         if operator is None or not arguments.are_complete:
             return POISON

@@ -120,7 +120,7 @@ class _Driver:
     def _starts_statement(self, index: int) -> bool:
         kind, follows = self._type(index), self._type(index + 1)
         if kind in STATEMENT_STARTS:
-            return follows != "EQUAL"
+            return follows != "EQUAL" or self._starts_line(index)
         return kind == "NAME" and follows == "EQUAL" and self._type(index - 1) not in ("LET", "OUTPUT")
 
     def _resembles_statement(self, index: int) -> bool:
@@ -202,7 +202,9 @@ class _Driver:
             after += 1
         self.brackets.clear()
         self.statement = None
-        self._cut(1, "BLUEPRINT")
+        table: Any = self.state.parse_conf.states
+        if "BLUEPRINT" not in table[self.state.position]:
+            self._cut(1, "BLUEPRINT")
         if self._type(after) == "$END" and len(self.state.state_stack) > 1:
             self.header = None
         return after

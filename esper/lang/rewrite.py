@@ -35,7 +35,6 @@ def rewrite_defaults(
             continue
         value = _spelled(values[parameter.name.text])
         if parameter.default is not None:
-            # The default may stand in parentheses, which its span leaves out.
             span = parameter.default.span
             start, end = source.offset(span.line, span.column), source.offset(span.end_line, span.end_column)
             edits.append((start, end, value))

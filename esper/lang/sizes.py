@@ -59,6 +59,8 @@ def size_values(ir: BlueprintIR, sizes: Mapping[str, SizeValue] | None = None) -
         default = DEFAULT_BATCH if symbol == "N" else (DEFAULT_AXIS if dot else DEFAULT_SIZE)
         values[symbol] = default
     for name, value in given.items():
+        if value == ():
+            continue  # a `...` that stands for no axes leaves no symbol
         if name not in stems:
             known = ", ".join(stems) or "none"
             raise UnknownSize(

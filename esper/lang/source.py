@@ -29,7 +29,7 @@ from esper.lang.names import did_you_mean
 MAX_BYTES = 4 * 1024 * 1024
 
 _PIECE = re.compile(
-    r'(?P<text>"(?:\\.|[^"\\\n])*")'
+    r'(?P<text>"(?:\\[^\n]|[^"\\\n])*")'
     r"|(?P<comment>\#[^\n]*)"
     r'|(?P<open>"[^\n]*)'
     r"|(?P<fine>[A-Za-z_][A-Za-z0-9_]*|[0-9]+(?:\.[0-9]+)?|[ \t\r\n()\[\]{}:,+\-*/%@<>=]+|\.\.\.|\|>|!=)"

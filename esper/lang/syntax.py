@@ -95,9 +95,9 @@ def _way_out(
             return f"did you mean `{keyword}`?"
     if statement is not None:
         return _EXAMPLES[statement.type]
-    if "BLUEPRINT" in accepted:
-        return _EXAMPLES["BLUEPRINT"]
-    return "a statement starts with `require`, `let`, `input`, `output` or `name =`"
+    if accepted >= STATEMENT_STARTS:
+        return "a statement starts with `require`, `let`, `input`, `output` or `name =`"
+    return _EXAMPLES["BLUEPRINT"]
 
 
 def _clipped(text: str) -> str:

@@ -7,6 +7,7 @@ a rule; the file's name from a context variable, since Lark binds these methods 
 from __future__ import annotations
 
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 from lark import Token, Transformer
@@ -172,6 +173,11 @@ class TreeBuilder(Transformer[Token, Any]):
     def spread(self, children: list[Token]) -> Spread:
         name, dots = _name(children[-1]), children[0]
         return Spread(_between(dots, children[-1]), name)
+
+    def grouped(self, children: list[Any]) -> Expression:
+        """The expression itself; its span takes the parentheses in."""
+        expression: Expression = replace(children[1], span=_between(children[0], children[2]))
+        return expression
 
     def sizes(self, children: list[Any]) -> Sizes:
         items = children[1] if isinstance(children[1], list) else []
