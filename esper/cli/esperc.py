@@ -6,6 +6,7 @@ from esper.cli.program import Program
 
 COMMANDS = {
     "check": "esper.cli.check:check",
+    "compile": "esper.cli.compile:compile",
     "inspect": "esper.cli.inspect:inspect",
     "templates": "esper.cli.templates:templates",
 }
@@ -14,7 +15,7 @@ main = Program(
     "esperc",
     COMMANDS,
     help="Compile blueprints of small neural network modules to Triton kernels.",
-    example="esperc inspect mlp.seed",
+    example="esperc compile mlp_block --precision bf16 --target sm_90 -o mlp.seed",
 )
 
 if __name__ == "__main__":

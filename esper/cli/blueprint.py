@@ -1,0 +1,88 @@
+"""Options that say which blueprint is meant and with which values, shared by the commands that lower one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from esper.ir.graph import BlueprintIR
+    from esper.lang import SizeValue
+
+PRECISIONS = ("f32", "bf16", "f16")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A blueprint as named on the command line: a file or a library name, and the options' texts."""
+
+    file: str
+    blueprint: str | None
+    settings: tuple[str, ...]
+    sizes: tuple[str, ...]
+    precision: str | None
+
+    def lower(self) -> BlueprintIR:
+        """The graph. Raises what `esper.lower` raises."""
+        from esper import lang
+
+        values = lang.parse_settings(lang.signature(self.file, self.blueprint), self.settings)
+        return lang.lower(
+            self.file, name=self.blueprint, sizes=self.size_values(), precision=self.precision, **values
+        )
+
+    def size_values(self) -> dict[str, SizeValue]:
+        """What `--size` gave."""
+        from esper import lang
+
+        return lang.parse_size_settings(self.sizes)
+
+    def source(self) -> str:
+        """The text of the blueprint's file."""
+        from esper.lang.library import load
+
+        return load(self.file, self.blueprint).source.text
+
+    def options(self) -> dict[str, str]:
+        """What the blueprint was lowered with, for an artifact's manifest."""
+        given = dict(setting.split("=", 1) for setting in self.settings)
+        found = {f"set.{name.strip()}": value.strip() for name, value in given.items()}
+        return found | ({"precision": self.precision} if self.precision else {})
+
+
+def blueprint_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--blueprint --set --size --precision`, and a `Request` in place of the four and FILE."""
+
+    def with_request(
+        file: str,
+        blueprint: str | None,
+        settings: tuple[str, ...],
+        sizes: tuple[str, ...],
+        precision: str | None,
+        **rest: Any,
+    ) -> Any:
+        return command(Request(file, blueprint, settings, sizes, precision), **rest)
+
+    with_request.__doc__ = command.__doc__
+    with_request.__name__ = command.__name__
+    with_request.__click_params__ = list(getattr(command, "__click_params__", []))  # type: ignore[attr-defined]
+    for option in (
+        click.option("--precision", type=click.Choice(PRECISIONS), help="In place of the source's f32."),
+        click.option(
+            "--size", "sizes", metavar="NAME=V", multiple=True, help="A size symbol: N=64 or S=28,28."
+        ),
+        click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="A parameter's value."),
+        click.option("--blueprint", metavar="NAME", help="Which of the file's several blueprints."),
+        click.argument("file"),
+    ):
+        with_request = option(with_request)
+    return with_request
+
+
+def is_artifact(file: str) -> bool:
+    """Whether FILE is a compiled seed and no source."""
+    return Path(file).suffix == ".seed"

@@ -1,0 +1,106 @@
+"""`esperc compile`: a blueprint to kernels, for GPUs that need not be here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from esper.cli.blueprint import Request, blueprint_options
+from esper.cli.program import detail, note
+
+if TYPE_CHECKING:
+    from esper.urza.compiler import Compilation
+
+STAGES = ("ir", "joint", "plan", "triton", "ttir", "ptx")
+BUILT = ("ttir", "ptx")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  esperc compile blueprints/mlp_block.esp --set features=256 --precision bf16 --target sm_90
+  esperc compile norm --emit triton
+  esperc compile mlp_block -o mlp.seed --json
+"""
+)
+@blueprint_options
+@click.option(
+    "--target",
+    "targets",
+    metavar="SM",
+    multiple=True,
+    help="sm_80, sm_90, … may be repeated.  [the GPU here, else sm_80 and sm_90]",
+)
+@click.option("-o", "--output", metavar="OUT.seed", type=click.Path(path_type=Path), help="The artifact.")
+@click.option("--emit", type=click.Choice(STAGES), help="Print this stage instead of the report.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
+def compile(
+    request: Request, targets: tuple[str, ...], output: Path | None, emit: str | None, as_json: bool
+) -> None:
+    """Compile FILE, a blueprint's source or the name of a library blueprint.
+
+    Forward and backward kernels are built for each target; no GPU is needed. Sizes feed the figures of
+    the report alone: N is 32, axes of a `...` are 32, others 64, unless --size says otherwise.
+    """
+    from esper.urza.artifact import write_artifact
+    from esper.urza.compiler import compile_ir, make_programs
+    from esper.urza.device import default_targets
+    from esper.urza.toolchain import check_target
+
+    if emit and as_json:
+        raise click.UsageError("--emit and --json exclude each other")
+    chosen = tuple(map(check_target, dict.fromkeys(targets))) or default_targets()
+    ir = request.lower()
+    if emit and emit not in BUILT and output is None:
+        click.echo(make_programs(ir).stage(emit), nl=False)
+        return
+    detail(f"{ir.name}: {len(ir.nodes)} nodes for {', '.join(chosen)}")
+    compiled = compile_ir(ir, chosen, sizes=request.size_values())
+    if output is not None:
+        write_artifact(output, compiled.artifact(request.source(), request.options()))
+        note(f"wrote {output}")
+    if emit:
+        click.echo(compiled.stage(emit), nl=False)
+    elif as_json:
+        report = compiled.report() | {"artifact": None if output is None else str(output)}
+        click.echo(json.dumps(report, indent=2))
+    else:
+        click.echo(report_text(compiled))
+
+
+def report_text(compiled: Compilation) -> str:
+    """The report for people: one line a kernel, figures of several targets with slashes between."""
+    report = compiled.report()
+    sizes = ", ".join(f"{name} = {value}" for name, value in report["sizes"].items())
+    how = "from the cache" if report["cached"] else f"{report['triton_invocations']} builds"
+    lines = [
+        f"{report['blueprint']}  {report['ir_hash'][:16]}",
+        f"{report['parameters']:,} parameters, {report['flops'] / 1e9:.3g} GFLOP forward, "
+        f"{report['saved_bytes'] / 1e6:.3g} MB saved for backward ({sizes})",
+        f"{' '.join(report['targets'])} in {report['compile_ms']:.0f} ms, {how}",
+        "",
+        f"{'kernel':<44} {'direction':<9} {'registers':>11} {'spilled':>8} {'matrix':>10} {'bits':>8} "
+        f"{'moved MB':>9} {'least':>8}",
+    ]
+    rows: dict[tuple[str, str], list[dict[str, int]]] = {}
+    for kernel in report["kernels"]:
+        rows.setdefault((kernel["name"], kernel["direction"]), []).append(kernel)
+    for (name, direction), found in rows.items():
+        columns = {
+            field: "/".join(str(kernel[field]) for kernel in found)
+            for field in ("registers", "spill_bytes", "matrix_instructions", "vector_bits")
+        }
+        lines.append(
+            f"{_clipped(name, 44):<44} {direction:<9} {columns['registers']:>11} "
+            f"{columns['spill_bytes']:>8} {columns['matrix_instructions']:>10} {columns['vector_bits']:>8} "
+            f"{found[0]['bytes_moved'] / 1e6:>9.3g} {found[0]['bytes_minimum'] / 1e6:>8.3g}"
+        )
+    outside = ", ".join(report["outside_calls"]) or "none"
+    return "\n".join([*lines, "", f"library calls: {outside}"])
+
+
+def _clipped(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
