@@ -1,0 +1,69 @@
+"""What runs together: counted in kernels, and read in golden files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
+from esper.lang import lower
+from esper.urza.compiler import Programs, make_programs
+from esper.urza.errors import UnsupportedElementType
+
+Golden = Callable[[str, str], None]
+N = symbol("N")
+
+
+def programs(name: str, **params: Any) -> Programs:
+    return make_programs(lower(name, **params))
+
+
+@pytest.mark.parametrize("name", ["mlp_block", "conv_enhance"])
+def test_the_plan_of_a_block_reads_as_expected(name: str, golden: Golden) -> None:
+    found = programs(name, **{"features" if name == "mlp_block" else "channels": 32})
+    golden(f"{name}.plan", found.stage("plan"))
+
+
+def test_generated_kernels_read_as_expected(golden: Golden) -> None:
+    golden("norm.kernels.py", programs("norm", features=32).stage("triton"))
+
+
+def test_a_pre_norm_mlp_is_three_kernels_forward_and_no_library_call() -> None:
+    found = programs("mlp_block", features=64)
+    assert len(found.forward.kernels) == 3
+    assert found.outside_calls == ()
+
+
+def test_the_backward_of_a_row_norm_reads_its_operands_in_one_pass() -> None:
+    found = programs("mlp_block", features=64).backward
+    rows = [step for step in found.plan.groups if step.reduces_rows]
+    assert len(rows) == 1
+    assert [node.op for node in rows[0].sums] == ["sum", "sum"]
+
+
+def unary(shape: tuple[int, ...], *steps: tuple[str, dict[str, Any]]) -> BlueprintIR:
+    build = Builder("steps")
+    value = build.input("x", TensorType(DType.F32, (N, *shape)))
+    for op, attrs in steps:
+        value = build.op(op, value, **attrs)
+    return build.finish({"y": value})
+
+
+def test_a_pointwise_chain_is_one_kernel() -> None:
+    assert len(make_programs(unary((7,), ("exp", {}), ("gelu", {}), ("neg", {}))).forward.kernels) == 1
+
+
+def test_a_reduction_without_a_template_is_called_outside_and_the_plan_says_why() -> None:
+    found = make_programs(unary((7, 5), ("exp", {}), ("amax", {"axes": (1,), "keepdims": False})))
+    assert found.forward.outside == ("amax",)
+    (refusal,) = [r for r in found.forward.plan.refusals if r.node == "amax"]
+    assert refusal.reason == "a max over other axes than the last has no template"
+
+
+def test_float64_is_refused_with_the_node() -> None:
+    build = Builder("wide")
+    x = build.input("x", TensorType(DType.F64, (N,)))
+    with pytest.raises(UnsupportedElementType, match=r"`x` is f64"):
+        make_programs(build.finish({"y": build.op("neg", x)}))
