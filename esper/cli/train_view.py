@@ -66,7 +66,7 @@ def print_summary(run: FinishedRun) -> None:
             console.print(f"{seed.blueprint_id} in {seed.slot}: {path}", markup=False)
         console.print()
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("seed", "slot", "held-out accuracy", "loss, control → grown", "gain over control"):
+        for name in ("seed", "slot", "held-out accuracy", "control → grown", "gain ± error"):
             table.add_column(name, no_wrap=True)
         for seed in history.seeds:
             table.add_row(*_seed_row(history, seed))

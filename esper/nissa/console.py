@@ -10,11 +10,16 @@ from esper.leyline.events import (
     GateEvaluated,
     GovernorActed,
     SeedCulled,
+    SeedEvent,
     SeedFossilized,
     SeedGerminated,
     StageChanged,
 )
 from esper.leyline.protocols import OutputBackend
+from esper.leyline.run_events import RunStopped
+
+TOLD_BY_EVENTS_OF_THEIR_OWN = ("GERMINATED", "FOSSILIZED", "CULLED")
+COOLING_DOWN = ("EMBARGOED", "RESETTING", "DORMANT")
 
 
 class ConsoleBackend:
@@ -44,27 +49,34 @@ class Fanout:
 def describe(event: Event, verbose: bool = False) -> str | None:
     """An event in a line of plain words, or None if it is not worth one.
 
-    Refused gates and actions are told only when `verbose`.
+    Gates, refused actions and cooling down are told only when `verbose`.
     """
     match event:
         case SeedGerminated():
-            return f"{event.slot}: {event.blueprint_id} germinated, {event.params:,} parameters"
-        case StageChanged():
-            return f"{event.slot}: {event.source} to {event.target} ({event.reason})"
+            return _line(event, "GERMINATED", f"{event.blueprint_id}, {event.params:,} parameters")
+        case StageChanged() if event.target in TOLD_BY_EVENTS_OF_THEIR_OWN:
+            return None
+        case StageChanged() if verbose or event.target not in COOLING_DOWN:
+            return _line(event, event.target, event.reason)
         case SeedFossilized():
             gain, error = 100.0 * event.improvement, 100.0 * event.standard_error
-            return (
-                f"{event.slot}: {event.blueprint_id} fossilized, {gain:.1f} ± {error:.1f} % over its control"
-            )
+            said = f"{event.blueprint_id}, {gain:.1f} ± {error:.1f} % less loss than its control"
+            return _line(event, "FOSSILIZED", said)
         case SeedCulled():
-            undone = ", host rolled back" if event.rolled_back else ""
-            return f"{event.slot}: {event.blueprint_id} culled in {event.stage} ({event.reason}){undone}"
-        case GovernorActed():
-            return f"governor: {event.action.replace('_', ' ')} ({event.reason})"
+            undone = "; host rolled back" if event.rolled_back else ""
+            return _line(event, "CULLED", f"{event.blueprint_id} {event.reason}{undone}")
         case GateEvaluated() if verbose:
             verdict = "passed" if event.passed else f"refused: {'; '.join(event.failures)}"
-            return f"{event.slot}: gate {event.level} {verdict}"
+            return _line(event, event.level, verdict)
         case ActionRefused() if verbose:
-            return f"{event.slot or 'run'}: {event.action} refused ({event.reason})"
+            return f"{event.slot or 'run'}  {event.action} refused: {event.reason}"
+        case GovernorActed():
+            return f"governor {event.action.replace('_', ' ')}: {event.reason}"
+        case RunStopped():
+            return f"stopped: {event.reason}"
         case _:
             return None
+
+
+def _line(event: SeedEvent, word: str, said: str) -> str:
+    return f"{event.slot}  {word:<12}  {said}"

@@ -90,7 +90,7 @@ b.embargoed { background: var(--embargoed); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; margin: 10px 0 4px; font-size: 13.5px; }
 th { text-align: left; font-weight: 500; color: var(--soft); font-size: 12.5px; vertical-align: bottom; }
-th, td { padding: 6px 18px 6px 0; border-bottom: 1px solid var(--hair); white-space: nowrap; }
+th, td { padding: 6px 16px 6px 0; border-bottom: 1px solid var(--hair); white-space: nowrap; }
 td.wrap { white-space: normal; min-width: 220px; }
 th:last-child, td:last-child { padding-right: 0; }
 th.number, td.number { text-align: right; }

@@ -51,11 +51,11 @@ KERNEL_COLUMNS = {
     "direction": "direction",
     "target": "target",
     "registers": "registers",
-    "spill_bytes": "spilled, bytes",
-    "shared_bytes": "shared, bytes",
-    "matrix_instructions": "matrix instructions",
-    "bytes_moved": "moved, bytes",
-    "bytes_minimum": "least possible",
+    "spill_bytes": "spilled, B",
+    "shared_bytes": "shared, B",
+    "matrix_instructions": "matrix",
+    "bytes_moved": "moved, B",
+    "bytes_minimum": "least, B",
 }
 
 
@@ -216,10 +216,11 @@ def _gates(history: RunHistory) -> str:
 
 
 def _gate_figures(gate: GateEvaluated) -> str:
+    """What failed, or every figure; in a gate that passed, one that the stream has as null is infinite."""
     if gate.failures:
         return "; ".join(gate.failures)
     return ", ".join(
-        f"{name.replace('_', ' ')} {'not measured' if value is None else numeral(value)}"
+        f"{name.replace('_', ' ')} {'unbounded' if value is None else numeral(value)}"
         for name, value in gate.figures.items()
     )
 

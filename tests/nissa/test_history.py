@@ -72,7 +72,7 @@ def test_status_tells_slots_stages_and_tiers(story: list[Event]) -> None:
         ("blocks.0", "FOSSILIZED", "torch"),
         ("blocks.1", "EMBARGOED", None),
     ]
-    assert "culled" in "".join(status.last_events)
+    assert "CULLED" in "".join(status.last_events)
 
 
 def test_status_of_an_empty_stream_is_a_run_that_has_not_begun() -> None:
