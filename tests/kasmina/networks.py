@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esper.kasmina.bank import slots
-from esper.leyline.actions import Action, AdvanceStage, Cull
+from esper.leyline.actions import Action, AdvanceStage, Cull, Wait
 from esper.leyline.events import Event
 from esper.leyline.signals import TrainingSignals
 from esper.leyline.stages import SeedStage, is_active_stage
@@ -157,6 +157,13 @@ class Recorder:
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.events]
+
+
+class Waiting:
+    """A policy that does nothing."""
+
+    def decide(self, signals: TrainingSignals) -> Sequence[Action]:
+        return (Wait(),)
 
 
 class PlantOnce:

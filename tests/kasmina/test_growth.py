@@ -17,7 +17,7 @@ from esper.kasmina.errors import LossNotFinite, MalformedEvaluation, UnusableOpt
 from esper.kasmina.gates import GateParameters
 from esper.kasmina.growth import Growth
 from esper.kasmina.optimizer import GrowthOptimizer
-from esper.leyline.actions import Action, AdvanceStage, ChangeBlueprint, Cull, Germinate, Wait
+from esper.leyline.actions import Action, AdvanceStage, ChangeBlueprint, Cull, Germinate
 from esper.leyline.events import ActionRefused, GateEvaluated, GovernorActed, SeedFossilized, StageChanged
 from esper.leyline.signals import TrainingSignals
 from esper.leyline.stages import SeedStage
@@ -25,6 +25,7 @@ from tests.kasmina.networks import (
     NarrowHost,
     PlantOnce,
     Recorder,
+    Waiting,
     equal_states,
     fingerprint,
     motif_signals,
@@ -85,11 +86,6 @@ class Run:
         with torch.no_grad():
             hits: Tensor = self.model.eval()(TEST.x).argmax(1) == TEST.y
         return hits.float().mean().item()
-
-
-class Waiting:
-    def decide(self, signals: TrainingSignals) -> Sequence[Action]:
-        return (Wait(),)
 
 
 def widening() -> nn.Module:
