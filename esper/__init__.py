@@ -13,13 +13,22 @@ from typing import Any
 __version__ = "0.1.0"
 
 FACE: dict[str, str] = {
-    "EsperError": "esper.errors",
+    "attach": "esper.kasmina.attach",
     "BlueprintIR": "esper.passes",  # which fills the operator table, without which no graph can be read
     "compile": "esper.urza.seeds",
+    "detach": "esper.kasmina.attach",
+    "disabled": "esper.kasmina.attach",
+    "EsperError": "esper.errors",
     "evaluate": "esper.ops.evaluate",
+    "export": "esper.kasmina.export",
+    "Growth": "esper.kasmina.growth",
+    "GrowthOptimizer": "esper.kasmina.optimizer",
+    "host_state_dict": "esper.kasmina.attach",
     "load": "esper.urza.seeds",
     "lower": "esper.lang",
+    "print_slots": "esper.kasmina.attach",
     "run_passes": "esper.passes.manager",
+    "slots": "esper.kasmina.bank",
 }
 """Public name -> the module that has it."""
 
