@@ -7,14 +7,17 @@ configurations give equal event streams, but for times and the run's id.
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from esper import lang
 from esper.errors import EsperError
 from esper.kasmina.attach import attach
 from esper.kasmina.bank import MorphogeneticModel, slots
@@ -56,7 +59,8 @@ def train(
     Raises `EsperError` for a configuration that cannot be run, and for a loss that is not finite, which
     ends the stream with `run_stopped`.
     """
-    return _Run(config, output, progress).run()
+    with _deterministic(config.seed):
+        return _Run(config, output, progress).run()
 
 
 class _Run:
@@ -67,7 +71,8 @@ class _Run:
     ) -> None:
         self.config, self.output, self.progress = config, output, progress
         device = _device(config.device)
-        _seed_everything(config.seed)
+        for blueprint in config.blueprints or ():
+            lang.signature(blueprint)
         self.task = task_named(config.task, config.seed).to(device)
         host = host_named(config.host).build(self.task).to(device)
         self.host_params = sum(parameter.numel() for parameter in host.parameters())
@@ -222,11 +227,19 @@ class _Run:
         )
 
 
-def _seed_everything(seed: int) -> None:
+@contextmanager
+def _deterministic(seed: int) -> Iterator[None]:
+    """Seeds every generator, and inside has torch refuse what gives other results on a second run."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+    before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _device(name: str) -> torch.device:

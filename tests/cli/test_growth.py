@@ -102,6 +102,8 @@ def test_run_is_not_written_over(run: Path) -> None:
         (("train", "--resume", "auto"), 2, "--resume"),
         (("train", "none.yaml"), 1, "cannot read the configuration"),
         (("train", "--slots", "blocks.9"), 1, "blocks.9"),
+        (("train", "--blueprints", "nrom"), 1, "nrom"),
+        (("train", "--policy", "heuristic", "--blueprints", ""), 1, "no blueprint to plant"),
         (("train", "--device", "nowhere"), 3, "nowhere"),
         (("status", "nowhere"), 1, "holds no run"),
         (("report", "nowhere"), 1, "holds no run"),
