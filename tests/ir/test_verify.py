@@ -67,6 +67,10 @@ def test_the_graphs_above_are_valid_but_for_their_fault() -> None:
     verify(graph(X, EXP, BUFFER, SEED, output="e", updates=(("b", Value("e")),)))
 
 
+def test_an_axis_may_be_empty() -> None:
+    verify(graph(X.replace(types=(ROWS.with_shape((0,)),))))
+
+
 @given(blueprint_irs(), st.data())
 def test_dropping_a_node_that_is_read_is_noticed(ir: BlueprintIR, data: st.DataObject) -> None:
     read = [node for node in ir.nodes if ir.users(node.name)]
