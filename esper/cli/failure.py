@@ -8,8 +8,12 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from esper.errors import EsperError, Span
+from esper.errors import EsperError
+
+if TYPE_CHECKING:
+    from esper.lang.source import Source
 
 
 class FileUnusable(EsperError):
@@ -51,19 +55,18 @@ def failure_of(error: Exception) -> Failure:
 
 
 def error_text(error: EsperError) -> str:
-    """The text of `error` without a final newline."""
-    from esper.lang.diagnostics import BlueprintRejected  # loaded only where something failed
+    """The text of `error` without a final newline; the line it points at is shown where it can be read."""
+    # Loaded only where something failed: a command that succeeds may need no language.
+    from esper.lang.diagnostics import BlueprintRejected, Diagnostic
+    from esper.lang.render import as_text
 
     if isinstance(error, BlueprintRejected):
         return str(error)
-    place = ""
-    lines = []
     if error.span is not None:
-        place = f"{error.span.file}:{error.span.line}:{error.span.column}: "
-        lines = _source_lines(error.span)
-    if error.help_text:
-        lines.append(f"  help: {error.help_text}")
-    return "\n".join([f"{place}error[{error.code}]: {error}", *lines])
+        found = Diagnostic(error.code, str(error), error.span, error.help_text)
+        return as_text([found], _sources(error.span.file)).rstrip("\n")
+    way_out = f"\n  help: {error.help_text}" if error.help_text else ""
+    return f"error[{error.code}]: {error}{way_out}"
 
 
 def _as_esper_error(error: Exception) -> EsperError:
@@ -76,12 +79,10 @@ def _as_esper_error(error: Exception) -> EsperError:
     return InternalFailure(kind=type(error).__name__, reason=error)
 
 
-def _source_lines(span: Span) -> list[str]:
-    """The first line that `span` covers and a caret line under it; nothing where it cannot be read."""
+def _sources(file: str) -> dict[str, Source]:
+    from esper.lang.source import Source
+
     try:
-        source = Path(span.file).read_text(encoding="utf-8").split("\n")[span.line - 1]
-    except (OSError, UnicodeDecodeError, IndexError):
-        return []
-    end = span.end_column if span.end_line == span.line else len(source) + 1
-    indent = "".join("\t" if character == "\t" else " " for character in source[: span.column - 1])
-    return [f"  {source}", f"  {indent}{'^' * max(1, end - span.column)}"]
+        return {file: Source(file, Path(file).read_text(encoding="utf-8"))}
+    except (OSError, UnicodeDecodeError):
+        return {}
