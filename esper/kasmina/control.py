@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from esper.kasmina.errors import MalformedEvaluation
+from esper.kasmina.hook import Phase, SlotHook
 from esper.kasmina.isolation import RandomStream, cuda_devices, undisturbed
 
 
@@ -112,6 +113,7 @@ class Control:
         self.start_loss = trial.held_out_losses(model).mean().item()
         self.model, self.optimizer = copy.deepcopy((model, optimizer))
         self.optimizer.zero_grad()
+        _silence(self.model)
         self.stream = RandomStream.forked(cuda_devices(model))
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.accumulated = 0
@@ -150,3 +152,11 @@ class Control:
         """The host as it stands against this control."""
         grown, control = self.trial.held_out_losses(self.host), self.trial.held_out_losses(self.model)
         return compare(grown, control, self.start_loss)
+
+
+def _silence(model: nn.Module) -> None:
+    """Stops the seeds that train apart in `model`: no step would ever use what they learn."""
+    for module in model.modules():
+        for hook in module._forward_hooks.values():
+            if isinstance(hook, SlotHook) and hook.phase is Phase.LISTENING:
+                hook.phase = Phase.IDLE

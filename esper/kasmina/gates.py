@@ -49,8 +49,8 @@ class Criterion:
     figure: str
     comparison: str
     bound: str | float
-    is_age: bool = False
-    """Ages are checked first: until they are reached no attempt is counted and nothing is measured."""
+    comes_first: bool = False
+    """Whether it says if the seed's time has come: until then no attempt is counted, nothing measured."""
     of_learning: bool = False
     """Asked only of a seed that incubates."""
 
@@ -79,8 +79,8 @@ GATES: Mapping[SeedStage, Gate] = MappingProxyType(
                 SeedStage.TRAINING,
                 SeedStage.BLENDING,
                 (
-                    Criterion("stage_steps", ">=", "training_steps", is_age=True),
-                    Criterion("others_in_place", "<=", 0.0),
+                    Criterion("stage_steps", ">=", "training_steps", comes_first=True),
+                    Criterion("others_in_place", "<=", 0.0, comes_first=True),
                     Criterion("gradient_ratio", ">=", "gradient_ratio", of_learning=True),
                     Criterion("descent_over_error", ">=", "descent_errors", of_learning=True),
                 ),
@@ -89,14 +89,14 @@ GATES: Mapping[SeedStage, Gate] = MappingProxyType(
                 GateLevel.G3,
                 SeedStage.BLENDING,
                 SeedStage.SHADOWING,
-                (Criterion("alpha", ">=", 1.0, is_age=True),),
+                (Criterion("alpha", ">=", 1.0, comes_first=True),),
             ),
             Gate(
                 GateLevel.G4,
                 SeedStage.SHADOWING,
                 SeedStage.PROBATIONARY,
                 (
-                    Criterion("stage_steps", ">=", "shadow_steps", is_age=True),
+                    Criterion("stage_steps", ">=", "shadow_steps", comes_first=True),
                     Criterion("loss_rise", "<=", "loss_rise"),
                 ),
             ),
@@ -105,7 +105,7 @@ GATES: Mapping[SeedStage, Gate] = MappingProxyType(
                 SeedStage.PROBATIONARY,
                 SeedStage.FOSSILIZED,
                 (
-                    Criterion("stage_steps", ">=", "probation_steps", is_age=True),
+                    Criterion("stage_steps", ">=", "probation_steps", comes_first=True),
                     Criterion("heldout_examples", ">=", "heldout_examples"),
                     Criterion("gain", ">=", "gain"),
                     Criterion("gain_over_error", ">=", "gain_errors"),
@@ -124,15 +124,15 @@ def check(
     parameters: GateParameters,
     *,
     incubates: bool = True,
-    ages_only: bool = False,
+    is_due: bool = False,
 ) -> GateResult:
     """Holds `figures` against the gate's criteria; a figure that is None, absent or NaN fails.
 
-    `incubates=False` leaves out what is asked of learning; `ages_only` asks for ages alone.
+    `incubates=False` leaves out what is asked of learning; `is_due` asks only for what comes first.
     """
     checks = []
     for criterion in gate.criteria:
-        if (criterion.of_learning and not incubates) or (ages_only and not criterion.is_age):
+        if (criterion.of_learning and not incubates) or (is_due and not criterion.comes_first):
             continue
         bound = criterion.bound
         limit = float(getattr(parameters, bound)) if isinstance(bound, str) else bound

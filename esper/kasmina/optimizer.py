@@ -6,6 +6,7 @@ GradScaler go on as with it; each seed has an optimizer of its own behind the sa
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,6 +40,7 @@ class GrowthOptimizer(Optimizer):
         self.inner = inner
         self.scaler = scaler
         self.steps = 0
+        self._strangers: weakref.WeakSet[MorphogeneticModel] = weakref.WeakSet()
         super().__setstate__({})
         for _ in self.banks():
             pass
@@ -58,13 +60,13 @@ class GrowthOptimizer(Optimizer):
 
     def banks(self) -> Iterator[MorphogeneticModel]:
         """The slots of every attached model that this optimizer trains; they learn of it on the way."""
-        held: set[int] | None = None
         for bank in list(ATTACHED):
-            if bank.ground.optimizer is None:
-                if held is None:
-                    held = {id(p) for group in self.param_groups for p in group["params"]}
+            if bank.ground.optimizer is None and bank not in self._strangers:
+                held = {id(p) for group in self.param_groups for p in group["params"]}
                 if any(id(p) in held for p in bank.model.parameters()):
                     bank.ground.optimizer = self.inner
+                else:
+                    self._strangers.add(bank)
             if bank.ground.optimizer is self.inner:
                 yield bank
 
@@ -103,6 +105,7 @@ class GrowthOptimizer(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group to the host's."""
         self.inner.add_param_group(param_group)
+        self._strangers.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """The wrapped optimizer's, and under `seeds` that of each live seed's optimizer."""
@@ -129,6 +132,7 @@ class GrowthOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._strangers = weakref.WeakSet()
         super().__setstate__({})
 
     def __repr__(self) -> str:

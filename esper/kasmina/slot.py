@@ -182,7 +182,8 @@ class SeedSlot:
     def advance(self) -> GateResult | None:
         """Makes the forward transition, its gate first; returns what the gate found, if there is one.
 
-        Raises GateRefused with the figures, and NothingToAdvance from DORMANT and FOSSILIZED.
+        Raises GateRefused, whose `details["result"]` holds the figures, and from DORMANT and FOSSILIZED
+        NothingToAdvance.
         """
         if self._stage in (SeedStage.DORMANT, SeedStage.FOSSILIZED):
             way_out = "germinate a blueprint first" if self._stage is SeedStage.DORMANT else "it is final"
@@ -193,11 +194,15 @@ class SeedSlot:
             self._enter(target, "cooled down", None)
             return None
         incubates = self.incubation != "none"
-        ages = {"stage_steps": float(self.stage_steps), "alpha": self.alpha}
-        due = check(gate, ages, self._ground.gates, incubates=incubates, ages_only=True)
+        first = {
+            "stage_steps": float(self.stage_steps),
+            "alpha": self.alpha,
+            "others_in_place": float(len(self._ground.in_place - {self.name})),
+        }
+        due = check(gate, first, self._ground.gates, incubates=incubates, is_due=True)
         if not due.passed:
             raise self._refusal(due)
-        result = check(gate, ages | self._figures(), self._ground.gates, incubates=incubates)
+        result = check(gate, first | self._figures(), self._ground.gates, incubates=incubates)
         self._ground.emit(
             GateEvaluated(
                 **self._tag(),
@@ -386,7 +391,6 @@ class SeedSlot:
                 metrics = self.metrics
                 descent, error = metrics.descent, metrics.descent_error
                 return {
-                    "others_in_place": float(len(self._ground.in_place - {self.name})),
                     "gradient_ratio": metrics.gradient_ratio,
                     "descent_over_error": descent / error if descent is not None and error else None,
                 }
@@ -419,7 +423,13 @@ class SeedSlot:
 
     def _refusal(self, result: GateResult) -> GateRefused:
         failures = "; ".join(str(failure) for failure in result.failures)
-        return GateRefused(level=result.level.name, slot=self.name, stage=self._stage.name, failures=failures)
+        return GateRefused(
+            level=result.level.name,
+            slot=self.name,
+            stage=self._stage.name,
+            failures=failures,
+            result=result,
+        )
 
     def _tag(self) -> dict[str, Any]:
         return {

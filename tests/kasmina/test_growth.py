@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from esper.kasmina.attach import attach
 from esper.kasmina.bank import slots
-from esper.kasmina.errors import LossNotFinite, MalformedEvaluation, UnusableOptimizer
+from esper.kasmina.errors import GateRefused, LossNotFinite, MalformedEvaluation, UnusableOptimizer
 from esper.kasmina.gates import GateParameters
 from esper.kasmina.growth import Growth
 from esper.kasmina.optimizer import GrowthOptimizer
@@ -266,6 +266,15 @@ def test_a_bad_action_is_reported_and_the_run_goes_on(action: Action, code: str 
     assert code in (None, refused[0].code)
     assert run.slot.stage is SeedStage.DORMANT
     assert equal_states(before, fingerprint(run.model))
+
+
+def test_a_refused_advance_raises_with_the_figures() -> None:
+    run = Run(widening())
+    run.until(SeedStage.TRAINING)
+    with pytest.raises(GateRefused, match="G2 keeps `stem` in TRAINING: stage_steps is 0") as raised:
+        run.slot.advance()
+    assert raised.value.details["result"].figures["stage_steps"] == 0.0
+    assert run.slot.refusals == 0
 
 
 def test_growth_without_evaluate_never_fossilizes() -> None:

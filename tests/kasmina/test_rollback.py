@@ -146,6 +146,7 @@ def test_the_control_is_what_the_host_would_be_without_the_seed() -> None:
     assert torch.equal(random, torch.get_rng_state())
     plain.feed = iter(feed)
     plain.train(12)
+    assert not slots(control.model)["norm1"].hook.gradients
     own: dict[str, Tensor] = fingerprint(control.model)
     assert equal_states(own, fingerprint(plain.model))
 
