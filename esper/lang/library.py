@@ -10,7 +10,7 @@ from esper.lang.ast import Blueprint, Program
 from esper.lang.diagnostics import BlueprintRejected, Report
 from esper.lang.errors import SeveralBlueprints, UnknownBlueprint
 from esper.lang.names import did_you_mean
-from esper.lang.parameters import Signature, report_duplicates, signature_of
+from esper.lang.parameters import Signature, report_duplicates, report_reserved, signature_of
 from esper.lang.parse import parse
 from esper.lang.render import as_text
 from esper.lang.source import Source, read_source
@@ -48,6 +48,7 @@ def parse_file(path: Path) -> tuple[Source, Program, Report]:
         return source, Program(source.file, ()), report
     program = parse(source, report)
     report_duplicates(program.blueprints, report)
+    report_reserved(program.blueprints, report)
     return source, program, report
 
 

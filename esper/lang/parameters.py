@@ -5,6 +5,7 @@ A value is kept in the scope as elaboration uses it; `Signature` shows it to oth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -19,7 +20,9 @@ from esper.lang.errors import (
     DuplicateBlueprint,
     MissingValue,
     OutOfDomain,
+    ReservedWord,
     UnknownKind,
+    UnknownOperator,
     UnknownParameter,
     WrongParameterKind,
 )
@@ -37,6 +40,9 @@ KINDS = {
     "bool": "true or false",
     "op": "the name of an operator",
 }
+
+# What `esper.lower`, `esper.compile` and `Slot.germinate` take beside a blueprint's parameters.
+ARGUMENT_NAMES = frozenset({"name", "sizes", "target", "generator", "tier", "self"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ def _value_of(
         default = POISON
     if name in values:
         try:
-            value = conform(parameter, _inward(kind, values[name]))
+            value = conform(parameter, inward(parameter, values[name]))
             _require_in_domain(name, value, domain)
         except EsperError as error:
             report.add(error, parameter.span)
@@ -164,24 +170,29 @@ def conform(parameter: Parameter, value: Static) -> Static:
         return value
     if not fits:
         raise WrongParameterKind(name=name, found=describe(value), expected=KINDS[kind])
-    if kind == "float" and isinstance(value, int):
-        return float(value)
-    return value
+    if kind != "float" or isinstance(value, Dim):
+        return value
+    assert isinstance(value, int | float)
+    if not math.isfinite(value):
+        raise WrongParameterKind(name=name, found=describe(value), expected="a finite number")
+    return float(value)
 
 
-def _inward(kind: str, value: object) -> Static:
-    """A caller's Python value as elaboration keeps it."""
+def inward(parameter: Parameter, value: object) -> Static:
+    """A caller's Python value as elaboration keeps it. Raises `UnknownOperator` or `WrongParameterKind`."""
+    kind = parameter.kind.text
     if kind == "op" and isinstance(value, str):
         operator = OPERATORS.get(value)
         if operator is None or not operator.in_language:
             known = [name for name, entry in OPERATORS.items() if entry.in_language]
-            raise BadSetting(
-                text=value, example=f"{closest(value, known) or 'gelu'}, the name of an operator"
+            raise UnknownOperator(
+                name=value, suggestion=did_you_mean(value, known, "an operator, for example `gelu`")
             )
         return OperatorName(value)
     if isinstance(value, bool | int | float | str):
         return value
-    raise BadSetting(text=repr(value)[:80], example="width=64")
+    found = f"`{value!s:.40}` of type {type(value).__module__}.{type(value).__qualname__}"
+    raise WrongParameterKind(name=parameter.name.text, found=found, expected=KINDS[kind])
 
 
 def _outward(value: Static | Poison) -> ParameterValue | None:
@@ -263,3 +274,12 @@ def report_duplicates(blueprints: Iterable[Blueprint], report: Report) -> None:
         if earlier is not blueprint:
             note = Note("first here", earlier.name.span)
             report.add(DuplicateBlueprint(name=blueprint.name.text), blueprint.name.span, [note])
+
+
+def report_reserved(blueprints: Iterable[Blueprint], report: Report) -> None:
+    """Reports each parameter whose name the Python face takes for something else."""
+    for blueprint in blueprints:
+        for parameter in blueprint.parameters:
+            if parameter.name.text in ARGUMENT_NAMES:
+                way_out = "name the parameter differently: `esper.compile` takes an argument of this name"
+                report.add(ReservedWord(word=parameter.name.text, way_out=way_out), parameter.name.span)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from esper.lang.ast import Blueprint
+from esper.lang.ast import Blueprint, Parameter
 from esper.lang.diagnostics import Report
-from esper.lang.errors import SeveralBlueprints, UnknownBlueprint
+from esper.lang.errors import SeveralBlueprints, UnknownBlueprint, UnknownKind
 from esper.lang.library import reject
 from esper.lang.names import did_you_mean
-from esper.lang.parameters import ParameterValue, require_known
+from esper.lang.parameters import KINDS, ParameterValue, conform, inward, require_known
 from esper.lang.parse import parse
 from esper.lang.source import Source
+from esper.lang.values import shown
 
 
 def rewrite_defaults(
@@ -20,8 +21,8 @@ def rewrite_defaults(
     """`text` with the defaults of the parameters in `values` replaced.
 
     name: which blueprint, if there are several. Operators are given by name.
-    Raises `BlueprintRejected` for errors in the syntax, `SeveralBlueprints`, `UnknownBlueprint` and
-    `UnknownParameter`.
+    Raises `BlueprintRejected` for errors in the syntax, `SeveralBlueprints`, `UnknownBlueprint`,
+    `UnknownParameter`, and `WrongParameterKind` and its like for a value that the parameter cannot have.
     """
     source = Source(file, text)
     report = Report(file)
@@ -33,7 +34,7 @@ def rewrite_defaults(
     for parameter in blueprint.parameters:
         if parameter.name.text not in values:
             continue
-        value = _spelled(values[parameter.name.text])
+        value = _spelled(parameter, values[parameter.name.text])
         if parameter.default is not None:
             span = parameter.default.span
             start, end = source.offset(span.line, span.column), source.offset(span.end_line, span.end_column)
@@ -59,5 +60,8 @@ def _chosen(blueprints: tuple[Blueprint, ...], name: str | None, file: str) -> B
     return blueprints[names.index(name)]
 
 
-def _spelled(value: ParameterValue) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _spelled(parameter: Parameter, value: ParameterValue) -> str:
+    """How a source writes `value`; raises what `conform` and `inward` raise for one of another kind."""
+    if parameter.kind.text not in KINDS:
+        raise UnknownKind(name=parameter.kind.text, suggestion=did_you_mean(parameter.kind.text, KINDS))
+    return shown(conform(parameter, inward(parameter, value)))

@@ -41,8 +41,18 @@ def parse_size_settings(settings: Iterable[str]) -> dict[str, SizeValue]:
 
 
 def ranks_of(sizes: Mapping[str, SizeValue]) -> dict[str, int]:
-    """How many axes each `...S` stands for: a single number counts as one axis."""
-    return {name: len(value) if isinstance(value, tuple) else 1 for name, value in sizes.items()}
+    """How many axes each `...S` stands for: a single number counts as one axis.
+
+    Raises `BadSize` for a value that is neither an integer nor a tuple or list of them.
+    """
+    return {name: len(_numbers(name, value)) for name, value in sizes.items()}
+
+
+def _numbers(name: str, value: object) -> tuple[int, ...]:
+    numbers = tuple(value) if isinstance(value, tuple | list) else (value,)
+    if any(isinstance(number, bool) or not isinstance(number, int) for number in numbers):
+        raise BadSize(text=f"{name}={value!s:.40}", reason="it is no integer or tuple of them")
+    return numbers
 
 
 def size_values(ir: BlueprintIR, sizes: Mapping[str, SizeValue] | None = None) -> dict[str, int]:
@@ -59,14 +69,14 @@ def size_values(ir: BlueprintIR, sizes: Mapping[str, SizeValue] | None = None) -
         default = DEFAULT_BATCH if symbol == "N" else (DEFAULT_AXIS if dot else DEFAULT_SIZE)
         values[symbol] = default
     for name, value in given.items():
-        if value == ():
+        numbers = _numbers(name, value)
+        if not numbers:
             continue  # a `...` that stands for no axes leaves no symbol
         if name not in stems:
             known = ", ".join(stems) or "none"
             raise UnknownSize(
                 blueprint=ir.name, name=name, suggestion=did_you_mean(name, stems, f"it has {known}")
             )
-        numbers = value if isinstance(value, tuple) else (value,)
         if len(numbers) != len(stems[name]):
             reason = f"`{name}` stands for {len(stems[name])} axes"
             raise BadSize(text=f"{name}={','.join(map(str, numbers))}", reason=reason)

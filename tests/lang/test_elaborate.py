@@ -178,7 +178,7 @@ def test_errors_in_several_statements_come_in_one_run(tmp_path: Path) -> None:
         ({"heads": 3}, "E0402"),
         ({"heads": 2.5}, "E0405"),
         ({"width": 0}, "E0413"),
-        ({"act": "gleu"}, "E0409"),
+        ({"act": "gleu"}, "E0201"),
     ],
 )
 def test_a_value_that_does_not_suit_its_parameter_is_refused(

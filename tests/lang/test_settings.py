@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 
 from esper.errors import EsperError
 from esper.lang import (
+    BlueprintRejected,
     ParameterInfo,
     Signature,
     lower,
@@ -13,6 +18,7 @@ from esper.lang import (
     parse_size_settings,
     parse_source,
     rewrite_defaults,
+    signature,
     size_values,
 )
 
@@ -60,6 +66,13 @@ def test_a_size_that_is_none_is_refused(setting: str) -> None:
     assert caught.value.code == "E0410"
 
 
+@pytest.mark.parametrize("value", ["28", 2.5, True, None, (28, "28")])
+def test_a_size_from_python_is_an_integer_or_a_tuple_of_them(value: Any) -> None:
+    with pytest.raises(EsperError) as caught:
+        lower("conv_enhance", sizes={"S": value})
+    assert caught.value.code == "E0410"
+
+
 def test_sizes_without_values_have_the_documented_defaults() -> None:
     assert size_values(lower("attention")) == {"N": 32, "T": 64}
     assert size_values(lower("conv_enhance"), {"N": 8}) == {"N": 8, "S.0": 32, "S.1": 32}
@@ -95,8 +108,46 @@ def test_a_default_in_parentheses_is_replaced_whole(default: str) -> None:
     assert rewrite_defaults(source, {"width": 5}) == source.replace(default, "5")
 
 
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"width": 0}, "E0413"),
+        ({"width": 2.5}, "E0405"),
+        ({"rate": float("nan")}, "E0405"),
+        ({"act": "relu) { output x } #"}, "E0201"),
+    ],
+)
+def test_a_default_of_another_kind_is_not_written(values: dict[str, float | str], code: str) -> None:
+    with pytest.raises(EsperError) as caught:
+        rewrite_defaults(SOURCE, values)
+    assert caught.value.code == code
+
+
 def test_rewriting_refuses_what_it_does_not_know() -> None:
     for values, name, code in [({"depth": 1}, None, "E0404"), ({"width": 1}, "c", "E0209")]:
         with pytest.raises(EsperError) as caught:
             rewrite_defaults(SOURCE, values, name=name)
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32(0.5), None, [1]])
+def test_a_value_from_python_is_a_finite_number(value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "b.esp"
+    path.write_text("blueprint b(rate: float = 0.5) { input x: f32[N] output x * rate }")
+    with pytest.raises(BlueprintRejected) as caught:
+        lower(path, rate=value)
+    assert [diagnostic.code for diagnostic in caught.value.diagnostics] == ["E0405"]
+
+
+def test_a_float_of_numpy_is_stored_as_pythons(tmp_path: Path) -> None:
+    path = tmp_path / "b.esp"
+    path.write_text("blueprint b(rate: float = 0.5) { input x: f32[N] output x * rate }")
+    assert str(lower(path, rate=np.float64(0.25))) == str(lower(path, rate=0.25))
+
+
+def test_a_parameter_named_as_an_argument_of_compile_is_refused_on_loading(tmp_path: Path) -> None:
+    path = tmp_path / "b.esp"
+    path.write_text("blueprint b(name: int = 3) { input x: f32[N] output x * name }")
+    with pytest.raises(BlueprintRejected) as caught:
+        parse_settings(signature(path), ["name=4"])
+    assert [diagnostic.code for diagnostic in caught.value.diagnostics] == ["E0105"]
