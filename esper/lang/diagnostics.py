@@ -54,7 +54,7 @@ class Report:
 
     def add(self, error: EsperError, span: Span | None = None, notes: Iterable[Note] = ()) -> None:
         """Records `error` at its own span, else at `span`, else at the top of the file."""
-        if len(self._found) > MAX_DIAGNOSTICS:
+        if self.is_full:
             return
         place = error.span or span or Span(self.file, 1, 1, 1, 1)
         if len(self._found) == MAX_DIAGNOSTICS:
@@ -68,6 +68,11 @@ class Report:
         self._found.setdefault((place.line, place.column, kind), diagnostic)
 
     @property
+    def is_full(self) -> bool:
+        """Whether further diagnostics are dropped."""
+        return len(self._found) > MAX_DIAGNOSTICS
+
+    @property
     def diagnostics(self) -> list[Diagnostic]:
         return sorted(self._found.values(), key=lambda d: (d.span.line, d.span.column, d.code))
 
@@ -77,7 +82,7 @@ class Report:
 
 
 class BlueprintRejected(EsperError):
-    """A blueprint with errors cannot be lowered; `diagnostics` holds them all, `code` is the first one's."""
+    """A blueprint with errors cannot be lowered: `diagnostics` holds them all, `span` is the first one's."""
 
     code = "E0400"
     message = "{text}"

@@ -111,6 +111,8 @@ class _Elaborator:
         if blueprint.damaged is not None:
             self.scope.damage(blueprint.damaged, blueprint.name.span)
         for statement in blueprint.body:
+            if self.report.is_full:
+                break
             try:
                 self._statement(statement)
             except EsperError as error:
@@ -271,16 +273,17 @@ class _Elaborator:
             self._report_unused()
 
     def _report_unused(self) -> None:
-        names = {
+        kinds = {
             What.PARAMETER: "parameter",
             What.LET: "static value",
             What.INPUT: "input",
             What.TENSOR: "tensor",
         }
         for name, bound in self.scope:
-            if not bound.is_read and bound.what in names and not isinstance(bound.value, Poison):
-                similar = closest(name, [other for other, _ in self.scope if other != name])
-                suggestion = (
-                    f"did you mean it where `{similar}` stands?" if similar else "use it or remove it"
-                )
-                self.report.add(Unused(what=names[bound.what], name=name, suggestion=suggestion), bound.span)
+            if bound.is_read or bound.what not in kinds or isinstance(bound.value, Poison):
+                continue
+            if self.report.is_full:
+                return
+            similar = closest(name, (other for other, _ in self.scope if other != name))
+            suggestion = f"did you mean it where `{similar}` stands?" if similar else "use it or remove it"
+            self.report.add(Unused(what=kinds[bound.what], name=name, suggestion=suggestion), bound.span)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import islice
+
+MAX_KNOWN = 200
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, if any is like it at all; case does not count."""
-    names = sorted(set(known))
-    by_case = {known_name.lower(): known_name for known_name in names}
+    """The known name most like `name`, if any is like it at all; case does not count.
+
+    Looks at the first `MAX_KNOWN` names only, so that many errors among many names take bounded time.
+    """
+    by_case = {candidate.lower(): candidate for candidate in islice(known, MAX_KNOWN)}
     found = get_close_matches(name[:100].lower(), by_case, n=1, cutoff=0.6)
     return by_case[found[0]] if found else None
 

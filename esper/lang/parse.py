@@ -17,7 +17,7 @@ from lark.parsers.lalr_analysis import Shift
 
 from esper.errors import EsperError
 from esper.lang.ast import MAX_NESTING, Blueprint, Program
-from esper.lang.diagnostics import MAX_DIAGNOSTICS, Report
+from esper.lang.diagnostics import Report
 from esper.lang.documentation import attach
 from esper.lang.errors import EmptyFile, LineContinues, NestingTooDeep, UnclosedBracket
 from esper.lang.source import Source, scan
@@ -94,7 +94,7 @@ class _Driver:
                 result = self.state.feed_token(token, token.type == "$END")
             except (LarkUnexpectedToken, EsperError) as error:
                 self._tell(index, error)
-                if len(self.report.diagnostics) > MAX_DIAGNOSTICS:
+                if self.report.is_full:
                     return []
                 index = self._recover(index)
             else:

@@ -1,4 +1,4 @@
-"""For tests of passes and operators: strategies of valid graphs and types, and values to run them on.
+"""For tests of passes and operators: random valid graphs, types and sources, and values to run graphs on.
 
 from hypothesis import given
 from esper.testing import blueprint_irs
@@ -14,7 +14,8 @@ from esper.errors import MissingPackage
 if find_spec("hypothesis") is None:
     raise MissingPackage(package="hypothesis", purpose="`esper.testing`", extra="dev")
 
+from esper.testing.programs import esp_programs
 from esper.testing.strategies import blueprint_irs, tensor_types
 from esper.testing.values import GraphValues, random_values
 
-__all__ = ["GraphValues", "blueprint_irs", "random_values", "tensor_types"]
+__all__ = ["GraphValues", "blueprint_irs", "esp_programs", "random_values", "tensor_types"]
