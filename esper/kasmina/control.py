@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from esper.kasmina.errors import MalformedEvaluation
-from esper.kasmina.hook import Phase, SlotHook
+from esper.kasmina.hook import Phase, hooks_of
 from esper.kasmina.isolation import RandomStream, cuda_devices, undisturbed
 
 
@@ -36,7 +36,7 @@ class Trial:
 
     def held_out_losses(self, model: nn.Module) -> Tensor:
         """Float64 tensor [examples] on the CPU; the model and the generators are left as they were."""
-        with undisturbed(model), torch.no_grad():
+        with undisturbed(model, *hooks_of(model)), torch.no_grad():
             losses: object = self.evaluate(model)
         if not isinstance(losses, Tensor) or losses.dim() != 1 or not losses.is_floating_point():
             found = (
@@ -156,7 +156,6 @@ class Control:
 
 def _silence(model: nn.Module) -> None:
     """Stops the seeds that train apart in `model`: no step would ever use what they learn."""
-    for module in model.modules():
-        for hook in module._forward_hooks.values():
-            if isinstance(hook, SlotHook) and hook.phase is Phase.LISTENING:
-                hook.phase = Phase.IDLE
+    for hook in hooks_of(model):
+        if hook.phase is Phase.LISTENING:
+            hook.phase = Phase.IDLE

@@ -142,6 +142,12 @@ class SlotHook(nn.Module):
             self.set_alpha(level)
 
 
+def hooks_of(model: nn.Module) -> list[SlotHook]:
+    """The slots' hooks in `model`; each holds a seed that the model itself may not know of."""
+    hooks = (hook for module in model.modules() for hook in module._forward_hooks.values())
+    return [hook for hook in hooks if isinstance(hook, SlotHook)]
+
+
 class _Echo:
     """Receives the host's gradient at the slot and learns from it, once.
 

@@ -17,7 +17,7 @@ from esper.kasmina.attach import attach
 from esper.kasmina.bank import slots
 from esper.kasmina.control import Trial
 from esper.kasmina.growth import Growth
-from esper.kasmina.hook import SlotHook
+from esper.kasmina.hook import Phase, SlotHook
 from esper.kasmina.optimizer import GrowthOptimizer
 from esper.leyline.stages import SeedStage
 from tests.kasmina.networks import (
@@ -257,3 +257,17 @@ def test_evaluation_on_held_out_data_leaves_the_host_as_it_was() -> None:
     assert equal_states(before, fingerprint(model))
     assert torch.equal(random, torch.get_rng_state())
     assert model.training
+
+
+def test_evaluation_leaves_the_statistics_of_a_seed_in_place_as_they_were() -> None:
+    model = planted(NoisyNaN, incubation="none")(conv_host())
+    slot = slots(model)["norm1"]
+    slot.hook.phase = Phase.IN_PLACE
+    slot.hook.set_alpha(0.5)
+    assert slot.seed is not None
+    before = fingerprint(slot.seed)
+    careless = Trial(loss_on, lambda m: torch.stack([loss_on(m, batch) for batch in batches(3)]))
+    careless.held_out_losses(model.train())
+    assert equal_states(before, fingerprint(slot.seed))
+    loss_on(model, batches(1)[0])
+    assert not equal_states(before, fingerprint(slot.seed))
