@@ -162,10 +162,10 @@ def _life(draft: _Draft) -> SeedLife:
 
 
 def _spans(changes: Sequence[StageChanged]) -> tuple[StageSpan, ...]:
-    ends: list[int | None] = [change.epoch for change in changes[1:]]
+    ends: list[int | None] = [*(change.epoch for change in changes[1:]), None][: len(changes)]
     return tuple(
         StageSpan(SeedStage[change.target], change.epoch, end, change.reason)
-        for change, end in zip(changes, [*ends, None], strict=True)
+        for change, end in zip(changes, ends, strict=True)
     )
 
 

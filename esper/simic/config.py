@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from esper.errors import MissingPackage
 from esper.simic.errors import InvalidConfig, UnreadableConfig
 from esper.simic.hosts import host_named
+from esper.simic.tasks import batch_size_of
 
 try:
     import yaml
@@ -39,7 +40,9 @@ class TrainConfig(BaseModel):
     epochs: int = Field(40, ge=1, description="passes over the training split")
     seed: int = Field(0, ge=0, lt=2**32, description="of data, initialisation, order and policy")
     device: str = Field("cpu", description="where to train")
-    batch_size: int = Field(100, ge=2, description="examples in a step")
+    batch_size: int | None = Field(
+        None, ge=2, description="examples in a step; the task's own choice if left out"
+    )
     lr: float = Field(0.01, gt=0, le=100, description="AdamW's peak learning rate")
     weight_decay: float = Field(0.01, ge=0, le=100, description="AdamW's weight decay")
     warmup_epochs: int = Field(2, ge=0, description="epochs of linear warm-up before the cosine decay")
@@ -64,8 +67,9 @@ def load_config(path: Path | None, options: Mapping[str, Any]) -> TrainConfig:
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
-    """The configuration with everything said that was left to the host. Raises `UnknownHost`."""
+    """The configuration with all that was left to host or task. Raises `UnknownHost`, `UnknownTask`."""
     host = host_named(config.host)
+    batch_size = batch_size_of(config.task) if config.batch_size is None else config.batch_size
     options = dict(config.policy_options)
     if config.policy == "heuristic":
         options.setdefault("last_epoch", round(LATEST_GERMINATION * config.epochs))
@@ -74,6 +78,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
             "slots": list(host.slots) if config.slots is None else config.slots,
             "blueprints": list(host.blueprints) if config.blueprints is None else config.blueprints,
             "policy_options": options,
+            "batch_size": batch_size,
         }
     )
 

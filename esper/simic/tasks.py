@@ -92,10 +92,22 @@ def _split(x: NDArray[np.float64], y: NDArray[np.int64]) -> Split:
 
 
 TASKS: dict[str, Callable[[int], Task]] = {"mnist1d": _mnist1d, "digits": _digits}
+BATCH_SIZES = {"mnist1d": 100, "digits": 32}
+"""Examples in a step, chosen so that an epoch has 30 to 40 steps: gates count steps, policies epochs."""
 
 
 def task_named(name: str, seed: int) -> Task:
     """The task, drawn or dealt by `seed`. Raises `UnknownTask`, `MissingPackage`."""
+    _require(name)
+    return TASKS[name](seed)
+
+
+def batch_size_of(name: str) -> int:
+    """The task's usual number of examples in a step. Raises `UnknownTask`."""
+    _require(name)
+    return BATCH_SIZES[name]
+
+
+def _require(name: str) -> None:
     if name not in TASKS:
         raise UnknownTask(name=name, choices=", ".join(TASKS))
-    return TASKS[name](seed)

@@ -31,7 +31,7 @@ from esper.simic.errors import UnknownDevice
 from esper.simic.evaluation import Score, example_losses, score
 from esper.simic.hosts import host_named
 from esper.simic.interrupt import StopRequest
-from esper.simic.tasks import Split, task_named
+from esper.simic.tasks import Split, batch_size_of, task_named
 from esper.tamiyo import policy_named
 from esper.urza.seed import CompiledSeed
 
@@ -70,17 +70,19 @@ class _Run:
         self, config: TrainConfig, output: OutputBackend, progress: Callable[[EpochFinished], None]
     ) -> None:
         self.config, self.output, self.progress = config, output, progress
+        wanted = config.batch_size or batch_size_of(config.task)
         device = _device(config.device)
         for blueprint in config.blueprints or ():
             lang.signature(blueprint)
         self.task = task_named(config.task, config.seed).to(device)
+        self.batch_size = min(wanted, len(self.task.train))
         host = host_named(config.host).build(self.task).to(device)
         self.host_params = sum(parameter.numel() for parameter in host.parameters())
         self.order = torch.Generator().manual_seed(config.seed)
         self.model = attach(
             host,
             slots=config.slots or (),
-            example=self.task.train.x[: config.batch_size],
+            example=self.task.train.x[: self.batch_size],
             incubation=config.incubation,
         )
         self.slots: MorphogeneticModel = slots(self.model)
@@ -164,15 +166,13 @@ class _Run:
     def _batches(self, split: Split) -> Iterator[Batch]:
         """Whole batches in an order drawn anew for each epoch; what is left over waits for another one."""
         order = torch.randperm(len(split), generator=self.order).to(split.y.device)
-        size = min(self.config.batch_size, len(split))
-        for start in range(0, len(split) - size + 1, size):
-            chosen = order[start : start + size]
+        for start in range(0, len(split) - self.batch_size + 1, self.batch_size):
+            chosen = order[start : start + self.batch_size]
             yield split.x[chosen], split.y[chosen]
 
     def _learning_rate_factor(self, step: int) -> float:
         """Linear warm-up, then half a cosine down to zero at the last step."""
-        size = min(self.config.batch_size, len(self.task.train))
-        steps_per_epoch = len(self.task.train) // size
+        steps_per_epoch = len(self.task.train) // self.batch_size
         warmup, total = self.config.warmup_epochs * steps_per_epoch, self.config.epochs * steps_per_epoch
         if step < warmup:
             return (step + 1) / warmup

@@ -75,6 +75,13 @@ def test_json_has_metrics_slots_and_where_the_events_are(grown: Result) -> None:
     assert grown.stderr == ""
 
 
+def test_report_of_a_run_that_grew_has_its_kernels(grown: Result) -> None:
+    report = Path(json.loads(grown.stdout)["report"]).read_text()
+    assert "conv_enhance(channels=8)" in report
+    assert "Library calls: convolution" in report
+    assert report.count("<td>backward</td>") > 3
+
+
 def test_resolved_configuration_asks_for_the_same_run_again(run: Path, tmp_path: Path) -> None:
     again = esper("train", run / "config.yaml", "--out", tmp_path / "again", "--json")
     assert again.exit_code == 0

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from itertools import pairwise
 
-from esper.leyline.events import Event
+from esper.leyline.events import Event, SeedGerminated
 from esper.leyline.stages import SeedStage
 from esper.nissa.analytics import blueprint_records, scoreboard
 from esper.nissa.history import history_of
@@ -83,6 +83,11 @@ def test_status_of_an_empty_stream_is_a_run_that_has_not_begun() -> None:
 def test_status_in_text_is_aligned(story: list[Event], golden: Callable[[str, str], None]) -> None:
     stream = [Recorded(i, 0.0, "r1", event) for i, event in enumerate(story)]
     golden("status.txt", status_text(run_status(stream, last=4)) + "\n")
+
+
+def test_seed_whose_stages_are_not_told_yet_has_none(story: list[Event]) -> None:
+    planted = [event for event in story if isinstance(event, SeedGerminated)]
+    assert [seed.spans for seed in history_of(planted).seeds] == [(), ()]
 
 
 def test_cooling_down_is_the_slots_and_not_the_seeds(story: list[Event]) -> None:
