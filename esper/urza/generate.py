@@ -6,6 +6,7 @@ loads, expressions and stores, in the order of the nodes. Everything but the run
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from esper.urza.plan import Group, Plan, product_sizes
 from esper.urza.space import Segment, index_text
 from esper.urza.tiles import MULTIPROCESSORS, Tile
 
+OWN = re.compile(r"^size_|_ptr$")
+"""Names that sizes and pointers have to themselves."""
+
 FUNCTION_CALL = re.compile(r"(?<![\w.])([a-z]\w*)\(")
 LIBRARY = frozenset(
     {
@@ -30,6 +34,14 @@ LIBRARY = frozenset(
     }
 )
 """The functions of `esper.kernels.functions` that operators' expressions call."""
+
+RESERVED = LIBRARY | {
+    *keyword.kwlist,
+    *("triton", "tl", "float", "operands", "mask", "row", "column", "offsets", "channel", "tile"),
+    *("slice_index", "totals", "matmul", "rows", "rows_with_sums", "columns", "channels", "finish"),
+    *("pointwise", "BLOCK", "BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK_P", "BLOCK_W"),
+}
+"""What no value and no size of a kernel may be called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +150,12 @@ class Writer:
         return name if factor == 1 else Product((name, factor))
 
     def _size_argument(self, size: Size) -> str:
-        plain = str(size)
-        return self.sizes.setdefault(size, plain if plain.isidentifier() else f"size_{len(self.sizes)}")
+        if size not in self.sizes:
+            name = str(size)
+            if not name.isidentifier() or name in RESERVED or OWN.search(name):
+                name = f"size_{len(self.sizes)}"
+            self.sizes[size] = name
+        return self.sizes[size]
 
     # --- the body ---
 
@@ -244,9 +260,10 @@ class Writer:
         self.names[node.result()] = name
 
     def _unique(self, name: str) -> str:
-        taken = {line.split(" = ")[0] for line in self.lines} | set(self.in_body) | LIBRARY
-        while name in taken:
-            name = f"{name}_"
+        taken = {line.split(" = ")[0] for line in self.lines} | set(self.in_body) | RESERVED
+        taken.update(self.ir.symbols)
+        while name in taken or OWN.search(name):
+            name = f"_{name.removesuffix('_ptr')}"
         return name
 
     def terms(self) -> str:

@@ -67,3 +67,21 @@ def test_float64_is_refused_with_the_node() -> None:
     x = build.input("x", TensorType(DType.F64, (N,)))
     with pytest.raises(UnsupportedElementType, match=r"`x` is f64"):
         make_programs(build.finish({"y": build.op("neg", x)}))
+
+
+def test_no_name_of_a_graph_can_clash_with_the_generated_text() -> None:
+    build = Builder("names")
+    axis = symbol("row"), symbol("size_0_"), symbol("S.0"), 5
+    value = build.input("class", TensorType(DType.F32, axis))
+    for name in ("mask", "tl", "N", "a.b", "a_b", "operands", "gelu", "class_ptr", "row", "size_1_"):
+        value = build.op("add", build.op("gelu", value, name=f"of.{name}"), value, name=name)
+    total = build.op("sum", value, axes=(3,), keepdims=True, name="BLOCK_K")
+    for program in make_programs(build.finish({"y": total})).both:
+        for kernel in program.kernels:
+            compile(kernel.source, kernel.name, "exec")
+            body = kernel.source.partition("operands):")[2].partition("@triton.jit")[0]
+            targets = [line.split(" = ")[0].strip() for line in body.splitlines() if " = " in line]
+            assert len(set(targets)) == len(targets)
+            names = [argument.name for argument in kernel.arguments]
+            assert len({*names, *kernel.constexprs}) == len(names) + len(kernel.constexprs)
+            assert not set(targets) & {*names, "mask", "row", "column", "offsets", "operands", "tl", "gelu"}
