@@ -35,7 +35,7 @@ class GateParameters:
     """G5: least relative gain in mean held-out loss over the control."""
     gain_errors: float = 2.0
     """G5: least gain in standard errors of the paired per-example difference."""
-    gain_over_progress: float = 0.3
+    gain_over_progress: float = 0.25
     """G5: least gain as a share of what the control itself has learned since blending. A useless seed
     that acts like a larger learning rate stays below, while the host still learns fast."""
     heldout_examples: int = 50
