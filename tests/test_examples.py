@@ -1,0 +1,19 @@
+"""The scripts in examples/ run as they stand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_growing_a_model_of_ones_own() -> None:
+    script = ROOT / "examples" / "grow.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script), "2"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("epoch 1: held-out loss")
+    assert "DORMANT" in done.stdout
