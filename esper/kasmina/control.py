@@ -22,6 +22,9 @@ from esper.kasmina.errors import MalformedEvaluation
 from esper.kasmina.hook import Phase, hooks_of
 from esper.kasmina.isolation import RandomStream, cuda_devices, undisturbed
 
+LIMIT = 1000.0
+"""Ratios of a comparison stay within ±LIMIT, so that every figure of a gate can be written down."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -66,17 +69,23 @@ class Comparison:
 
     @property
     def gain_over_error(self) -> float:
-        if self.error > 0:
-            return self.gain / self.error
-        return math.copysign(math.inf, self.gain) if self.gain else 0.0
+        """The gain in its standard errors, within ±`LIMIT`."""
+        return _bounded_ratio(self.gain, self.error)
 
     @property
     def gain_over_progress(self) -> float:
         """How much more than the control the grown host has learned since blending, as a share of the
-        control's own progress; infinite for a gain where the control has made none."""
-        difference = self.control_loss - self.grown_loss
-        progress = self.start_loss - self.control_loss
-        return difference / progress if progress > 0 else math.copysign(math.inf, difference)
+        control's own progress, within ±`LIMIT`: at the limit where the control has made none."""
+        return _bounded_ratio(self.control_loss - self.grown_loss, self.start_loss - self.control_loss)
+
+
+def _bounded_ratio(numerator: float, denominator: float) -> float:
+    """The ratio within ±`LIMIT`, whose sign is the numerator's; a denominator below 0 counts as 0."""
+    if math.isnan(numerator) or math.isnan(denominator):
+        return math.nan
+    if abs(numerator) >= LIMIT * max(denominator, 0.0):
+        return math.copysign(LIMIT, numerator) if numerator else 0.0
+    return numerator / denominator
 
 
 def compare(grown: Tensor, control: Tensor, start_loss: float) -> Comparison:

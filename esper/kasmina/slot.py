@@ -6,6 +6,7 @@ carries a snapshot of the host from before blending, to go back to, and a contro
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import deque
 from pathlib import Path
@@ -208,7 +209,7 @@ class SeedSlot:
                 **self._tag(),
                 level=result.level.name,
                 passed=result.passed,
-                figures=dict(result.figures),
+                figures={name: _finite(figure) for name, figure in result.figures.items()},
                 failures=[str(failure) for failure in result.failures],
             )
         )
@@ -443,3 +444,8 @@ class SeedSlot:
 
     def _random_seed(self, count: int) -> int:
         return (self._ground.random_seed ^ zlib.crc32(f"{self.name}/{count}".encode())) % 2**63
+
+
+def _finite(figure: float | None) -> float | None:
+    """A figure as an event holds it: what is not a number was not measured."""
+    return figure if figure is not None and math.isfinite(figure) else None

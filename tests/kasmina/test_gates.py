@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, float64, tensor
 
-from esper.kasmina.control import compare
+from esper.kasmina.control import LIMIT, compare
 from esper.kasmina.errors import MalformedEvaluation
 from esper.kasmina.gates import GATES, GateParameters, check
 from esper.leyline.gates import GateLevel
@@ -61,6 +61,15 @@ def test_without_incubation_learning_is_not_asked_for() -> None:
     assert not check(gate, figures, GateParameters()).passed
 
 
+@given(st.lists(st.floats(0, 1e30), min_size=2, max_size=6), st.floats(0, 1e30))
+def test_the_figures_of_a_comparison_can_be_written_down(losses: list[float], start: float) -> None:
+    grown = tensor(losses, dtype=float64)
+    comparison = compare(grown, grown.flip(0), start)
+    if comparison.control_loss > 0:
+        assert abs(comparison.gain_over_error) <= LIMIT
+        assert abs(comparison.gain_over_progress) <= LIMIT
+
+
 LOSSES = st.lists(st.floats(0.01, 100), min_size=2, max_size=40)
 
 
@@ -81,8 +90,9 @@ def test_the_error_is_that_of_the_paired_difference() -> None:
 
 def test_a_gain_where_the_control_stood_still_is_beyond_its_progress() -> None:
     ones = tensor([1.0, 1.0], dtype=float64)
-    assert compare(ones * 0.9, ones, start_loss=1.0).gain_over_progress == math.inf
-    assert compare(ones * 1.1, ones, start_loss=1.0).gain_over_progress == -math.inf
+    assert compare(ones * 0.9, ones, start_loss=1.0).gain_over_progress == LIMIT
+    assert compare(ones * 1.1, ones, start_loss=0.5).gain_over_progress == -LIMIT
+    assert compare(ones, ones, start_loss=1.0).gain_over_progress == 0.0
 
 
 def test_a_control_that_diverged_measures_nothing() -> None:
