@@ -32,7 +32,7 @@ check: setup ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 format: setup ## lay the code out and repair what the linter can
 	$(BIN)/ruff format .
