@@ -44,6 +44,7 @@ Examples:
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training split.  [40]")
 @click.option("--seed", type=click.IntRange(min=0), help="Of data, weights, order and policy.  [0]")
 @click.option("--device", help="Where to train.  [cpu]")
+@click.option("--threads", type=click.IntRange(min=1), help="Of torch on the CPU.  [1]")
 @click.option("--batch-size", type=click.IntRange(min=2), help="Examples in a step.  [the task's choice]")
 @click.option("--lr", type=float, help="AdamW's peak learning rate.  [0.01]")
 @click.option("--weight-decay", type=float, help="AdamW's weight decay.  [0.01]")

@@ -40,6 +40,11 @@ class TrainConfig(BaseModel):
     epochs: int = Field(40, ge=1, description="passes over the training split")
     seed: int = Field(0, ge=0, lt=2**32, description="of data, initialisation, order and policy")
     device: str = Field("cpu", description="where to train")
+    threads: int = Field(
+        1,
+        ge=1,
+        description="of torch on the CPU: one is fastest for small hosts, and sums depend on their number",
+    )
     batch_size: int | None = Field(
         None, ge=2, description="examples in a step; the task's own choice if left out"
     )

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 from esper.nissa.stream import FILE_NAME
 from esper.simic.config import TrainConfig, config_text
 from esper.simic.errors import RunDirectoryTaken, RunDirectoryUnwritable
@@ -98,7 +96,6 @@ def _environment(run: RunDirectory, config: TrainConfig) -> dict[str, object]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
         "device": config.device,
         "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
         "arguments": sys.argv[1:],

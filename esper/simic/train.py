@@ -59,7 +59,7 @@ def train(
     Raises `EsperError` for a configuration that cannot be run, and for a loss that is not finite, which
     ends the stream with `run_stopped`.
     """
-    with _deterministic(config.seed):
+    with _deterministic(config.seed, config.threads):
         return _Run(config, output, progress).run()
 
 
@@ -228,8 +228,10 @@ class _Run:
 
 
 @contextmanager
-def _deterministic(seed: int) -> Iterator[None]:
+def _deterministic(seed: int, threads: int) -> Iterator[None]:
     """Seeds every generator, and inside has torch refuse what gives other results on a second run."""
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     random.seed(seed)
     np.random.seed(seed)
@@ -240,6 +242,7 @@ def _deterministic(seed: int) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        torch.set_num_threads(threads_before)
 
 
 def _device(name: str) -> torch.device:

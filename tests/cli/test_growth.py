@@ -168,3 +168,8 @@ def wait_until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
     while not holds():
         assert time.monotonic() < end, "it took too long"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("command", ["train", "report", "status"])
+def test_help_is_as_it_was(command: str, golden: Callable[[str, str], None]) -> None:
+    golden(f"help_{command}.txt", esper(command, "--help").stdout)
