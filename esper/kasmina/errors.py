@@ -91,5 +91,5 @@ class NothingToAdvance(EsperError):
 
 class UnusableOptimizer(EsperError):
     code = "E0834"
-    message = "the optimizer holds no parameter of the model"
-    help = "make it from model.parameters()"
+    message = "the optimizer {reason}"
+    help = "wrap the host's: GrowthOptimizer(AdamW(model.parameters()))"

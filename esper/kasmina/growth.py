@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from esper.errors import EsperError
 from esper.kasmina.bank import slots
@@ -53,6 +54,7 @@ class Growth:
     loss: a model's scalar mean loss on a batch, for the control and counterfactual incubation.
     evaluate: a model's losses on held-out examples, one for each, for the last gate; neither training
     nor test data.
+    optimizer: the GrowthOptimizer that the loop steps.
     policy: a policy's name, or a TamiyoPolicy; `policy_options` go to the named one.
     clip_norm: the norm the loop clips gradients to, so that the control does the same.
     Without `loss` and `evaluate` no seed passes the last gate, since its gain was not measured.
@@ -61,7 +63,7 @@ class Growth:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: GrowthOptimizer,
+        optimizer: Optimizer,
         policy: str | TamiyoPolicy = "heuristic",
         blueprints: Sequence[str] = (),
         *,
@@ -75,10 +77,13 @@ class Growth:
         output: OutputBackend | None = None,
     ) -> None:
         self.slots = slots(model)
+        if not isinstance(optimizer, GrowthOptimizer):
+            kind = type(optimizer).__name__
+            raise UnusableOptimizer(reason=f"is {kind}, which trains no seeds; expected GrowthOptimizer")
         self.optimizer = optimizer
         self.governor = governor or GovernorParameters()
         if self.slots not in list(optimizer.banks()):
-            raise UnusableOptimizer()
+            raise UnusableOptimizer(reason="holds no parameter of the model")
         ground = self.slots.ground
         ground.gates, ground.blend = gates or GateParameters(), blend or AlphaSchedule()
         ground.output = output

@@ -254,10 +254,12 @@ class SeedSlot:
 
     def learn(self, scale: float = 1.0) -> None:
         """Steps the seed along its waiting gradients, divided by `scale`, and forgets them."""
-        seed, hook = self.seed, self.hook
-        if seed is None or self.optimizer is None:
+        hook, parameters, host_optimizer = self.hook, self.hook.trainable(), self._ground.optimizer
+        if not parameters or host_optimizer is None:
             return
-        parameters = hook.trainable()
+        if self.optimizer is None:
+            group = nearest_group(host_optimizer, self.host)
+            self.optimizer = SeedOptimizer(host_optimizer, group, parameters)
         apart = self._stage is SeedStage.TRAINING
         gradients = list(hook.gradients) if apart else [p.grad for p in parameters]
         if apart and self.incubation == "counterfactual":
@@ -289,8 +291,8 @@ class SeedSlot:
     def _enter(self, target: SeedStage, reason: str, gate: GateResult | None) -> None:
         check_transition(self._stage, target)
         match target:
-            case SeedStage.TRAINING:
-                self._start_training()
+            case SeedStage.TRAINING if self.incubation == "straight_through":
+                self.hook.phase = Phase.LISTENING
             case SeedStage.BLENDING:
                 self._start_blending()
             case SeedStage.FOSSILIZED:
@@ -303,18 +305,10 @@ class SeedSlot:
             self._leave_report(metrics)
             self.snapshot = self.control = self.optimizer = None
 
-    def _start_training(self) -> None:
-        optimizer = self._ground.optimizer
-        if optimizer is not None and self.hook.trainable():
-            group = nearest_group(optimizer, self.host)
-            self.optimizer = SeedOptimizer(optimizer, group, self.hook.trainable())
-        if self.incubation == "straight_through":
-            self.hook.phase = Phase.LISTENING
-
     def _start_blending(self) -> None:
         ground, seed = self._ground, self.seed
         if ground.optimizer is None:
-            raise UnusableOptimizer()
+            raise UnusableOptimizer(reason="of the host is not known, so blending could not be undone")
         assert seed is not None
         self.hook.clear_gradients()
         if ground.trial is not None:

@@ -289,8 +289,10 @@ def test_growth_without_evaluate_never_fossilizes() -> None:
 def test_an_optimizer_of_another_model_is_refused() -> None:
     model = attach(NarrowHost(), "stem", TRAIN.x[:4])
     other = GrowthOptimizer(torch.optim.SGD(NarrowHost().parameters(), lr=0.1))
-    with pytest.raises(UnusableOptimizer):
+    with pytest.raises(UnusableOptimizer, match="holds no parameter of the model"):
         Growth(model, other, Waiting())
+    with pytest.raises(UnusableOptimizer, match="is SGD, which trains no seeds"):
+        Growth(model, other.inner, Waiting())
 
 
 @pytest.mark.parametrize("bad", [lambda m: torch.tensor(1.0), lambda m: 0.5, lambda m: torch.ones(3).long()])

@@ -88,16 +88,14 @@ def train(prepare: Callable[[nn.Module], nn.Module], *, observed: bool = False) 
 def planted(
     make: Callable[[], nn.Module], slot: str = "norm1", incubation: str = "straight_through"
 ) -> Callable[[nn.Module], nn.Module]:
-    """Attaches, and puts a seed into TRAINING once an optimizer has found the model."""
+    """Attaches, and puts a seed into TRAINING, which the optimizer made later finds."""
 
     def prepare(model: nn.Module) -> nn.Module:
         attach(model, slot, batches(1)[0][0], incubation=incubation)
         place = slots(model)[slot]
-        GrowthOptimizer(torch.optim.AdamW(model.parameters(), lr=1e-2))
         place.plant(without_host_randomness(make), blueprint_id="planted")
         place.advance()
         assert place.stage is SeedStage.TRAINING
-        slots(model).ground.optimizer = None
         return model
 
     return prepare
