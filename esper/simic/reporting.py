@@ -12,8 +12,12 @@ from esper.simic.run_directory import environment_of
 
 
 def run_report(run: Path) -> str:
-    """The HTML document. Raises `MissingStream`, `MalformedStream`."""
+    """The HTML document; of a run that came to its end, with kernels, which may have to be compiled.
+
+    Raises `MissingStream`, `MalformedStream`.
+    """
     stream = read_stream(run)
     history = history_of(recorded.event for recorded in stream)
+    kernels = kernel_tables(history) if history.finished is not None else []
     run_id = stream[-1].run_id if stream else ""
-    return render_report(history, run_id, environment_of(run), kernel_tables(history))
+    return render_report(history, run_id, environment_of(run), kernels)
