@@ -8,6 +8,7 @@ COMMANDS = {
     "check": "esper.cli.check:check",
     "compile": "esper.cli.compile:compile",
     "inspect": "esper.cli.inspect:inspect",
+    "search": "esper.cli.search:search",
     "templates": "esper.cli.templates:templates",
 }
 

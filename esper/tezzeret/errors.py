@@ -1,0 +1,46 @@
+"""What can be wrong with a search: its constraints, its space, or that nothing fits."""
+
+from esper.errors import EsperError
+
+
+class MalformedConstraint(EsperError):
+    code = "E1001"
+    message = "`{text}` is no constraint"
+    help = "write a quantity, a comparison and a number, such as params<=20000"
+
+
+class UnknownQuantity(EsperError):
+    code = "E1002"
+    message = "`{name}` is no quantity of a blueprint"
+    help = "{suggestion}"
+
+
+class NothingToChoose(EsperError):
+    code = "E1003"
+    message = "blueprint `{blueprint}` leaves nothing to choose"
+    help = "give a parameter a domain, as in `kernel: int = 3 in {{3, 5}}`, or set fewer of them"
+
+
+class NothingFeasible(EsperError):
+    code = "E1004"
+    message = (
+        "none of {trials} candidates of `{blueprint}` satisfies `{constraint}`; the nearest has {nearest}"
+    )
+    help = "relax that constraint, or widen the domains"
+
+
+class NothingValid(EsperError):
+    code = "E1005"
+    message = "none of {trials} candidates of `{blueprint}` can be elaborated"
+    help = "`esperc check` says what its `require` statements refuse"
+
+
+class OverwritesSource(EsperError):
+    code = "E1006"
+    message = "`{path}` is the blueprint that is searched"
+    help = "choose another file for the result"
+
+
+class ResultUnwritable(EsperError):
+    code = "E1007"
+    message = "`{path}` cannot be written: {reason}"

@@ -1,0 +1,115 @@
+"""Random search: different points, uniformly; all of them where the space is no larger than the budget.
+
+It is the baseline that any other algorithm has to beat, and for the small spaces of single blocks it is
+often exhaustive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from esper.lang import BlueprintRejected, ParameterValue, SizeValue, lower, signature
+from esper.tezzeret.constraints import Constraint
+from esper.tezzeret.cost import Quantities, quantities
+from esper.tezzeret.errors import NothingFeasible, NothingValid
+from esper.tezzeret.space import Point, space_of
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One candidate: what was chosen, what it costs, and its graph's hash."""
+
+    values: Point
+    found: Quantities
+    ir_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """best: the feasible trial with the least objective, the first of equals.
+
+    front: the feasible trials that none surpasses in latency, memory and parameters at once.
+    trials: all that were evaluated; infeasible: those that break a constraint; invalid: points that a
+    `require` refuses; duplicates: points whose graph was met before. exhaustive: no point is left out.
+    """
+
+    best: Trial
+    front: tuple[Trial, ...]
+    trials: tuple[Trial, ...]
+    infeasible: int
+    invalid: int
+    duplicates: int
+    space_size: int
+
+    @property
+    def exhaustive(self) -> bool:
+        return len(self.trials) + self.invalid + self.duplicates == self.space_size
+
+
+def random_search(
+    blueprint: str | Path,
+    *,
+    name: str | None = None,
+    fixed: Mapping[str, ParameterValue] | None = None,
+    sizes: Mapping[str, SizeValue] | None = None,
+    precision: str | None = None,
+    objective: str = "latency",
+    constraints: Sequence[Constraint] = (),
+    trials: int = 100,
+    seed: int = 0,
+) -> SearchResult:
+    """Searches the `in` domains of a blueprint that `fixed` leaves open; equal seeds give equal results.
+
+    blueprint, name, sizes, precision: as in `esper.lower`. objective: one of `OBJECTIVES`, to be minimised.
+    Raises `NothingToChoose`, `NothingValid`, `NothingFeasible`, and the language's errors.
+    """
+    given = dict(fixed or {})
+    about = signature(blueprint, name)
+    space = space_of(about, given)
+    evaluated: dict[str, Trial] = {}
+    invalid = duplicates = 0
+    points = space.sample(trials, seed)
+    for point in points:
+        try:
+            ir = lower(blueprint, name=name, sizes=sizes, precision=precision, **{**given, **point})
+        except BlueprintRejected:
+            invalid += 1
+            continue
+        if ir.hash in evaluated:
+            duplicates += 1
+            continue
+        evaluated[ir.hash] = Trial(point, quantities(ir, sizes), ir.hash)
+    found = tuple(evaluated.values())
+    feasible = [trial for trial in found if all(c.holds(trial.found) for c in constraints)]
+    if not found:
+        raise NothingValid(blueprint=about.name, trials=len(points))
+    if not feasible:
+        raise _nothing_feasible(about.name, found, constraints)
+    return SearchResult(
+        best=min(feasible, key=lambda trial: float(getattr(trial.found, objective))),
+        front=tuple(trial for trial in feasible if not any(_surpasses(o, trial) for o in feasible)),
+        trials=found,
+        infeasible=len(found) - len(feasible),
+        invalid=invalid,
+        duplicates=duplicates,
+        space_size=space.size,
+    )
+
+
+def _surpasses(one: Trial, other: Trial) -> bool:
+    """Whether `one` is nowhere worse than `other` and somewhere better."""
+    mine = (one.found.latency, one.found.memory, one.found.params)
+    theirs = (other.found.latency, other.found.memory, other.found.params)
+    return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
+
+
+def _nothing_feasible(
+    blueprint: str, trials: Sequence[Trial], constraints: Sequence[Constraint]
+) -> NothingFeasible:
+    """Names the constraint that even the trial nearest to it breaks by the largest share."""
+    nearest = {c: min(trials, key=lambda trial: c.excess(trial.found)) for c in constraints}
+    tightest = max(constraints, key=lambda c: c.excess(nearest[c].found))
+    value = getattr(nearest[tightest].found, tightest.quantity)
+    return NothingFeasible(trials=len(trials), blueprint=blueprint, constraint=tightest, nearest=f"{value:,}")

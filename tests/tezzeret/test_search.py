@@ -1,0 +1,116 @@
+"""Random search over a blueprint's domains, by figures counted from its graph."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esper.ir.dims import evaluate_size
+from esper.lang import lower, signature
+from esper.tezzeret import parse_constraint, quantities, random_search, space_of
+from esper.tezzeret.errors import (
+    MalformedConstraint,
+    NothingFeasible,
+    NothingToChoose,
+    UnknownQuantity,
+)
+
+SIZES: dict[str, Any] = {"N": 4, "S": (8,)}
+
+
+def test_parameters_are_those_of_the_graph() -> None:
+    ir = lower("mlp_block", features=16, sizes=SIZES)
+    assert quantities(ir, SIZES).params == evaluate_size(ir.parameters, {}) == ir.parameters
+
+
+def test_twice_the_batch_is_about_twice_the_arithmetic() -> None:
+    ir = lower("mlp_block", features=16)
+    once, twice = (quantities(ir, {"N": n, "S": (8, 8)}).flops for n in (8, 16))
+    assert twice == pytest.approx(2 * once, rel=1e-3)
+
+
+def test_the_space_is_the_product_of_the_open_domains() -> None:
+    space = space_of(signature("mlp_block"), {"act": "gelu"})
+    assert space.choices == (("expand", (1, 2, 4, 8)),)
+    assert space_of(signature("mlp_block"), {}).size == 16
+
+
+@given(st.integers(1, 40), st.integers(0, 5))
+def test_points_of_a_sample_differ(count: int, seed: int) -> None:
+    space = space_of(signature("depthwise"), {})
+    points = space.sample(count, seed)
+    assert len(points) == min(count, space.size)
+    assert len({tuple(point.items()) for point in points}) == len(points)
+    assert points == space.sample(count, seed)
+
+
+def test_a_search_of_every_point_finds_the_least() -> None:
+    result = random_search("mlp_block", fixed={"features": 16}, sizes=SIZES, objective="memory")
+    assert result.exhaustive
+    assert result.best.found.memory == min(trial.found.memory for trial in result.trials)
+    assert result.best.values["expand"] == 1
+
+
+def test_equal_seeds_give_equal_results() -> None:
+    first, second = (random_search("depthwise", sizes=SIZES, trials=4, seed=3) for _ in range(2))
+    assert first == second
+
+
+@given(st.integers(600, 5_000))
+@settings(max_examples=10)
+def test_the_best_and_the_front_satisfy_the_constraint(bound: int) -> None:
+    limit = parse_constraint(f"params <= {bound}")
+    result = random_search("mlp_block", fixed={"features": 16}, sizes=SIZES, constraints=[limit])
+    assert all(trial.found.params <= bound for trial in (result.best, *result.front))
+    assert result.infeasible == sum(trial.found.params > bound for trial in result.trials)
+
+
+def test_no_trial_of_the_front_surpasses_another() -> None:
+    front = random_search("depthwise", sizes=SIZES).front
+    figures = [(t.found.latency, t.found.memory, t.found.params) for t in front]
+    for one in figures:
+        assert not any(
+            other != one and all(a <= b for a, b in zip(other, one, strict=True)) for other in figures
+        )
+
+
+def test_the_hash_is_that_of_the_graph_with_the_best_values() -> None:
+    best = random_search("depthwise", sizes=SIZES, trials=3).best
+    values: dict[str, Any] = dict(best.values)
+    assert best.ir_hash == lower("depthwise", sizes=SIZES, **values).hash
+
+
+def test_where_nothing_fits_the_tightest_constraint_is_named() -> None:
+    limits = [parse_constraint(text) for text in ("params<=100000", "params<=10")]
+    with pytest.raises(NothingFeasible, match=r"satisfies `params<=10`; the nearest has 9,024"):
+        random_search("depthwise", constraints=limits)
+
+
+@pytest.mark.parametrize("text", ["", "params", "params=3", "params<=", "<=3", "params<=1e", "params<=3; x"])
+def test_what_is_no_constraint_is_refused(text: str) -> None:
+    with pytest.raises(MalformedConstraint):
+        parse_constraint(text)
+
+
+def test_an_unknown_quantity_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(UnknownQuantity) as caught:
+        parse_constraint("parms<=3")
+    assert caught.value.help_text == "did you mean `params`?"
+
+
+def test_a_blueprint_without_domains_has_nothing_to_choose() -> None:
+    with pytest.raises(NothingToChoose):
+        random_search("norm")
+
+
+def test_searching_imports_neither_torch_nor_triton() -> None:
+    script = (
+        "import sys; from esper.tezzeret import random_search; random_search('mlp_block', trials=2);"
+        "sys.exit(bool({'torch', 'triton'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
