@@ -87,6 +87,13 @@ class Arguments:
         self.attributes: dict[str, AttrValue] = {}
         self._call = call
         self._evaluator = evaluator
+        self._callee = operator
+        self._piped = piped
+
+    def bind(self) -> None:
+        """Evaluates the arguments. Not part of construction: CPython 3.12 counts each constructor that is
+        under way against a C stack of its own, which nested calls would use up."""
+        operator, call, piped, evaluator = self._callee, self._call, self._piped, self._evaluator
         if operator is None:
             for argument in call.arguments:
                 if not isinstance(argument.value, Name) or argument.value.text in evaluator.scope:

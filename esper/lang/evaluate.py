@@ -254,6 +254,7 @@ class Evaluator:
         except EsperError as error:
             self.report.add(error, call.span)
         arguments = Arguments(operator, call, piped, self)
+        arguments.bind()
         if operator is None or not arguments.are_complete:
             return POISON
         return self.graph.call(operator, arguments, call.span)
