@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from esper.ir.build import Builder
 from esper.ir.dims import Size
 from esper.ir.graph import BlueprintIR, Node, Value
-from esper.ir.operator import OPERATORS, Outside, View
+from esper.ir.operator import OPERATORS, Outside, Reduction, View
 from esper.ir.rewrite import rewrite
 
 
@@ -118,6 +118,23 @@ def with_copies(ir: BlueprintIR) -> BlueprintIR:
             for operand in node.operands
         )
         return node.replace(operands=operands)
+
+    return rewrite(ir, rule)
+
+
+def with_kept_axes(ir: BlueprintIR) -> BlueprintIR:
+    """`ir` with reductions of the last axis that keep it, at size 1, and a view that drops it afterwards.
+
+    So the result of such a reduction has a frame in the space of rows that it is computed in.
+    """
+
+    def rule(build: Builder, node: Node) -> tuple[Value] | None:
+        if not isinstance(OPERATORS[node.op].lowering, Reduction) or node.attrs["keepdims"]:
+            return None
+        if node.attrs["axes"] != (build.type(_only(node)).rank - 1,):
+            return None
+        kept = build.op(node.op, *node.operands, **{**node.attrs, "keepdims": True})
+        return (build.op("reshape", kept, shape=node.type.shape),)
 
     return rewrite(ir, rule)
 

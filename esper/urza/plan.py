@@ -19,7 +19,7 @@ from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, Leaf, Pointwise, Reduction
 from esper.ir.types import DType
 from esper.passes import run_passes
-from esper.urza.access import access, is_outside, is_view, with_copies
+from esper.urza.access import access, is_outside, is_view, with_copies, with_kept_axes
 from esper.urza.errors import UnsupportedElementType
 from esper.urza.space import Space
 from esper.urza.tiles import ROW_LIMIT, splits
@@ -98,7 +98,8 @@ class Plan:
 
 def make_plan(ir: BlueprintIR) -> Plan:
     """Groups the nodes of a forward or backward graph. Raises `UnsupportedElementType` for float64."""
-    prepared = with_copies(run_passes(ir, "expand,decompose,canonicalize,fold,cse,dce"))
+    prepared = run_passes(ir, "expand,decompose,canonicalize,fold,cse,dce")
+    prepared = with_copies(with_kept_axes(prepared))
     for node in prepared.nodes:
         for type in node.types:
             if type.dtype is DType.F64:
