@@ -133,7 +133,7 @@ def with_kept_axes(ir: BlueprintIR) -> BlueprintIR:
             return None
         if node.attrs["axes"] != (build.type(_only(node)).rank - 1,):
             return None
-        kept = build.op(node.op, *node.operands, **{**node.attrs, "keepdims": True})
+        kept = build.op(node.op, *node.operands, axes=node.attrs["axes"], keepdims=True)
         return (build.op("reshape", kept, shape=node.type.shape),)
 
     return rewrite(ir, rule)

@@ -282,9 +282,22 @@ class Writer:
             ):
                 type = node.type
                 offset, used = self.offset(Access(value, type.shape, row_major(type.shape)))
+                offset, used = self._whole_tile(offset, used, type.shape)
                 pointer = self.body_pointer(buffer_name(value), type.dtype.value, writes=True)
                 mask = "mask" if self.group.kind == "finish" or not used else self.mask(used)
                 self.lines.append(f"tl.store({pointer} + {offset}, {self.names[value]}, {mask})")
+
+    def _whole_tile(
+        self, offset: str, used: frozenset[str], shape: tuple[Size, ...]
+    ) -> tuple[str, frozenset[str]]:
+        """`offset` over all of a tile: an index whose axes have size 1 is 0 wherever the mask is true."""
+        space = self.group.space
+        if space.full(space.frame(shape) or ()):
+            variables = [s.name for s in self.segments() if s.name not in ("slice_index", "channel")]
+        else:
+            variables = ["row"] if self.group.reduces_rows else []
+        terms = ([] if offset == "0" else [offset]) + [name for name in variables if name not in used]
+        return " + ".join(terms), used | set(variables)
 
     # --- the text ---
 
