@@ -25,15 +25,19 @@ INDEX_LIMIT = 2**31
 """Kernels count elements in 32 bits."""
 
 
-def run_program(program: Program, leaves: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def run_program(
+    program: Program, leaves: Mapping[str, torch.Tensor], sizes: Mapping[str, int] | None = None
+) -> dict[str, torch.Tensor]:
     """The outputs and updates, by name.
 
     leaves: a tensor for each input, param, buffer and seed that the program's graph has, by name, on one
-    device. Raises `TensorTooLarge` where a buffer has 2**31 elements or more.
+    device. sizes: values of the size symbols, where the shapes of the graph's inputs do not
+    tell all. Raises `TensorTooLarge` where a buffer has 2**31 elements or more.
     """
     tensors = {name: tensor.contiguous() for name, tensor in leaves.items()}
     device = next(iter(tensors.values())).device
-    sizes = bind_sizes(program.ir, {node.name: tuple(tensors[node.name].shape) for node in program.ir.inputs})
+    if sizes is None:
+        sizes = input_sizes(program, leaves)
     for name, type in program.buffers.items():
         shape = type.concrete_shape(sizes)
         tensors[name] = torch.empty(shape, dtype=TORCH_DTYPES[type.dtype], device=device)
@@ -48,6 +52,11 @@ def run_program(program: Program, leaves: Mapping[str, torch.Tensor]) -> dict[st
         else:
             call_library(step, tensors, sizes)
     return {name: read(access, tensors, sizes) for name, access in program.outputs.items()}
+
+
+def input_sizes(program: Program, leaves: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """Values of the size symbols in the shapes of a program's inputs."""
+    return bind_sizes(program.ir, {node.name: tuple(leaves[node.name].shape) for node in program.ir.inputs})
 
 
 def read(access: Access, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) -> torch.Tensor:

@@ -24,7 +24,7 @@ from esper.urza.compiler import Programs, compile_ir, make_programs
 from esper.urza.device import default_targets
 from esper.urza.errors import NameTaken, SeedsDoNotPickle
 from esper.urza.program import Program
-from esper.urza.run import run_program
+from esper.urza.run import input_sizes, run_program
 
 Tier = Literal["torch", "triton"]
 INFERENCE = "inference,canonicalize,fold,cse,dce"
@@ -208,9 +208,13 @@ class _Run(torch.autograd.Function):
         ctx: Any, kernels: Programs, names: tuple[str, ...], *tensors: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         given = dict(zip(names, tensors, strict=True))
-        found = run_program(kernels.forward, {n: given[n] for n in _leaf_names(kernels.forward)})
+        ctx.sizes = input_sizes(kernels.forward, given)
+        found = run_program(kernels.forward, {n: given[n] for n in _leaf_names(kernels.forward)}, ctx.sizes)
         ctx.kernels, ctx.names = kernels, names
-        ctx.save_for_backward(*tensors, *(found[saved.name] for saved in kernels.parts.saved))
+        buffers = {node.name for node in kernels.ir.buffers}
+        ctx.kept = [name for name in _leaf_names(kernels.backward) if name in given]
+        kept = (given[name].clone() if name in buffers else given[name] for name in ctx.kept)
+        ctx.save_for_backward(*kept, *(found[saved.name] for saved in kernels.parts.saved))
         results = [name for name in found if not name.startswith("saved.")]
         ctx.outputs = [name for name, _ in kernels.parts.forward.outputs if not name.startswith("saved.")]
         ctx.mark_non_differentiable(*(found[name] for name in results if name not in ctx.outputs))
@@ -220,11 +224,11 @@ class _Run(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         kernels: Programs = ctx.kernels
-        given = dict(zip(ctx.names, ctx.saved_tensors, strict=False))
-        kept = ctx.saved_tensors[len(ctx.names) :]
+        given = dict(zip(ctx.kept, ctx.saved_tensors, strict=False))
+        kept = ctx.saved_tensors[len(ctx.kept) :]
         given.update((saved.name, tensor) for saved, tensor in zip(kernels.parts.saved, kept, strict=True))
         given.update((f"grad.{name}", g) for name, g in zip(ctx.outputs, gradients, strict=False))
-        found = run_program(kernels.backward, {n: given[n] for n in _leaf_names(kernels.backward)})
+        found = run_program(kernels.backward, {n: given[n] for n in _leaf_names(kernels.backward)}, ctx.sizes)
         return None, None, *(found.get(f"grad.{name}") for name in ctx.names)
 
 
@@ -243,8 +247,9 @@ def _leaf_names(program: Program) -> Iterator[str]:
 def _difference(found: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> str | None:
     """How the results differ beyond rounding, or None."""
     for index, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
-        scale = theirs.abs().max().item() if theirs.numel() else 0.0
-        distance = (mine - theirs).abs().max().item() if theirs.numel() else 0.0
+        wide, expected_wide = (t if t.is_floating_point() else t.double() for t in (mine, theirs))
+        scale = expected_wide.abs().max().item() if theirs.numel() else 0.0
+        distance = (wide - expected_wide).abs().max().item() if theirs.numel() else 0.0
         if not distance <= TOLERANCE.get(theirs.dtype, 1e-4) * max(scale, 1.0):
             return f"result {index} differs by {distance:.3g} where the largest value is {scale:.3g}"
     return None

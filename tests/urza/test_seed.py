@@ -122,3 +122,42 @@ def test_training_on_kernels_in_the_interpreter_follows_training_on_torch() -> N
         [sys.executable, "-c", TRAIN], cwd=root, env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.startswith("trained kernels agree"), done.stderr
+
+
+UNUSUAL = """
+import torch
+from esper.ir import Builder, DType, TensorType, symbol
+from esper.urza.seed import CompiledSeed
+build = Builder("unusual")
+x = build.input("x", TensorType(DType.F32, (symbol("N"), 8)))
+total = build.buffer("total", TensorType(DType.F32, (8,)))
+column = build.op("sum", x, axes=(0,), keepdims=False)
+wave = build.op("tanh", build.op("add", column, total))
+outputs = {"y": wave, "big": build.op("greater", x, build.op("tanh", x))}
+ir = build.finish(outputs, updates={"total": build.op("add", column, total)})
+results = []
+for tier in ("triton", "torch"):
+    seed = CompiledSeed(ir, tier=tier)
+    given = torch.arange(40.0).reshape(5, 8).div(400).requires_grad_()
+    wave, big = seed(given)
+    wave.sum().backward()
+    assert seed.status().tier == tier, seed.status()
+    results.append((wave, big, given.grad, seed.total))
+for mine, theirs in zip(*results, strict=True):
+    torch.testing.assert_close(mine, theirs)
+print("equal")
+"""
+
+
+def test_kernels_update_buffers_write_booleans_and_know_sizes_that_backward_reads_nowhere() -> None:
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-c", UNUSUAL],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "equal\n", done.stderr
