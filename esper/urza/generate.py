@@ -60,7 +60,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A float32 buffer of partial sums, [parts, width]."""
+    """A float32 buffer of partial sums, [parts, width]; its name begins with `#`, as no node's does."""
 
     name: str
     parts: int
@@ -77,12 +77,12 @@ def partials_of(ir: BlueprintIR, group: Group) -> tuple[Partial, ...]:
     if group.slices > 1:
         width = group.nodes_of("matmul")[0].type.elements
         assert isinstance(width, int)
-        return (Partial(f"partials.{group.index}.0", group.slices, width),)
+        return (Partial(f"#partials.{group.index}.0", group.slices, width),)
     found = []
     for number, node in enumerate(group.sums):
         width = node.type.elements
         assert isinstance(width, int)
-        found.append(Partial(f"partials.{group.index}.{number}", parts_of(group, width), width))
+        found.append(Partial(f"#partials.{group.index}.{number}", parts_of(group, width), width))
     return tuple(found)
 
 
@@ -365,7 +365,7 @@ class Writer:
 
 
 def identifier(name: str) -> str:
-    return re.sub(r"\W", "_", name)
+    return re.sub(r"\W", "_", name.removeprefix("#"))
 
 
 def literal(value: object) -> str:

@@ -35,7 +35,7 @@ def test_axes_may_have_size_1(shape: tuple[Size, ...]) -> None:
 
 def test_a_scale_may_be_a_single_number() -> None:
     build = Builder("scaled")
-    x = build.input("x", TensorType(DType.F32, (N, 8)))
+    x = build.input("x", TensorType(DType.F32, (1, 1)))
     assert_verified(build, build.op("mul", x, build.param("scale", TensorType(DType.F32, ()))))
 
 
@@ -44,3 +44,9 @@ def test_a_product_may_have_one_column() -> None:
     x = build.input("x", TensorType(DType.F32, (N, 1)))
     weight = build.param("weight", TensorType(DType.F32, (1, 1)))
     assert_verified(build, build.op("gelu", build.op("matmul", x, weight)))
+
+
+def test_a_node_may_be_called_like_a_buffer_of_partial_sums() -> None:
+    build = Builder("partial")
+    x = build.input("partials.0.0", TensorType(DType.F32, (N, 8)))
+    assert_verified(build, build.op("sum", build.op("exp", x), axes=(0,), keepdims=False))
