@@ -10,6 +10,7 @@ COMMANDS = {
     "inspect": "esper.cli.inspect:inspect",
     "search": "esper.cli.search:search",
     "templates": "esper.cli.templates:templates",
+    "verify": "esper.cli.verify:verify",
 }
 
 main = Program(

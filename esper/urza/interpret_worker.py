@@ -124,6 +124,9 @@ def mend_interpreter(recorder: Recorder) -> None:
             raise TypeError("a reduction of bf16: widen to float32 first")
         check_tensor(self, inputs)
 
+    def tree_sum(self: Any, value: Any) -> Any:
+        return self.to_tensor(_tree_sum(value.handle.data, self.axis, self.keep_dims), value.dtype)
+
     def refuse_atomics(self: Any, *_: Any) -> None:
         raise TypeError("atomics: generated kernels do without them")
 
@@ -134,6 +137,7 @@ def mend_interpreter(recorder: Recorder) -> None:
     builder.binary_op = checked_binary_op
     builder.create_atomic_cas = builder.create_atomic_rmw = refuse_atomics
     interpreter.ReduceScanOpInterface.check_tensor = checked_tensor
+    interpreter.ReduceOps.sum = tree_sum
     interpreter.interpreter_builder.options = interpreter.InterpreterOptions(sanitize_overflow=False)
     _patch_language_once(interpreter, tl)
 
@@ -149,6 +153,18 @@ def _patch_language_once(interpreter: Any, tl: Any) -> None:
     interpreter._patch_lang = lambda function: None
     # Triton 3.6 calls int() on an array of one dimension, which NumPy 2.4 refuses.
     tl.tensor.__index__ = lambda self: int(self.handle.data.squeeze())
+
+
+def _tree_sum(values: NDArray[Any], axis: int | None, keepdims: bool) -> Any:
+    """The sum by halves, as the lanes of a GPU add; NumPy adds one line after another, which rounds more."""
+    lines = values.reshape(-1) if axis is None else np.moveaxis(values, axis, 0)
+    while len(lines) > 1:
+        half = len(lines) // 2
+        lines = np.concatenate([lines[:half] + lines[half : 2 * half], lines[2 * half :]])
+    total = lines[0]
+    if not keepdims:
+        return total
+    return total.reshape([1] * values.ndim) if axis is None else np.expand_dims(total, axis)
 
 
 def _widen(bits: NDArray[np.uint16]) -> NDArray[np.float32]:

@@ -1,0 +1,101 @@
+"""`esperc verify`: every generated kernel in Triton's interpreter against float64."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from esper.cli.blueprint import Request, blueprint_options, is_artifact
+from esper.cli.program import note
+
+if TYPE_CHECKING:
+    from esper.ir.graph import BlueprintIR
+    from esper.urza.verify import KernelVerdict, Verification
+
+SCHEMA_VERSION = 1
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  esperc verify mlp_block --set features=64 --precision bf16
+  esperc verify mlp.seed --json
+"""
+)
+@blueprint_options
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random tensors.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def verify(request: Request, seed: int, as_json: bool) -> None:
+    """Run the kernels of FILE, a blueprint or a compiled seed, and judge each; no GPU is needed.
+
+    A kernel passes if its error is at most twice that of torch in the same dtype, plus one ulp, and if it
+    writes each element once and stays within its buffers. Sizes not given are small and odd, since the
+    interpreter is slow: N is 3, axes of a `...` are 9, 7 and 5, others 21. Exit code 1: a kernel failed, or
+    none ran.
+    """
+    from esper.urza.compiler import make_programs
+    from esper.urza.verify import verify_programs
+
+    programs = make_programs(_graph(request))
+    found = verify_programs(programs, sizes=request.size_values(), seed=seed)
+    click.echo(json.dumps(_document(found), indent=2) if as_json else _page(found))
+    if found.launches == 0:
+        note("no generated kernel ran, so nothing was verified")
+    if not found.ok:
+        raise click.exceptions.Exit(1)
+
+
+def _graph(request: Request) -> BlueprintIR:
+    if not is_artifact(request.file):
+        return request.lower()
+    from esper.passes import BlueprintIR
+    from esper.urza.artifact import read_artifact
+
+    if request.settings or request.precision or request.blueprint:
+        raise click.UsageError("a compiled seed has its values already: only --size and --seed apply")
+    return BlueprintIR.from_json(read_artifact(Path(request.file)).ir_json)
+
+
+def _document(found: Verification) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "ok": found.ok,
+        "sizes": dict(found.sizes),
+        "kernels": [_record(kernel) for kernel in found.kernels],
+        "not_verified": list(found.outside),
+    }
+
+
+def _record(kernel: KernelVerdict) -> dict[str, Any]:
+    worst = kernel.worst
+    return {
+        "name": kernel.name,
+        "direction": kernel.direction,
+        "buffer": worst.buffer,
+        "max_error": worst.error,
+        "eager_error": worst.eager_error,
+        "allowed_error": worst.allowed,
+        "findings": [str(finding) for finding in kernel.findings],
+        "ok": kernel.ok,
+    }
+
+
+def _page(found: Verification) -> str:
+    lines = [f"{'kernel':<48} {'direction':<9} {'error':>10} {'eager':>10} {'allowed':>10}  verdict"]
+    for kernel in found.kernels:
+        worst = kernel.worst
+        verdict = "ok" if kernel.ok else "FAILED"
+        lines.append(
+            f"{kernel.name[:48]:<48} {kernel.direction:<9} {worst.error:>10.2e} {worst.eager_error:>10.2e} "
+            f"{worst.allowed:>10.2e}  {verdict}"
+        )
+        lines += [f"    {finding}" for finding in kernel.findings]
+    passed = sum(kernel.ok for kernel in found.kernels)
+    sizes = ", ".join(f"{name} = {value}" for name, value in found.sizes.items())
+    lines += ["", f"{passed} of {len(found.kernels)} kernels pass at {sizes}"]
+    if found.outside:
+        lines.append(f"library calls, not verified: {', '.join(found.outside)}")
+    return "\n".join(lines)

@@ -1,0 +1,39 @@
+"""esperc verify: one document, and the exit code of what was found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from esper.cli.esperc import main
+
+
+def test_a_blueprint_is_verified_kernel_by_kernel() -> None:
+    result = CliRunner().invoke(main, ["verify", "norm", "--set", "features=8", "--json"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["schema_version"] == 1 and document["ok"] is True
+    assert {kernel["direction"] for kernel in document["kernels"]} == {"forward", "backward"}
+    for kernel in document["kernels"]:
+        assert kernel["ok"] and kernel["max_error"] <= kernel["allowed_error"]
+
+
+def test_a_compiled_seed_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESPER_CACHE_DIR", str(tmp_path / "cache"))
+    path = tmp_path / "norm.seed"
+    compiled = CliRunner().invoke(
+        main, ["compile", "norm", "--set", "features=8", "--target", "sm_90", "-o", str(path)]
+    )
+    assert compiled.exit_code == 0, compiled.output
+    result = CliRunner().invoke(main, ["verify", str(path), "--size", "N=2"])
+    assert result.exit_code == 0, result.output
+    assert "9 of 9 kernels pass at N = 2" in result.stdout
+    refused = CliRunner().invoke(main, ["verify", str(path), "--set", "features=4"])
+    assert refused.exit_code == 2
+
+
+def test_a_missing_seed_is_the_inputs_fault() -> None:
+    assert CliRunner().invoke(main, ["verify", "none.seed"]).exit_code == 1
