@@ -105,3 +105,10 @@ class SeedsDoNotPickle(EsperError):
     code = "E0704"
     message = "the seed of `{blueprint}` cannot be pickled"
     help = "save it with seed.save(PATH) and load it with esper.load(PATH)"
+
+
+class WrongInputs(EsperError):
+    """A seed called with too few or too many tensors."""
+
+    code = "E0706"
+    message = "the seed of `{blueprint}` was given {found} tensors, and takes {expected}"

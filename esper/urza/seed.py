@@ -7,7 +7,7 @@ with the torch tier's, and a seed whose kernels fail or disagree goes back to th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from esper.urza import torch_tier
 from esper.urza.artifact import write_artifact
 from esper.urza.compiler import Programs, compile_ir, make_programs
 from esper.urza.device import default_targets
-from esper.urza.errors import NameTaken, SeedsDoNotPickle
+from esper.urza.errors import NameTaken, SeedsDoNotPickle, WrongInputs
 from esper.urza.program import Program
 from esper.urza.run import input_sizes, run_program
 
@@ -97,12 +97,17 @@ class CompiledSeed(nn.Module):
         write_artifact(Path(path), compilation.artifact())
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        tensors = dict(zip((node.name for node in self._ir.inputs), inputs, strict=True))
+        names = [node.name for node in self._ir.inputs]
+        if len(inputs) != len(names):
+            raise WrongInputs(blueprint=self._ir.name, found=len(inputs), expected=", ".join(names))
+        tensors = dict(zip(names, inputs, strict=True))
         tensors.update(self._state())
         ir, module = self._graph(self.training)
         for node in ir.of("seed"):
             tensors[node.name] = self._next_seed()
         results = self._run(ir, module, tensors)
+        if ir.updates:
+            results = tuple(_apart(result, self.buffers()) for result in results)
         outputs, updates = results[: len(ir.outputs)], results[len(ir.outputs) :]
         if self.training:
             with torch.no_grad():
@@ -242,6 +247,12 @@ def run_kernels(
 
 def _leaf_names(program: Program) -> Iterator[str]:
     return (leaf.name for leaf in torch_tier.leaves(program.ir))
+
+
+def _apart(result: torch.Tensor, buffers: Iterable[torch.Tensor]) -> torch.Tensor:
+    """`result`, copied if it shares memory with a buffer that is about to change."""
+    held = {buffer.untyped_storage().data_ptr() for buffer in buffers}
+    return result.clone() if result.untyped_storage().data_ptr() in held else result
 
 
 def _difference(found: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> str | None:

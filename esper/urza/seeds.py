@@ -29,7 +29,7 @@ def compile(
 ) -> CompiledSeed:
     """A seed from a library blueprint's name or a path to a `.esp` file, with fresh weights.
 
-    name: which blueprint of the file. target: GPUs to build kernels for now, such as `sm_90`; building needs
+    name: which blueprint of the file. target: GPUs to build kernels for at once, such as `sm_90`, which needs
     no GPU. precision: `f32`, `bf16` or `f16`; what the source declares if None. sizes: values of size
     symbols. generator: where initial weights come from. params: the blueprint's parameters.
     Raises the errors of the language, and `KernelBuildFailed`.

@@ -14,7 +14,7 @@ import torch
 
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
 from esper.ops.evaluate import evaluate
-from esper.urza.errors import NameTaken, SeedsDoNotPickle
+from esper.urza.errors import NameTaken, SeedsDoNotPickle, WrongInputs
 from esper.urza.seed import CompiledSeed, Tier
 
 
@@ -93,6 +93,25 @@ def test_without_a_gpu_kernels_are_refused_and_the_torch_tier_says_why() -> None
     status = seed.status()
     assert (status.tier, status.calls) == ("torch", {"torch": 1, "triton": 0})
     assert status.reason.startswith("kernels are in quarantine")
+
+
+def test_buffers_may_trade_places_and_be_outputs() -> None:
+    build = Builder("swap")
+    x = build.input("x", TensorType(DType.F32, (2,)))
+    first = build.buffer("first", TensorType(DType.F32, (2,)), init="ones")
+    second = build.buffer("second", TensorType(DType.F32, (2,)))
+    y = build.op("add", x, build.op("add", first, second))
+    ir = build.finish({"y": y, "before": first}, updates={"first": second, "second": first})
+    seed = CompiledSeed(ir)
+    _, before = seed(torch.zeros(2))
+    assert torch.equal(before, torch.ones(2))
+    after = dict(seed.named_buffers())
+    assert torch.equal(after["first"], torch.zeros(2)) and torch.equal(after["second"], torch.ones(2))
+
+
+def test_a_call_with_too_few_tensors_names_the_inputs() -> None:
+    with pytest.raises(WrongInputs, match="was given 0 tensors, and takes x"):
+        seeded()()
 
 
 TRAIN = """
