@@ -21,7 +21,9 @@ from esper.kasmina.bank import ATTRIBUTE, MorphogeneticModel, slots
 from esper.kasmina.errors import (
     AlreadyAttached,
     CompiledHost,
+    ExampleFails,
     LiveSeeds,
+    NoSlotNamed,
     SlotNeverRuns,
     UnknownChoice,
     UnknownSlot,
@@ -56,13 +58,16 @@ def attach(
     about 1.1 times a plain step), on a second pass with the seed in place (`counterfactual`, about 1.8
     times), or not at all (`none`).
 
-    Raises UnknownSlot, SlotNeverRuns, UnsuitableOutput, AlreadyAttached, CompiledHost, UnknownChoice.
+    Raises NoSlotNamed, UnknownSlot, ExampleFails, SlotNeverRuns, UnsuitableOutput, AlreadyAttached,
+    CompiledHost, UnknownChoice.
     """
     if ATTRIBUTE in model.__dict__:
         raise AlreadyAttached(slots=", ".join(model.__dict__[ATTRIBUTE]))
     if incubation not in INCUBATIONS:
         raise UnknownChoice(what="incubation", name=incubation, known=", ".join(INCUBATIONS))
     _check_not_compiled(model)
+    if not slots:
+        raise NoSlotNamed()
     chosen = _matching(model, [slots] if isinstance(slots, str) else list(slots))
     probes = _probe(model, chosen, example, output)
     ground = Ground(model, random_seed=torch.initial_seed())
@@ -173,6 +178,8 @@ def _probe(
                 model(*example)
             else:
                 model(example)
+    except Exception as error:
+        raise ExampleFails(reason=f"{type(error).__name__}: {error}") from error
     finally:
         for handle in handles:
             handle.remove()

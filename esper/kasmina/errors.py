@@ -93,3 +93,15 @@ class UnusableOptimizer(EsperError):
     code = "E0834"
     message = "the optimizer {reason}"
     help = "wrap the host's: GrowthOptimizer(AdamW(model.parameters()))"
+
+
+class ExampleFails(EsperError):
+    code = "E0835"
+    message = "the model does not run on the example: {reason}"
+    help = "give one batch as the model takes it: a tensor, a tuple of arguments, or a mapping of keywords"
+
+
+class NoSlotNamed(EsperError):
+    code = "E0836"
+    message = "no slot is named"
+    help = 'name modules of the model, as in slots="layer2" or slots=r"layer[23]"'

@@ -15,7 +15,9 @@ from esper.kasmina.bank import slots
 from esper.kasmina.errors import (
     AlreadyAttached,
     CompiledHost,
+    ExampleFails,
     LiveSeeds,
+    NoSlotNamed,
     NotAttached,
     SeedDoesNotFit,
     SlotNeverRuns,
@@ -317,3 +319,15 @@ def test_print_slots_shows_a_line_per_slot(capsys: pytest.CaptureFixture[str]) -
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1][:5] == ["norm1", "BLENDING", "1.00", "residual", "982"]
     assert lines[2][:5] == ["norm2", "DORMANT", "0.00", "-", "0"]
+
+
+def test_an_example_that_the_model_cannot_take_is_an_error_that_leaves_no_hook() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    with pytest.raises(ExampleFails, match=r"RuntimeError: mat1 and mat2"):
+        attach(model, slots="0", example=torch.zeros(2, 3))
+    assert not model[0]._forward_hooks
+
+
+def test_naming_no_slot_is_an_error() -> None:
+    with pytest.raises(NoSlotNamed):
+        attach(nn.Sequential(nn.Linear(4, 4)), slots=[], example=torch.zeros(2, 4))
