@@ -98,7 +98,6 @@ class _Elaborator:
         self.evaluator = Evaluator(self.scope, report, self.graph)
         self.outputs: dict[str, Value] = {}
         self.output_count = 0
-        self.spreads: list[str] = []
         self.sizes: list[str] = []
 
     def run(self) -> Elaborated:

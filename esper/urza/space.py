@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from esper.ir.dims import Size, product
-from esper.urza.access import Access, row_major
+from esper.urza.access import Access
 
 Frame = tuple[Size, ...]
 SizeText = Callable[[Size], str]
@@ -83,15 +83,6 @@ def index_text(
             used.add(name)
         axis = end
     return " + ".join(terms) or "0", frozenset(used)
-
-
-def linear_text(
-    space: Space, segments: Sequence[Segment], frame: Frame, size_text: SizeText
-) -> tuple[str, frozenset[str]]:
-    """The row-major index within `frame`, and the index variables it uses."""
-    from esper.ir.graph import Value
-
-    return index_text(space, segments, Access(Value("frame"), frame, row_major(frame)), size_text)
 
 
 def _pieces(
