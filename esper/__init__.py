@@ -19,7 +19,7 @@ FACE: dict[str, str] = {
     "detach": "esper.kasmina.attach",
     "disabled": "esper.kasmina.attach",
     "EsperError": "esper.errors",
-    "evaluate": "esper.ops.evaluate",
+    "evaluate": "esper.ops.reference.evaluate",
     "export": "esper.kasmina.export",
     "Growth": "esper.kasmina.growth",
     "GrowthOptimizer": "esper.kasmina.optimizer",

@@ -1,39 +1,12 @@
 """The operators: one entry each, grouped by family; importing this package fills the table of `esper.ir`.
 
-Entries name their torch references and must not import torch; `evaluate` and `initialise` do, so they are
-imported by name where a graph is run.
+Every module here is imported, so a family needs to be named nowhere else. Entries name their torch
+references, which live in `esper.ops.reference`, and must not import torch.
 """
 
-from esper.ops import (
-    activation,
-    attention,
-    batch_norm,
-    conv,
-    convolution,
-    group_norm,
-    leaf,
-    normalization,
-    pointwise,
-    product,
-    random,
-    reduction,
-    shape,
-    softmax,
-)
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = [
-    "activation",
-    "attention",
-    "batch_norm",
-    "conv",
-    "convolution",
-    "group_norm",
-    "leaf",
-    "normalization",
-    "pointwise",
-    "product",
-    "random",
-    "reduction",
-    "shape",
-    "softmax",
-]
+for _module in sorted(iter_modules(__path__), key=lambda module: module.name):
+    if not _module.ispkg:
+        import_module(f"{__name__}.{_module.name}")

@@ -1,9 +1,15 @@
-"""Passes: graphs to graphs, each with a stated law. It must not know torch, source text or kernels."""
+"""Passes: graphs to graphs, each with a stated law. It must not know torch, source text or kernels.
+
+Every module here is imported, so a pass that registers itself needs to be named nowhere else.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 import esper.ops  # noqa: F401  (fills the operator table)
 from esper.ir.graph import BlueprintIR
-from esper.passes.law import Law, Pass
-from esper.passes.manager import DEFAULT, PASSES, PassRecord, joint_graph, parse_pipeline, run_passes
+from esper.passes.law import PASSES, Law, Pass, register
+from esper.passes.manager import DEFAULT, PassRecord, joint_graph, parse_pipeline, run_passes
 from esper.passes.partition import Partition, Saved, partition
 
 __all__ = [
@@ -18,5 +24,9 @@ __all__ = [
     "joint_graph",
     "parse_pipeline",
     "partition",
+    "register",
     "run_passes",
 ]
+
+for _module in sorted(iter_modules(__path__), key=lambda module: module.name):
+    import_module(f"{__name__}.{_module.name}")

@@ -16,12 +16,13 @@ from esper.ir.build import Builder
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, Vjp
 from esper.passes.errors import MistypedGradient, NotDifferentiable, ReservedName, UnknownGradient
-from esper.passes.law import Law
+from esper.passes.law import Law, register
 
 GRADIENT = "grad."
 SAVED = "saved."
 
 
+@register
 @dataclass(frozen=True)
 class Autodiff:
     """Outputs and updates stay as they are; `grad.<name>` outputs follow in the order of the nodes.

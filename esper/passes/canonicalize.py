@@ -16,10 +16,11 @@ from esper.ir.operator import OPERATORS
 from esper.ir.rewrite import rewrite
 from esper.ir.types import DType
 from esper.passes.constants import constant_of, is_constant
-from esper.passes.law import Law
+from esper.passes.law import Law, register
 from esper.passes.numbering import ValueNumbers
 
 
+@register
 @dataclass(frozen=True)
 class Canonicalize:
     """Operands of commutative operators in order, constants last; views composed; identities removed."""

@@ -8,10 +8,11 @@ from typing import ClassVar
 from esper.ir.build import Builder
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.rewrite import rewrite
-from esper.passes.law import Law
+from esper.passes.law import Law, register
 from esper.passes.numbering import ValueNumbers
 
 
+@register
 @dataclass(frozen=True)
 class CommonSubexpressions:
     """Never ties two parameters, merges two random draws, or takes one input for another."""

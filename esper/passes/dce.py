@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from esper.ir.graph import BlueprintIR
 from esper.ir.rewrite import needed_by
-from esper.passes.law import Law
+from esper.passes.law import Law, register
 
 
+@register
 @dataclass(frozen=True)
 class DeadCode:
     """Inputs stay, for they are the signature, and so do buffers with an update.

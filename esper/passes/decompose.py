@@ -8,9 +8,10 @@ from typing import ClassVar
 from esper.ir.graph import BlueprintIR
 from esper.ir.operator import Decompose as DecomposeLowering
 from esper.passes.expand import replace_by_definitions
-from esper.passes.law import Law
+from esper.passes.law import Law, register
 
 
+@register
 @dataclass(frozen=True)
 class Decompose:
     """After it no node is lowered by `Decompose`: a `layer_norm` is its means, differences and products."""

@@ -9,9 +9,10 @@ from esper.ir.build import Builder
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, Composite, Decompose, Definition
 from esper.ir.rewrite import rewrite
-from esper.passes.law import Law
+from esper.passes.law import Law, register
 
 
+@register
 @dataclass(frozen=True)
 class Expand:
     """After it the graph holds no `Composite` operator.

@@ -11,9 +11,10 @@ from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
 from esper.ir.rewrite import rewrite
 from esper.passes.canonicalize import Known, Site, simplify
 from esper.passes.constants import computed
-from esper.passes.law import Law
+from esper.passes.law import Law, register
 
 
+@register
 @dataclass(frozen=True)
 class Fold:
     """Scalars computed from constants and concrete sizes become constants.

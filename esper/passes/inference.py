@@ -9,9 +9,10 @@ from typing import ClassVar
 from esper.ir.build import Builder
 from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
 from esper.ir.rewrite import rewrite
-from esper.passes.law import Law
+from esper.passes.law import Law, register
 
 
+@register
 @dataclass(frozen=True)
 class Inference:
     """Law: the outputs are those of the same module in torch's eval mode."""

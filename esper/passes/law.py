@@ -1,9 +1,12 @@
-"""What a pass is: a frozen dataclass with a name, a law, options as fields, and `run`."""
+"""What a pass is: a frozen dataclass with a name, a law, options as fields, and `run`.
+
+`register` puts one into the table `PASSES`, by which pipelines written as text find it.
+"""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 from esper.ir.graph import BlueprintIR
 
@@ -24,3 +27,15 @@ class Pass(Protocol):
     law: ClassVar[Law]
 
     def run(self, ir: BlueprintIR) -> BlueprintIR: ...
+
+
+PassType = TypeVar("PassType", bound=Pass)
+PASSES: dict[str, Pass] = {}
+
+
+def register(kind: type[PassType]) -> type[PassType]:
+    """Adds a pass with its default options to the table; a name may be taken once."""
+    if kind.name in PASSES:
+        raise ValueError(f"pass `{kind.name}` is registered twice")
+    PASSES[kind.name] = kind()
+    return kind

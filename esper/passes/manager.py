@@ -1,4 +1,4 @@
-"""Running passes: a table of them by name, and pipelines written as text.
+"""Running passes, alone or in pipelines written as text.
 
 The graph is verified before the first pass and after each, so a pass that breaks a rule is named.
 """
@@ -13,29 +13,9 @@ from esper.errors import EsperError
 from esper.ir.graph import BlueprintIR
 from esper.ir.verify import verify
 from esper.passes.autodiff import Autodiff
-from esper.passes.canonicalize import Canonicalize
-from esper.passes.cse import CommonSubexpressions
-from esper.passes.dce import DeadCode
-from esper.passes.decompose import Decompose
 from esper.passes.errors import PassBrokeGraph, UnknownPass
 from esper.passes.expand import Expand
-from esper.passes.fold import Fold
-from esper.passes.inference import Inference
-from esper.passes.law import Pass
-
-PASSES: dict[str, Pass] = {
-    entry.name: entry
-    for entry in (
-        Expand(),
-        Canonicalize(),
-        Fold(),
-        CommonSubexpressions(),
-        DeadCode(),
-        Autodiff(),
-        Decompose(),
-        Inference(),
-    )
-}
+from esper.passes.law import PASSES, Pass
 
 DEFAULT = "expand,canonicalize,fold,cse,dce"
 CLEAN = "canonicalize,fold,cse,dce"

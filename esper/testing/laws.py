@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from esper.ir.graph import BlueprintIR
-from esper.ops.evaluate import evaluate
+from esper.ops.reference.evaluate import evaluate
 from esper.passes import Law
 from esper.passes.autodiff import GRADIENT
 from esper.testing.values import GraphValues

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from esper.ir.graph import BlueprintIR, Node
-from esper.ops.evaluate import TORCH_DTYPES
+from esper.ops.reference.evaluate import TORCH_DTYPES
 
 
 @dataclass(frozen=True)

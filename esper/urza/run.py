@@ -14,7 +14,7 @@ import torch
 
 from esper.ir.dims import evaluate_size
 from esper.ir.operator import OPERATORS
-from esper.ops.evaluate import TORCH_DTYPES, bind_sizes, concrete, reference
+from esper.ops.reference.evaluate import TORCH_DTYPES, bind_sizes, concrete, reference
 from esper.urza.access import Access
 from esper.urza.errors import MissingCompiler, TensorTooLarge
 from esper.urza.generate import Launch, buffer_name

@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 
 from esper.ir.graph import BlueprintIR
-from esper.ops.initialise import initial_values
+from esper.ops.reference.initialise import initial_values
 from esper.passes import run_passes
 from esper.urza import torch_tier
 from esper.urza.artifact import write_artifact

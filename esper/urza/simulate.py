@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from esper.ir.dims import evaluate_size
-from esper.ops.evaluate import TORCH_DTYPES
+from esper.ops.reference.evaluate import TORCH_DTYPES
 from esper.urza.generate import Launch, buffer_name
 from esper.urza.interpret import KernelCall, interpret
 from esper.urza.program import Call, Program

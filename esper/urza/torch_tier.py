@@ -17,7 +17,7 @@ from esper.ir.dims import Dim, Quotient, Size
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, AttrValue
 from esper.ir.types import DType
-from esper.ops.evaluate import TORCH_DTYPES, reference
+from esper.ops.reference.evaluate import TORCH_DTYPES, reference
 from esper.ops.rules import attribute_number
 
 

@@ -18,7 +18,7 @@ import torch
 from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
 from esper.ir.rewrite import needed_by, replace_results, with_operands
 from esper.lang import SizeValue, size_values
-from esper.ops.evaluate import TORCH_DTYPES, evaluate
+from esper.ops.reference.evaluate import TORCH_DTYPES, evaluate
 from esper.urza.compiler import Programs
 from esper.urza.generate import Launch, buffer_name, partials_of
 from esper.urza.kernel import Direction

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import esper.ops  # noqa: F401  (fills the operator table)
 from esper.ir import DType
 from esper.ir.operator import OPERATORS, Composite, Decompose, Operator
-from esper.ops.evaluate import evaluate
+from esper.ops.reference.evaluate import evaluate
 from esper.passes import Law, joint_graph, run_passes
 from esper.testing import blueprint_irs, random_values
 from esper.testing.laws import require_gradients, require_law

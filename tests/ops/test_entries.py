@@ -19,7 +19,7 @@ from esper.ir.dims import evaluate_size
 from esper.ir.graph import NAME
 from esper.ir.operator import OPERATORS, REQUIRED, Composite, Leaf, Operator, Pointwise, Role, Site
 from esper.ir.verify import attribute_fits
-from esper.ops.evaluate import TORCH_DTYPES, evaluate, reference
+from esper.ops.reference.evaluate import TORCH_DTYPES, evaluate, reference
 from esper.testing import blueprint_irs, random_values
 
 ENTRIES = tuple(OPERATORS.values())

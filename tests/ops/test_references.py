@@ -13,7 +13,7 @@ from torch import nn
 
 import esper.ops  # noqa: F401  (fills the operator table)
 from esper.ir.operator import OPERATORS, Operator
-from esper.ops.evaluate import evaluate, reference
+from esper.ops.reference.evaluate import evaluate, reference
 from esper.testing import blueprint_irs, random_values
 
 WITH_FAST_PATH = tuple(e for e in OPERATORS.values() if e.first_result_reference is not None)

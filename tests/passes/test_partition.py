@@ -8,7 +8,7 @@ from hypothesis import given
 
 from esper.ir import OPERATORS, BlueprintIR, Builder, DType, TensorType, symbol, verify
 from esper.ir.operator import View
-from esper.ops.evaluate import evaluate
+from esper.ops.reference.evaluate import evaluate
 from esper.passes import joint_graph, partition, run_passes
 from esper.passes.errors import NotAJointGraph
 from esper.testing import blueprint_irs, random_values

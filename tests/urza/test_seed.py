@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
-from esper.ops.evaluate import evaluate
+from esper.ops.reference.evaluate import evaluate
 from esper.urza.errors import NameTaken, SeedsDoNotPickle, WrongInputs
 from esper.urza.seed import CompiledSeed, Tier
 

@@ -10,7 +10,7 @@ import torch
 from esper.ir.dims import evaluate_size
 from esper.ir.graph import BlueprintIR, Node
 from esper.ir.operator import Attrs
-from esper.ops.evaluate import TORCH_DTYPES
+from esper.ops.reference.evaluate import TORCH_DTYPES
 from esper.ops.rules import attribute_number
 
 
