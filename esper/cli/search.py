@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import click
 
 from esper.cli.blueprint import Request, blueprint_options
 from esper.cli.program import note
+from esper.files import write_whole
 
 if TYPE_CHECKING:
     from esper.tezzeret import SearchResult, Trial
@@ -86,7 +86,10 @@ def search(
     )
     if output is not None:
         values = {**fixed, **result.best.values}
-        write_source(output, lang.rewrite_defaults(request.source(), values, name=request.blueprint))
+        source = lang.rewrite_defaults(
+            request.source(), values, name=request.blueprint, precision=request.precision
+        )
+        write_whole(output, source)
         note(f"wrote {output}")
     if as_json:
         seconds = round(time.perf_counter() - start, 3)
@@ -104,19 +107,6 @@ def _refuse_source(output: Path, request: Request) -> None:
         raise OverwritesSource(path=output)
 
 
-def write_source(path: Path, text: str) -> None:
-    """Writes `path`, whole or not at all. Raises `ResultUnwritable`."""
-    from esper.tezzeret.errors import ResultUnwritable
-
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ResultUnwritable(path=path, reason=error.strerror or str(error)) from error
-
-
 def _document(result: SearchResult, algorithm: str, objective: str, seconds: float) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
@@ -130,6 +120,8 @@ def _document(result: SearchResult, algorithm: str, objective: str, seconds: flo
         "exhaustive": result.exhaustive,
         "algorithm": algorithm,
         "objective": objective,
+        "device": result.device,
+        "measured": False,
         "seconds": seconds,
     }
 
@@ -166,7 +158,8 @@ def _page(result: SearchResult, objective: str) -> str:
     covered = "all" if result.exhaustive else f"{len(result.trials)}"
     summary = (
         f"least {objective} of {covered} of {result.space_size} points: {result.infeasible} infeasible, "
-        f"{result.invalid} invalid, {result.duplicates} duplicates"
+        f"{result.invalid} invalid, {result.duplicates} duplicates\n"
+        f"an estimate by the roofline of {result.device}; nothing was measured"
     )
     return "\n".join([*table, "", summary])
 

@@ -19,9 +19,3 @@ class StreamUnwritable(EsperError):
     code = "E0933"
     message = "cannot write the event stream {path}: {reason}"
     help = "choose another folder with --out, or make room"
-
-
-class ReportUnwritable(EsperError):
-    code = "E0934"
-    message = "cannot write the report {path}: {reason}"
-    help = "choose another file with -o"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from esper.files import write_whole
 from esper.leyline.events import GateEvaluated
 from esper.leyline.stages import SeedStage
 from esper.nissa.analytics import blueprint_records, scoreboard
@@ -20,7 +21,6 @@ from esper.nissa.charts import (
     lifecycle_chart,
     loss_chart,
 )
-from esper.nissa.errors import ReportUnwritable
 from esper.nissa.history import RunHistory
 from esper.nissa.narrative import narrative
 from esper.nissa.page import page, section
@@ -74,14 +74,8 @@ def render_report(
 
 
 def write_report(path: Path, document: str) -> None:
-    """Writes beside `path`, then renames: no half-written report. Raises `ReportUnwritable`."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(document, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ReportUnwritable(path=path, reason=error.strerror) from error
+    """Writes `path`, whole or not at all. Raises `FileUnwritable`."""
+    write_whole(path, document)
 
 
 def _sections(history: RunHistory, kernels: Sequence[KernelTable]) -> Iterator[str]:

@@ -31,16 +31,11 @@ class NothingFeasible(EsperError):
 
 class NothingValid(EsperError):
     code = "E1005"
-    message = "none of {trials} candidates of `{blueprint}` can be elaborated"
-    help = "`esperc check` says what its `require` statements refuse"
+    message = "none of {trials} candidates of `{blueprint}` can be elaborated; the first: {reason}"
+    help = "widen the domains, or set other parameters with --set"
 
 
 class OverwritesSource(EsperError):
     code = "E1006"
     message = "`{path}` is the blueprint that is searched"
     help = "choose another file for the result"
-
-
-class ResultUnwritable(EsperError):
-    code = "E1007"
-    message = "`{path}` cannot be written: {reason}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from esper.lang import BlueprintRejected, ParameterValue, SizeValue, lower, signature
 from esper.tezzeret.constraints import Constraint
-from esper.tezzeret.cost import Quantities, quantities
+from esper.tezzeret.cost import REFERENCE_DEVICE, Quantities, quantities
 from esper.tezzeret.errors import NothingFeasible, NothingValid
 from esper.tezzeret.space import Point, space_of
 
@@ -30,9 +30,10 @@ class Trial:
 class SearchResult:
     """best: the feasible trial with the least objective, the first of equals.
 
-    front: the feasible trials that none surpasses in latency, memory and parameters at once.
-    trials: all that were evaluated; infeasible: those that break a constraint; invalid: points that a
-    `require` refuses; duplicates: points whose graph was met before. exhaustive: no point is left out.
+    front: the feasible trials that none surpasses in latency, memory and parameters at once; of several
+    with the same figures, the first. trials: all that were evaluated; infeasible: those that break a
+    constraint; invalid: points that the blueprint refuses; duplicates: points whose graph was met before.
+    exhaustive: no point is left out. device: the GPU whose datasheet latency is estimated by.
     """
 
     best: Trial
@@ -42,6 +43,7 @@ class SearchResult:
     invalid: int
     duplicates: int
     space_size: int
+    device: str = REFERENCE_DEVICE.name
 
     @property
     def exhaustive(self) -> bool:
@@ -69,13 +71,14 @@ def random_search(
     about = signature(blueprint, name)
     space = space_of(about, given)
     evaluated: dict[str, Trial] = {}
-    invalid = duplicates = 0
+    refusals: list[BlueprintRejected] = []
+    duplicates = 0
     points = space.sample(trials, seed)
     for point in points:
         try:
             ir = lower(blueprint, name=name, sizes=sizes, precision=precision, **{**given, **point})
-        except BlueprintRejected:
-            invalid += 1
+        except BlueprintRejected as error:
+            refusals.append(error)
             continue
         if ir.hash in evaluated:
             duplicates += 1
@@ -84,25 +87,32 @@ def random_search(
     found = tuple(evaluated.values())
     feasible = [trial for trial in found if all(c.holds(trial.found) for c in constraints)]
     if not found:
-        raise NothingValid(blueprint=about.name, trials=len(points))
+        raise NothingValid(blueprint=about.name, trials=len(points), reason=refusals[0])
     if not feasible:
         raise _nothing_feasible(about.name, found, constraints)
     return SearchResult(
         best=min(feasible, key=lambda trial: float(getattr(trial.found, objective))),
-        front=tuple(trial for trial in feasible if not any(_surpasses(o, trial) for o in feasible)),
+        front=_front(feasible),
         trials=found,
         infeasible=len(found) - len(feasible),
-        invalid=invalid,
+        invalid=len(refusals),
         duplicates=duplicates,
         space_size=space.size,
     )
 
 
-def _surpasses(one: Trial, other: Trial) -> bool:
-    """Whether `one` is nowhere worse than `other` and somewhere better."""
-    mine = (one.found.latency, one.found.memory, one.found.params)
-    theirs = (other.found.latency, other.found.memory, other.found.params)
-    return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
+def _front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
+    """The trials that no other is nowhere worse than and somewhere better; one for each set of figures."""
+    first: dict[tuple[float, ...], Trial] = {}
+    for trial in trials:
+        first.setdefault((trial.found.latency, trial.found.memory, trial.found.params), trial)
+
+    def is_surpassed(figures: tuple[float, ...]) -> bool:
+        return any(
+            other != figures and all(a <= b for a, b in zip(other, figures, strict=True)) for other in first
+        )
+
+    return tuple(trial for figures, trial in first.items() if not is_surpassed(figures))
 
 
 def _nothing_feasible(

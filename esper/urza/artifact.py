@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
-import secrets
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +19,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from esper.urza.errors import ArtifactTampered, ArtifactUnreadable, ArtifactUnwritable
+from esper.files import write_whole
+from esper.urza.errors import ArtifactTampered, ArtifactUnreadable
 from esper.urza.kernel import BuiltKernel, Resources
 
 SCHEMA_VERSION = 1
@@ -135,18 +134,8 @@ class Artifact:
 
 
 def write_artifact(path: Path, artifact: Artifact) -> None:
-    """Writes `path`, whole or not at all; ArtifactUnwritable says why not."""
-    data = _pack(_files(artifact))
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ArtifactUnwritable(path=path, reason=error.strerror or str(error)) from error
+    """Writes `path`, whole or not at all. Raises `FileUnwritable`."""
+    write_whole(path, _pack(_files(artifact)))
 
 
 def read_artifact(path: Path) -> Artifact:

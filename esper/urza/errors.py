@@ -68,13 +68,6 @@ class ArtifactTampered(EsperError):
     help = "nothing of it was used; compile the blueprint again: esperc compile FILE -o {path}"
 
 
-class ArtifactUnwritable(EsperError):
-    """An output that could not be written; nothing half-written is left behind."""
-
-    code = "E0732"
-    message = "`{path}` cannot be written: {reason}"
-
-
 class UnsupportedElementType(EsperError):
     """Kernels compute in float32 at most."""
 

@@ -91,7 +91,7 @@ class CompiledSeed(nn.Module):
     def save(self, path: str | Path) -> None:
         """Writes a `.seed` file: the graph and its kernels, not the weights. Whole or not at all.
 
-        Raises `ArtifactUnwritable` and `KernelBuildFailed`.
+        Raises `FileUnwritable` and `KernelBuildFailed`.
         """
         compilation = compile_ir(self._ir, self._targets or default_targets())
         write_artifact(Path(path), compilation.artifact())

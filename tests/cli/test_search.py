@@ -33,6 +33,21 @@ def test_the_written_blueprint_has_the_best_values_as_defaults(tmp_path: Path) -
     }
 
 
+def test_the_written_blueprint_has_the_precision_that_was_searched(tmp_path: Path) -> None:
+    out = tmp_path / "best.esp"
+    code, stdout, _ = run("mlp_block", "--precision", "bf16", "-o", str(out), "--json")
+    assert code == 0
+    assert lower(out).hash == json.loads(stdout)["best"]["ir_hash"]
+
+
+def test_figures_are_said_to_be_estimates_of_a_named_gpu() -> None:
+    code, stdout, _ = run("mlp_block", "--json")
+    document = json.loads(stdout)
+    assert code == 0
+    assert "A100" in document["device"] and document["measured"] is False
+    assert "nothing was measured" in run("mlp_block")[1]
+
+
 def test_the_report_names_the_choice_and_how_it_was_found() -> None:
     code, stdout, _ = run("mlp_block", "--set", "act=gelu", "--objective", "memory")
     assert code == 0

@@ -123,6 +123,11 @@ def test_a_default_of_another_kind_is_not_written(values: dict[str, float | str]
     assert caught.value.code == code
 
 
+def test_a_precision_is_written_to_the_inputs_declared_f32() -> None:
+    source = "blueprint b(n: dim = 4) { input x: f32[N, n] input y: bf16[n] input z: i64[N] output x }"
+    assert rewrite_defaults(source, {}, precision="f16") == source.replace("f32", "f16")
+
+
 def test_rewriting_refuses_what_it_does_not_know() -> None:
     for values, name, code in [({"depth": 1}, None, "E0404"), ({"width": 1}, "c", "E0209")]:
         with pytest.raises(EsperError) as caught:

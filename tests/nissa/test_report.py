@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from esper.files import FileUnwritable
 from esper.leyline.events import Event, SeedEvent
 from esper.leyline.run_events import RunStarted
 from esper.nissa.console import describe
-from esper.nissa.errors import ReportUnwritable
 from esper.nissa.history import history_of
 from esper.nissa.narrative import narrative
 from esper.nissa.report import KernelTable, render_report, write_report
@@ -74,10 +74,10 @@ def test_console_tells_each_event_in_a_line(story: list[Event], golden: Callable
 
 
 def test_unwritable_report_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(ReportUnwritable):
+    with pytest.raises(FileUnwritable):
         write_report(tmp_path / "none" / "x.html", "text")
     (tmp_path / "taken").mkdir()
-    with pytest.raises(ReportUnwritable):
+    with pytest.raises(FileUnwritable):
         write_report(tmp_path / "taken", "text")
     assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]
 

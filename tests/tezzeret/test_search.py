@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from esper.tezzeret.errors import (
     MalformedConstraint,
     NothingFeasible,
     NothingToChoose,
+    NothingValid,
     UnknownQuantity,
 )
 
@@ -73,10 +75,29 @@ def test_the_best_and_the_front_satisfy_the_constraint(bound: int) -> None:
 def test_no_trial_of_the_front_surpasses_another() -> None:
     front = random_search("depthwise", sizes=SIZES).front
     figures = [(t.found.latency, t.found.memory, t.found.params) for t in front]
+    assert len(set(figures)) == len(figures)
     for one in figures:
         assert not any(
             other != one and all(a <= b for a, b in zip(other, one, strict=True)) for other in figures
         )
+
+
+def test_every_point_refused_is_an_error_with_the_first_refusal(tmp_path: Path) -> None:
+    path = tmp_path / "never.esp"
+    path.write_text(
+        'blueprint never(k: int = 1 in {1, 2}) { require k > 2: "k is small" input x: f32[N] output x * k }'
+    )
+    with pytest.raises(NothingValid, match=r"(?s)none of 2 candidates of `never`.*k is small"):
+        random_search(path)
+
+
+def test_points_that_the_blueprint_refuses_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "odd.esp"
+    path.write_text(
+        'blueprint odd(k: int = 1 in {1, 2, 3}) { require k % 2 == 1: "even" input x: f32[N] output x * k }'
+    )
+    result = random_search(path)
+    assert (len(result.trials), result.invalid, result.exhaustive) == (2, 1, True)
 
 
 def test_the_hash_is_that_of_the_graph_with_the_best_values() -> None:

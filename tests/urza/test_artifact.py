@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esper.urza.artifact import Artifact, manifest_of, read_artifact, write_artifact
-from esper.urza.errors import ArtifactTampered, ArtifactUnreadable, ArtifactUnwritable
+from esper.files import FileUnwritable
+from esper.urza.errors import ArtifactTampered, ArtifactUnreadable
 from esper.urza.kernel import BuiltKernel, KernelSource, Resources
 
 BUILT = BuiltKernel(
@@ -169,8 +170,8 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
 def test_an_unwritable_place_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "x.seed").mkdir()
     (tmp_path / "x.seed" / "inside").touch()
-    with pytest.raises(ArtifactUnwritable):
+    with pytest.raises(FileUnwritable):
         write_artifact(tmp_path / "x.seed", ARTIFACT)
-    with pytest.raises(ArtifactUnwritable):
+    with pytest.raises(FileUnwritable):
         write_artifact(tmp_path / "no folder" / "x.seed", ARTIFACT)
     assert [path.name for path in tmp_path.iterdir()] == ["x.seed"]
