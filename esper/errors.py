@@ -63,3 +63,16 @@ class MissingPackage(EsperError):
     message = "`{package}` is not installed, and {purpose} needs it"
     help = "pip install 'esper-toolchain[{extra}]'"
     exit_code = 3
+
+
+class WrongArgument(EsperError):
+    """A Python caller gave a function something of another kind than it takes."""
+
+    code = "E0003"
+    message = "`{argument}` is {found}, expected {expected}"
+
+
+def require_kind(argument: str, value: object, kinds: type | tuple[type, ...], expected: str) -> None:
+    """Raises `WrongArgument` unless `value` is an instance of `kinds`, which `expected` describes."""
+    if not isinstance(value, kinds):
+        raise WrongArgument(argument=argument, found=f"of type {type(value).__name__}", expected=expected)

@@ -16,7 +16,7 @@ from typing import Any
 
 import networkx as nx
 
-from esper.errors import Span
+from esper.errors import Span, require_kind
 from esper.ir.dims import Size
 from esper.ir.errors import InvalidGraph, MalformedIR
 from esper.ir.operator import Attrs, AttrValue
@@ -188,6 +188,7 @@ class BlueprintIR:
         """
         from esper.ir.verify import verify
 
+        require_kind("graph", graph, nx.MultiDiGraph, "a networkx.MultiDiGraph")
         where = f"graph `{graph.graph.get('name', '')}`"
         try:
             position = {name: index for index, name in enumerate(graph)}
@@ -235,6 +236,7 @@ class BlueprintIR:
         """Parses and verifies the textual form. Raises errors of the E05xx range."""
         from esper.ir.text import parse_ir
 
+        require_kind("text", text, str, "text")
         return parse_ir(text)
 
     @staticmethod
@@ -242,6 +244,7 @@ class BlueprintIR:
         """Parses and verifies the JSON form. Raises errors of the E05xx range."""
         from esper.ir.wire import from_json
 
+        require_kind("text", text, (str, bytes), "JSON text")
         return from_json(text)
 
 

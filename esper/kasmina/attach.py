@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from esper.errors import require_kind
 from esper.kasmina import fossils
 from esper.kasmina.bank import ATTRIBUTE, MorphogeneticModel, slots
 from esper.kasmina.errors import (
     AlreadyAttached,
+    BadPattern,
     CompiledHost,
     ExampleFails,
     LiveSeeds,
@@ -59,8 +61,9 @@ def attach(
     times), or not at all (`none`).
 
     Raises NoSlotNamed, UnknownSlot, ExampleFails, SlotNeverRuns, UnsuitableOutput, AlreadyAttached,
-    CompiledHost, UnknownChoice.
+    CompiledHost, UnknownChoice, BadPattern, WrongArgument.
     """
+    require_kind("model", model, nn.Module, "a torch.nn.Module")
     if ATTRIBUTE in model.__dict__:
         raise AlreadyAttached(slots=", ".join(model.__dict__[ATTRIBUTE]))
     if incubation not in INCUBATIONS:
@@ -68,6 +71,7 @@ def attach(
     _check_not_compiled(model)
     if not slots:
         raise NoSlotNamed()
+    require_kind("slots", slots, Sequence, "a module's name, a regular expression, or a list of either")
     chosen = _matching(model, [slots] if isinstance(slots, str) else list(slots))
     probes = _probe(model, chosen, example, output)
     ground = Ground(model, random_seed=torch.initial_seed())
@@ -137,22 +141,23 @@ def _matching(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]
     """The modules that the patterns name, in the model's order."""
     modules = {name: module for name, module in model.named_modules() if name}
     wanted: set[str] = set()
+    listed = ", ".join(list(modules)[:12]) + (", ..." if len(modules) > 12 else "")
     for pattern in patterns:
-        found = {pattern} if pattern in modules else _full_matches(pattern, modules)
+        require_kind("slots", pattern, str, "a list of names and regular expressions")
+        found = {pattern} if pattern in modules else _full_matches(pattern, modules, listed)
         if not found:
             close = get_close_matches(pattern, modules, n=1)
-            listed = ", ".join(list(modules)[:12]) + (", ..." if len(modules) > 12 else "")
             suggestion = f"did you mean `{close[0]}`?" if close else f"its modules are {listed}"
             raise UnknownSlot(kind="module", name=pattern, suggestion=suggestion)
         wanted |= found
     return {name: module for name, module in modules.items() if name in wanted}
 
 
-def _full_matches(pattern: str, names: Mapping[str, nn.Module]) -> set[str]:
+def _full_matches(pattern: str, names: Mapping[str, nn.Module], listed: str) -> set[str]:
     try:
         expression = re.compile(pattern)
-    except re.error:
-        return set()
+    except re.error as error:
+        raise BadPattern(pattern=pattern, reason=error, modules=listed) from None
     return {name for name in names if expression.fullmatch(name)}
 
 

@@ -101,6 +101,18 @@ class ExampleFails(EsperError):
     help = "give one batch as the model takes it: a tensor, a tuple of arguments, or a mapping of keywords"
 
 
+class ParametersMissing(EsperError):
+    code = "E0837"
+    message = "{optimizer} is given without parameters"
+    help = "GrowthOptimizer({optimizer}(model.parameters()))"
+
+
+class BadPattern(EsperError):
+    code = "E0838"
+    message = "`{pattern}` is neither a module's name nor a regular expression: {reason}"
+    help = "its modules are {modules}"
+
+
 class NoSlotNamed(EsperError):
     code = "E0836"
     message = "no slot is named"

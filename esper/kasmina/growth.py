@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from esper import lang
 from esper.errors import EsperError
 from esper.kasmina.bank import slots
 from esper.kasmina.blending import AlphaSchedule
@@ -57,6 +58,7 @@ class Growth:
     optimizer: the GrowthOptimizer that the loop steps.
     policy: a policy's name, or a TamiyoPolicy; `policy_options` go to the named one.
     clip_norm: the norm the loop clips gradients to, so that the control does the same.
+    blueprints: names in the library, or paths, for a policy given by its name.
     Without `loss` and `evaluate` no seed passes the last gate, since its gain was not measured.
     """
 
@@ -77,12 +79,14 @@ class Growth:
         output: OutputBackend | None = None,
     ) -> None:
         self.slots = slots(model)
+        for blueprint in blueprints:
+            lang.signature(blueprint)  # an unknown one is refused before training, not in the middle of it
         if not isinstance(optimizer, GrowthOptimizer):
             kind = type(optimizer).__name__
             raise UnusableOptimizer(reason=f"is {kind}, which trains no seeds; expected GrowthOptimizer")
         self.optimizer = optimizer
         self.governor = governor or GovernorParameters()
-        if self.slots not in list(optimizer.banks()):
+        if not optimizer.adopt(self.slots):
             raise UnusableOptimizer(reason="holds no parameter of the model")
         ground = self.slots.ground
         ground.gates, ground.blend = gates or GateParameters(), blend or AlphaSchedule()

@@ -14,6 +14,7 @@ import torch
 from torch.optim import Optimizer
 
 from esper.kasmina.bank import ATTACHED, MorphogeneticModel
+from esper.kasmina.errors import ParametersMissing
 from esper.kasmina.seed_optimizer import check_elementwise, mean_square
 from esper.kasmina.slot import SeedSlot
 from esper.leyline.stages import ACTIVE_STAGES, SeedStage
@@ -22,9 +23,10 @@ from esper.leyline.stages import ACTIVE_STAGES, SeedStage
 class GrowthOptimizer(Optimizer):
     """Wraps an elementwise optimizer, or makes one of a class: `GrowthOptimizer(AdamW, parameters, lr=1e-3)`.
 
-    It finds the seeds of every attached model that it holds a parameter of. With a GradScaler, give it
+    It finds the seeds of every attached model that it holds a parameter of; of several such optimizers the
+    last one made trains them, or the one given to `Growth`. With a GradScaler, give it
     here too: the seeds' gradients never pass through the scaler and are unscaled by its factor.
-    Raises UnsupportedOptimizer for an optimizer that mixes parameters.
+    Raises UnsupportedOptimizer for an optimizer that mixes parameters, ParametersMissing for a class alone.
     """
 
     def __init__(
@@ -35,15 +37,28 @@ class GrowthOptimizer(Optimizer):
         scaler: torch.amp.GradScaler | None = None,
         **options: Any,
     ) -> None:
-        inner = optimizer(params, **options) if isinstance(optimizer, type) else optimizer
+        if isinstance(optimizer, type):
+            if params is None:
+                raise ParametersMissing(optimizer=optimizer.__name__)
+            optimizer = optimizer(params, **options)
+        inner = optimizer
         check_elementwise(inner)
         self.inner = inner
         self.scaler = scaler
         self.steps = 0
         self._strangers: weakref.WeakSet[MorphogeneticModel] = weakref.WeakSet()
         super().__setstate__({})
-        for _ in self.banks():
-            pass
+        for bank in list(ATTACHED):
+            self.adopt(bank)
+
+    def adopt(self, bank: MorphogeneticModel) -> bool:
+        """Trains the seeds of `bank` from here on, in place of any other optimizer; False for a stranger."""
+        held = {id(p) for group in self.param_groups for p in group["params"]}
+        if not any(id(p) in held for p in bank.model.parameters()):
+            self._strangers.add(bank)
+            return False
+        bank.ground.optimizer = self.inner
+        return True
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
@@ -62,11 +77,7 @@ class GrowthOptimizer(Optimizer):
         """The slots of every attached model that this optimizer trains; they learn of it on the way."""
         for bank in list(ATTACHED):
             if bank.ground.optimizer is None and bank not in self._strangers:
-                held = {id(p) for group in self.param_groups for p in group["params"]}
-                if any(id(p) in held for p in bank.model.parameters()):
-                    bank.ground.optimizer = self.inner
-                else:
-                    self._strangers.add(bank)
+                self.adopt(bank)
             if bank.ground.optimizer is self.inner:
                 yield bank
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from esper.errors import require_kind
 from esper.lang.ast import Blueprint, Program
 from esper.lang.diagnostics import BlueprintRejected, Report
 from esper.lang.errors import SeveralBlueprints, UnknownBlueprint
@@ -64,8 +65,9 @@ def load(blueprint: str | Path, name: str | None = None) -> Loaded:
     """The blueprint in the file `blueprint`, or in the library under that name.
 
     name: which of a file's blueprints, if it has several. Raises `BlueprintRejected` for errors in the
-    source, `SeveralBlueprints` and `UnknownBlueprint`.
+    source, `SeveralBlueprints`, `UnknownBlueprint` and `WrongArgument`.
     """
+    require_kind("blueprint", blueprint, (str, Path), "a path, or the name of a library blueprint")
     if not is_path(blueprint):
         return _from_library(str(blueprint))
     source, program, report = parse_file(Path(blueprint))

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import fx, nn
 
+from esper.errors import WrongArgument
 from esper.ir.graph import BlueprintIR
 from esper.ops.reference.initialise import initial_values
 from esper.passes import run_passes
@@ -62,6 +63,8 @@ class CompiledSeed(nn.Module):
         tier: Tier = "torch",
         targets: tuple[str, ...] = (),
     ) -> None:
+        if tier not in get_args(Tier):
+            raise WrongArgument(argument="tier", found=repr(tier), expected=" or ".join(get_args(Tier)))
         super().__init__()
         self._ir = ir
         self._targets = targets

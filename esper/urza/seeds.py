@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from esper.errors import require_kind
 from esper.ir.graph import BlueprintIR
 from esper.lang import SizeValue, lower
 from esper.urza.artifact import read_artifact
@@ -32,7 +33,7 @@ def compile(
     name: which blueprint of the file. target: GPUs to build kernels for at once, such as `sm_90`, which needs
     no GPU. precision: `f32`, `bf16` or `f16`; what the source declares if None. sizes: values of size
     symbols. generator: where initial weights come from. params: the blueprint's parameters.
-    Raises the errors of the language, and `KernelBuildFailed`.
+    Raises the errors of the language, `KernelBuildFailed` and `WrongArgument`.
     """
     ir = lower(blueprint, name=name, sizes=sizes, precision=precision, **params)
     targets = (target,) if isinstance(target, str) else tuple(target)
@@ -45,8 +46,9 @@ def load(path: str | Path, *, generator: torch.Generator | None = None, tier: Ti
     """The seed that a `.seed` file describes, with fresh weights; nothing in the file runs.
 
     Its graph is checked against the operator table and lowered anew. Raises `ArtifactUnreadable`,
-    `ArtifactTampered`, and what reading a graph raises.
+    `ArtifactTampered`, `WrongArgument`, and what reading a graph raises.
     """
+    require_kind("path", path, (str, Path), "a path to a .seed file")
     artifact = read_artifact(Path(path))
     ir = BlueprintIR.from_json(artifact.ir_json)
     if ir.hash != artifact.ir_hash:

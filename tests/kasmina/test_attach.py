@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from esper.errors import WrongArgument
 from esper.kasmina import fossils
 from esper.kasmina.attach import attach, detach, disabled, host_state_dict, print_slots
 from esper.kasmina.bank import slots
 from esper.kasmina.errors import (
     AlreadyAttached,
+    BadPattern,
     CompiledHost,
     ExampleFails,
     LiveSeeds,
@@ -84,9 +86,28 @@ def test_an_unknown_slot_says_what_was_probably_meant() -> None:
     assert "did you mean `norm1`" in raised.value.help_text
 
 
-def test_a_pattern_that_is_no_regular_expression_is_an_unknown_slot() -> None:
-    with pytest.raises(UnknownSlot):
+def test_a_pattern_that_is_no_regular_expression_says_why() -> None:
+    with pytest.raises(BadPattern, match=r"`norm\[` is neither .* unterminated character set"):
         attach(conv_host(), "norm[", EXAMPLE)
+
+
+@pytest.mark.parametrize("given", [3, [1]])
+def test_slots_of_another_kind_are_refused(given: Any) -> None:
+    with pytest.raises(WrongArgument, match="`slots` is of type int"):
+        attach(conv_host(), given, EXAMPLE)
+
+
+def test_a_model_that_is_no_module_is_refused() -> None:
+    model: Any = "resnet"
+    with pytest.raises(WrongArgument, match=r"`model` is of type str, expected a torch.nn.Module"):
+        attach(model, "norm1", EXAMPLE)
+
+
+@pytest.mark.parametrize("blueprint", [4, None])
+def test_a_blueprint_of_another_kind_is_refused(blueprint: Any) -> None:
+    model = attach(conv_host(), "norm1", EXAMPLE)
+    with pytest.raises(WrongArgument, match="expected a path, or the name of a library blueprint"):
+        slots(model)["norm1"].germinate(blueprint)
 
 
 def test_a_module_that_never_runs_is_refused() -> None:

@@ -17,6 +17,7 @@ from esper.kasmina.errors import GateRefused, LossNotFinite, MalformedEvaluation
 from esper.kasmina.gates import GateParameters
 from esper.kasmina.growth import Growth
 from esper.kasmina.optimizer import GrowthOptimizer
+from esper.lang.errors import UnknownBlueprint
 from esper.leyline.actions import Action, AdvanceStage, ChangeBlueprint, Cull, Germinate
 from esper.leyline.events import ActionRefused, GateEvaluated, GovernorActed, SeedFossilized, StageChanged
 from esper.leyline.signals import TrainingSignals
@@ -311,3 +312,10 @@ def test_the_same_run_twice_gives_the_same_events() -> None:
         return [event.to_record() for event in run.output.events]
 
     assert records() == records()
+
+
+def test_an_unknown_blueprint_is_refused_before_training() -> None:
+    model = attach(NarrowHost(), "stem", TRAIN.x[:4])
+    optimizer = GrowthOptimizer(torch.optim.AdamW(model.parameters(), lr=5e-3))
+    with pytest.raises(UnknownBlueprint, match="no blueprint `deepwise`"):
+        Growth(model, optimizer, "heuristic", ["deepwise"])

@@ -11,7 +11,7 @@ from torch.optim import lr_scheduler
 
 from esper.kasmina.attach import attach
 from esper.kasmina.bank import slots
-from esper.kasmina.errors import UnsupportedOptimizer
+from esper.kasmina.errors import ParametersMissing, UnsupportedOptimizer
 from esper.kasmina.optimizer import GrowthOptimizer
 from esper.kasmina.seed_optimizer import ELEMENTWISE, WARMUP_STEPS
 from esper.kasmina.slot import SeedSlot
@@ -147,3 +147,26 @@ def test_state_dicts_round_trip_and_take_a_plain_optimizers() -> None:
         torch.equal(restored[k]["exp_avg"], v["exp_avg"]) for k, v in saved["seeds"]["norm1"]["state"].items()
     )
     optimizer.load_state_dict({key: saved[key] for key in ("state", "param_groups")})
+
+
+def test_a_class_without_parameters_is_refused_with_the_way_to_write_it() -> None:
+    with pytest.raises(ParametersMissing) as raised:
+        GrowthOptimizer(torch.optim.AdamW)
+    assert raised.value.help_text == "GrowthOptimizer(AdamW(model.parameters()))"
+
+
+def test_of_two_optimizers_over_one_model_the_last_made_trains_its_seeds() -> None:
+    model, first, slot = growing()
+    second = GrowthOptimizer(torch.optim.SGD(model.parameters(), lr=0.01))
+    assert not list(first.banks())
+    steps(model, second, 2)
+    assert slot.age_steps == 2
+
+
+def test_a_bank_is_adopted_by_the_optimizer_that_asks_for_it() -> None:
+    model, first, _ = growing()
+    second = GrowthOptimizer(torch.optim.SGD(model.parameters(), lr=0.01))
+    assert first.adopt(slots(model))
+    assert list(first.banks()) == [slots(model)]
+    assert not list(second.banks())
+    assert not GrowthOptimizer(torch.optim.SGD(conv_host().parameters(), lr=0.01)).adopt(slots(model))

@@ -8,10 +8,12 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from esper.errors import WrongArgument
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
 from esper.ops.reference.evaluate import evaluate
 from esper.urza.errors import NameTaken, SeedsDoNotPickle, WrongInputs
@@ -180,3 +182,9 @@ def test_kernels_update_buffers_write_booleans_and_know_sizes_that_backward_read
         check=False,
     )
     assert done.stdout == "equal\n", done.stderr
+
+
+def test_an_unknown_tier_is_refused() -> None:
+    tier: Any = "cuda"
+    with pytest.raises(WrongArgument, match="`tier` is 'cuda', expected torch or triton"):
+        seeded(tier)
