@@ -1,7 +1,7 @@
 """What an operator's `sample` rule draws from: values of the graph so far, or fresh leaves.
 
-Every draw takes a byte from a tape, and zero where the tape has ended; zero means the simplest choice. A
-tape of fixed length is one draw of Hypothesis, so no graph is ever discarded for having grown too long.
+Every draw takes a byte from a tape, or two for a choice among many, and zero where the tape has ended; zero
+means the simplest choice. A tape has a fixed length, so no graph is ever discarded for having grown too long.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from esper.ir.graph import Value
 from esper.ir.types import DType, TensorType
 
 STEPS = 16  # of a drawn number
+FEW = 32  # choices that one byte draws evenly enough
+OTHER_DTYPES = (DType.I64, DType.BOOL, DType.I32)
 
 
 class GraphSampler:
@@ -35,7 +37,11 @@ class GraphSampler:
         self._tape = iter(tape)
 
     def integer(self, low: int, high: int) -> int:
-        return low + next(self._tape, 0) % (high - low + 1)
+        count = high - low + 1
+        drawn = next(self._tape, 0)
+        if count > FEW:
+            drawn += 256 * next(self._tape, 0)
+        return low + drawn % count
 
     def number(self, low: float, high: float) -> float:
         return low + (high - low) * self.integer(0, STEPS) / STEPS
@@ -73,7 +79,9 @@ class GraphSampler:
         if chosen is not None:
             value: Value = chosen
             return value
-        fresh = TensorType(dtype or self.dtype(), self.shape(min_rank, max_rank) if shape is None else shape)
+        if dtype is None:
+            dtype = self.choice((self.dtype(), *OTHER_DTYPES))
+        fresh = TensorType(dtype, self.shape(min_rank, max_rank) if shape is None else shape)
         return self._build.input(self._build.fresh("x"), fresh)
 
     def positive(self, shape: tuple[Size, ...] | None = None) -> Value:

@@ -3,6 +3,9 @@
 A graph grows by a drawn number of nodes, each of a drawn operator, on operands that its `sample` rule
 picks by a tape of drawn bytes. Nothing is filtered or repaired afterwards, so nothing is discarded, and
 an entry whose rules disagree fails the test that draws it. Graphs shrink to few nodes on concrete shapes.
+
+All tapes of a graph are one draw: Hypothesis copies draws of one kind over each other to vary an example,
+which would draw some operators many times and others never.
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ from esper.testing.sampler import GraphSampler
 
 SIZES: tuple[Size, ...] = (2, 1, 3, 4)
 SYMBOLS = ("N", "M")
-DTYPES = (DType.F32, DType.F64, DType.BF16)
-TAPE = 32  # bytes of choices for one use of an operator; what needs more goes on with the simplest
+DTYPES = (DType.F32, DType.F64, DType.BF16, DType.F16)
+TAPE = 40  # bytes of choices for one use of an operator; what needs more goes on with the simplest
 
 
 def sampled_operators(differentiable: bool = False) -> list[str]:
@@ -60,7 +63,9 @@ def blueprint_irs(
     dtypes: floating dtypes to draw from. symbolic: whether axes may be size symbols.
     """
     names = sorted(operators) if operators is not None else sampled_operators(differentiable)
-    first, *tapes = draw(st.tuples(*[st.binary(min_size=TAPE, max_size=TAPE)] * (max_nodes + 1)))
+    length = TAPE * (max_nodes + 1)
+    drawn = draw(st.binary(min_size=length, max_size=length))
+    first, *tapes = (drawn[start : start + TAPE] for start in range(0, length, TAPE))
     build = Builder("generated")
     sampler = GraphSampler(build, SIZES, dtypes)
     sampler.rewind(first)
@@ -69,10 +74,10 @@ def blueprint_irs(
     outputs = sampler.integer(0, 255)
     updates: dict[str, Value] = {}
     options = [None] * (len(names) // 2) + names  # zero, the simplest choice, adds no node
-    for tape in tapes:
+    for position, tape in enumerate(tapes, 1):
         sampler.rewind(tape)
         name = sampler.choice(options)
-        if name is None and (tape is not tapes[-1] or build.nodes):
+        if name is None and (position < max_nodes or build.nodes):
             continue
         entry = OPERATORS[name or names[0]]
         assert entry.sample is not None, f"`{entry.name}` has no sampling rule"
