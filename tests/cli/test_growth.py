@@ -144,7 +144,7 @@ def test_report_goes_where_it_is_asked_to(run: Path, tmp_path: Path) -> None:
 def test_unwritable_report_is_an_error(run: Path, tmp_path: Path) -> None:
     result = esper("report", run, "-o", tmp_path / "none" / "x.html")
     assert result.exit_code == 1
-    assert "cannot write the report" in result.stderr
+    assert "cannot be written" in result.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
