@@ -10,7 +10,7 @@ import esper.ops as _operators  # fills the operator table
 from esper.lang.ast import Program
 from esper.lang.diagnostics import BlueprintRejected, Diagnostic, Note, Report
 from esper.lang.fit import fit
-from esper.lang.library import LibraryEntry, library, library_entry, parse_file
+from esper.lang.library import LibraryEntry, library, library_entry
 from esper.lang.lower import Checked, check, check_files, lower, signature
 from esper.lang.parameters import ParameterInfo, ParameterValue, Signature, parse_settings
 from esper.lang.parse import parse
@@ -18,6 +18,7 @@ from esper.lang.render import as_github, as_json, as_sarif, as_text
 from esper.lang.rewrite import rewrite_defaults
 from esper.lang.sizes import SizeValue, parse_size_settings, size_values
 from esper.lang.source import Source
+from esper.lang.units import parse_file
 
 __all__ = [
     "BlueprintRejected",

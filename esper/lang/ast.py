@@ -6,7 +6,7 @@ that whoever walks a tree recursively knows the bound: a chain of `+` or `|>` ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from esper.errors import Span
@@ -108,7 +108,26 @@ class Pipeline:
     depth: int = field(compare=False)
 
 
-Expression = Name | Integer | Real | Text | Truth | Sizes | Unary | Binary | Call | Pipeline
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """`name => expression`"""
+
+    span: Span
+    name: Name
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`choice kind { glu => …, mlp => … }`: the branch that the parameter `kind` names, else the first."""
+
+    span: Span
+    name: Name
+    branches: tuple[Branch, ...]
+    depth: int = field(compare=False)
+
+
+Expression = Name | Integer | Real | Text | Truth | Sizes | Unary | Binary | Call | Pipeline | Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +160,10 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """`name = expression`: binds a tensor, or binds it anew."""
+    """`name = expression`: binds a tensor, or binds it anew; several names take a call's results in order."""
 
     span: Span
-    name: Name
+    names: tuple[Name, ...]
     value: Expression
 
 
@@ -155,7 +174,46 @@ class Output:
     value: Expression
 
 
-Statement = Require | Let | Input | Binding | Output
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """`repeat n as i { … }`: the body `n` times, `i` from 0."""
+
+    span: Span
+    count: Expression
+    index: Name | None
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """`if condition { … } else { … }`, decided when the blueprint is elaborated."""
+
+    span: Span
+    condition: Expression
+    body: tuple[Statement, ...]
+    otherwise: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """`precision bf16`: the dtype of inputs declared f32, unless the caller asks for another."""
+
+    span: Span
+    dtype: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """`constraint latency_ms <= 0.2 on "sm_90"`: a bound that a search keeps."""
+
+    span: Span
+    quantity: Name
+    comparison: str
+    bound: Expression
+    target: Text | None
+
+
+Statement = Require | Let | Input | Binding | Output | Repeat | If | Precision | Constraint
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,18 +245,42 @@ class Blueprint:
     doc: str = ""
     damaged: frozenset[str] | None = None
 
+    @property
+    def choices(self) -> tuple[Parameter, ...]:
+        """The parameters that `choice` expressions make: a branch by its name, by default the first."""
+        found: dict[str, Choice] = {}
+        for expression in expressions_in(self.body):
+            if isinstance(expression, Choice):
+                found.setdefault(expression.name.text, expression)
+        return tuple(map(_chooses, found.values()))
+
+
+def _chooses(choice: Choice) -> Parameter:
+    texts = tuple(Text(branch.name.span, branch.name.text) for branch in choice.branches)
+    kind = Name(choice.name.span, "choice")
+    return Parameter(choice.name.span, choice.name, kind, texts[0], Domain(choice.span, texts))
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """`import "mlp.esp"`, a file beside this one or below, or `import mlp_block`, from the library."""
+
+    span: Span
+    source: Text | Name
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A file's blueprints, in order."""
+    """A file's imports and blueprints, in order."""
 
     file: str
     blueprints: tuple[Blueprint, ...]
+    imports: tuple[Import, ...] = ()
 
 
 def depth_of(expression: Expression | Spread) -> int:
     """How deep `expression` nests; a name or number is 1."""
-    if isinstance(expression, Sizes | Unary | Binary | Call | Pipeline):
+    if isinstance(expression, Sizes | Unary | Binary | Call | Pipeline | Choice):
         return expression.depth
     return 1
 
@@ -211,27 +293,59 @@ def left_spine(expression: Binary) -> tuple[Expression, list[Binary]]:
     return chain[-1].left, chain[::-1]
 
 
+def expressions_in(statements: Iterable[Statement]) -> Iterator[Expression]:
+    """All expressions in `statements`, blocks and parts of expressions included, without recursion."""
+    pending: list[Statement | Expression | Spread] = []
+    pending += [*statements][::-1]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Expression):
+            yield node
+            pending.extend(_parts(node)[::-1])
+            continue
+        match node:
+            case Require(condition=value) | Let(value=value) | Binding(value=value) | Output(value=value):
+                pending.append(value)
+            case Constraint(bound=value):
+                pending.append(value)
+            case Input(type=type):
+                pending.append(type.shape)
+            case Repeat(count=count, body=body):
+                pending += [*body[::-1], count]
+            case If(condition=condition, body=body, otherwise=otherwise):
+                pending += [*otherwise[::-1], *body[::-1], condition]
+            case Spread() | Precision():
+                pass
+
+
+def _parts(expression: Expression) -> Sequence[Expression | Spread]:
+    match expression:
+        case Sizes(items=items):
+            return items
+        case Unary(operand=operand):
+            return [operand]
+        case Binary(left=left, right=right):
+            return [left, right]
+        case Call(arguments=arguments):
+            return [argument.value for argument in arguments]
+        case Pipeline(source=source, steps=steps):
+            return [source, *steps]
+        case Choice(branches=branches):
+            return [branch.value for branch in branches]
+        case _:
+            return []
+
+
 def names_in(expression: Expression) -> Iterator[Name]:
     """All names that `expression` reads, called operators included, without recursion."""
     pending: list[Expression | Spread] = [expression]
     while pending:
         node = pending.pop()
-        match node:
-            case Name():
-                yield node
-            case Spread(name=name):
-                yield name
-            case Sizes(items=items):
-                pending.extend(items)
-            case Unary(operand=operand):
-                pending.append(operand)
-            case Binary(left=left, right=right):
-                pending.extend((left, right))
-            case Call(function=function, arguments=arguments):
-                yield function
-                pending.extend(argument.value for argument in arguments)
-            case Pipeline(source=source, steps=steps):
-                pending.append(source)
-                pending.extend(steps)
-            case _:
-                pass
+        if isinstance(node, Spread):
+            yield node.name
+            continue
+        if isinstance(node, Name):
+            yield node
+        elif isinstance(node, Call):
+            yield node.function
+        pending.extend(_parts(node))

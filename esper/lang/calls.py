@@ -6,6 +6,8 @@ The parameters, buffers and random offset of a call come from its entry and are 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -293,11 +295,25 @@ class Graph:
     build: Builder
     later: frozenset[str] = frozenset()
     updates: dict[str, Value] = field(default_factory=dict)
+    prefix: str = ""
     _offsets: int = 0
+    _instances: dict[str, int] = field(default_factory=dict)
 
     def op(self, name: str, *operands: Value | float, span: Span) -> Value:
         """Adds a node without parameters. Raises what the builder raises."""
-        return self.build.op(name, *operands, span=span)
+        return self.build.op(name, *operands, name=self.build.fresh(self.prefix + name), span=span)
+
+    @contextmanager
+    def instance(self, blueprint: str) -> Iterator[None]:
+        """Inside, nodes are named after one call of `blueprint`: `mlp.linear`, then `mlp_2.linear`."""
+        outer = self.prefix
+        stem = outer + blueprint
+        count = self._instances[stem] = self._instances.get(stem, 0) + 1
+        self.prefix = f"{stem}." if count == 1 else f"{stem}_{count}."
+        try:
+            yield
+        finally:
+            self.prefix = outer
 
     def number_of(self, value: Dim | Static) -> float:
         """Stands in for a number that only a check lacks. Raises `Undecided` if lowering lacks it too."""
@@ -308,9 +324,9 @@ class Graph:
             raise Undecided(what="this value", sizes=sizes)
         return 1.0
 
-    def call(self, operator: Operator, arguments: Arguments, span: Span) -> Value:
-        """Adds the node of a call with its parameters and buffers; returns the first result."""
-        name = self.build.fresh(operator.name)
+    def call(self, operator: Operator, arguments: Arguments, span: Span) -> tuple[Value, ...]:
+        """Adds the node of a call with its parameters and buffers; returns its results."""
+        name = self.build.fresh(self.prefix + operator.name)
         given = dict(arguments.attributes)
         if operator.random:
             given["offset"] = self._offsets
@@ -341,7 +357,7 @@ class Graph:
             buffer = operands[position]
             assert isinstance(buffer, Value)
             self.updates[buffer.node] = results[result]
-        return results[0]
+        return results
 
     def _create(
         self, operator: Operator, slot: Input, node: str, creation: Creation, dtype: DType, span: Span

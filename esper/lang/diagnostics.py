@@ -5,7 +5,8 @@ A `Report` collects them in one run and drops repetitions at one place, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from esper.errors import EsperError, Span
@@ -50,7 +51,17 @@ class Report:
 
     file: str
     spelling: dict[str, str] = field(default_factory=dict)
-    _found: dict[tuple[int, int, str], Diagnostic] = field(default_factory=dict)
+    _found: dict[tuple[str, int, int, str], Diagnostic] = field(default_factory=dict)
+    _outer: list[Note] = field(default_factory=list)
+
+    @contextmanager
+    def within(self, note: Note) -> Iterator[None]:
+        """Inside, every diagnostic bears `note`: where the blueprint that it is about was called."""
+        self._outer.append(note)
+        try:
+            yield
+        finally:
+            self._outer.pop()
 
     def add(self, error: EsperError, span: Span | None = None, notes: Iterable[Note] = ()) -> None:
         """Records `error` at its own span, else at `span`, else at the top of the file."""
@@ -64,8 +75,9 @@ class Report:
         message = str(error)
         for printed, written in self.spelling.items():
             message = message.replace(printed, written)
-        diagnostic = Diagnostic(error.code, message, place, error.help_text, tuple(notes))
-        self._found.setdefault((place.line, place.column, kind), diagnostic)
+        notes = (*notes, *(note for note in reversed(self._outer) if note.span != place))
+        diagnostic = Diagnostic(error.code, message, place, error.help_text, notes)
+        self._found.setdefault((place.file, place.line, place.column, kind), diagnostic)
 
     @property
     def is_full(self) -> bool:
@@ -74,7 +86,11 @@ class Report:
 
     @property
     def diagnostics(self) -> list[Diagnostic]:
-        return sorted(self._found.values(), key=lambda d: (d.span.line, d.span.column, d.code))
+        """In the order of their places, those of the report's own file first."""
+        return sorted(
+            self._found.values(),
+            key=lambda d: (d.span.file != self.file, d.span.file, d.span.line, d.span.column, d.code),
+        )
 
     @property
     def has_errors(self) -> bool:

@@ -198,6 +198,47 @@ class SeveralBlueprints(EsperError):
     help = "choose one with --blueprint NAME"
 
 
+class ImportEscapes(EsperError):
+    code = "E0215"
+    message = "`{target}` leads out of the folder of the file that imports it"
+    help = "import what lies beside the file or below it, or a library blueprint by name: import norm"
+
+
+class ImportCycle(EsperError):
+    code = "E0216"
+    message = "these files import one another: {chain}"
+    help = "move what both need into a third file"
+
+
+class ImportBroken(EsperError):
+    code = "E0217"
+    message = "`{file}` cannot be imported: {reason}"
+    help = "`esperc check {file}` shows all of them"
+
+
+class ImportClashes(EsperError):
+    code = "E0218"
+    message = "`{file}` has a blueprint `{name}`, and so has something else here"
+    help = "rename one of them"
+
+
+class ImportsTooDeep(EsperError):
+    code = "E0219"
+    message = "a chain of more than {limit} imports"
+    help = "import the file at its end directly"
+
+
+class RecursiveBlueprint(EsperError):
+    code = "E0220"
+    message = "blueprint `{name}` calls itself: {chain}"
+    help = "a graph is finite; use `repeat` for several of the same"
+
+
+class CallsTooDeep(EsperError):
+    code = "E0221"
+    message = "calls of blueprints nest deeper than {limit}"
+
+
 class ExpectedTensor(EsperError):
     code = "E0320"
     message = "{where} is {found}, expected a tensor"
@@ -257,6 +298,18 @@ class DoesNotFit(EsperError):
 class OperandKind(EsperError):
     code = "E0330"
     message = "`{operator}` does not take {operand}"
+    help = "{suggestion}"
+
+
+class ArgumentShape(EsperError):
+    code = "E0331"
+    message = "`{name}` of `{blueprint}` is {found}, expected {expected}"
+    help = "{suggestion}"
+
+
+class TooFewResults(EsperError):
+    code = "E0332"
+    message = "{count} names for {what}"
     help = "{suggestion}"
 
 
@@ -333,6 +386,41 @@ class UnknownPrecision(EsperError):
 class DimNotPositive(EsperError):
     code = "E0413"
     message = "`{name}` is {value}, and a dim is at least 1"
+
+
+class BadCount(EsperError):
+    code = "E0414"
+    message = "`repeat` takes {found}, expected an integer from 0 to {limit}"
+
+
+class TooManyStatements(EsperError):
+    code = "E0415"
+    message = "elaboration takes more than {limit} statements"
+    help = "shorten a `repeat`, or call fewer blueprints"
+
+
+class BranchesDiffer(EsperError):
+    code = "E0416"
+    message = "`choice {name}` has the branches {found} here and {expected} in line {line}"
+    help = "give both the same branches, or choose another name"
+
+
+class UnknownQuantity(EsperError):
+    code = "E0417"
+    message = "`{name}` is nothing that a constraint bounds"
+    help = "{suggestion}"
+
+
+class SeveralPrecisions(EsperError):
+    code = "E0418"
+    message = "a blueprint states its precision once, before everything else"
+    help = "the inputs of one blueprint may still have different dtypes"
+
+
+class InputInBlock(EsperError):
+    code = "E0419"
+    message = "the input `{name}` stands in a block"
+    help = "inputs are the blueprint's, whatever is repeated or chosen: declare it above"
 
 
 class StrayDocumentation(EsperError):

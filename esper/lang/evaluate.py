@@ -7,9 +7,10 @@ checked. Recursion is as deep as the syntax tree nests, which the parser bounds;
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from esper.errors import EsperError
 from esper.ir.dims import Dim, Size
@@ -20,6 +21,7 @@ from esper.lang.ast import (
     MAX_NESTING,
     Binary,
     Call,
+    Choice,
     Expression,
     Integer,
     Name,
@@ -31,17 +33,20 @@ from esper.lang.ast import (
     Truth,
     Unary,
     left_spine,
+    names_in,
 )
 from esper.lang.calls import Arguments, Graph, Piped
 from esper.lang.diagnostics import Report
 from esper.lang.errors import (
     BadShape,
+    BranchesDiffer,
     ExpectedStatic,
     ExpectedTensor,
     NotAnOperator,
     OperandKind,
     OperandKinds,
     PowerOfTensor,
+    TooFewResults,
     UnknownName,
     UnknownOperator,
 )
@@ -49,7 +54,7 @@ from esper.lang.names import closest, did_you_mean
 from esper.lang.scope import Scope
 from esper.lang.values import POISON, AnyValue, OperatorName, Poison, Static, Unknown, describe, is_size
 
-FRAMES_PER_LEVEL = 8
+FRAMES_PER_LEVEL = 10
 _TENSOR_OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul"}
 
 
@@ -64,6 +69,17 @@ def deep_recursion() -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
+class CallsBlueprints(Protocol):
+    """What a call of a blueprint asks of whoever elaborates blueprints."""
+
+    @property
+    def names(self) -> Collection[str]: ...
+    def call(
+        self, call: Call, piped: Piped | None, evaluator: Evaluator
+    ) -> tuple[AnyValue, ...] | Poison | None:
+        """The outputs of a blueprint, its graph added to the caller's; None if none is called so."""
+
+
 @dataclass(slots=True)
 class Evaluator:
     """Evaluates in `scope`; without a `graph` (defaults, domains) a call is an error."""
@@ -71,6 +87,27 @@ class Evaluator:
     scope: Scope
     report: Report
     graph: Graph | None = None
+    blueprints: CallsBlueprints | None = None
+    checks_all: bool = False
+    """Whether branches that are not chosen are evaluated for their errors."""
+    _choices: dict[str, Choice] = field(default_factory=dict)
+
+    def results(self, expression: Expression, count: int) -> tuple[AnyValue, ...]:
+        """The first `count` results of a call, for as many names; poison for each after an error."""
+        poisoned = (POISON,) * count
+        try:
+            found = self._results(expression)
+            if isinstance(found, Poison):
+                return poisoned
+            if len(found) < count:
+                what = "one value" if len(found) == 1 else f"{len(found)} results"
+                is_call = isinstance(expression, Call | Pipeline)
+                suggestion = "" if is_call else "only a call has several results"
+                raise TooFewResults(count=count, what=what, suggestion=suggestion)
+            return found[:count]
+        except EsperError as error:
+            self.report.add(error, expression.span)
+            return poisoned
 
     def value(self, expression: Expression) -> AnyValue:
         """The value of `expression`; poison after an error, which was reported."""
@@ -117,10 +154,43 @@ class Evaluator:
                 return self._unary(expression)
             case Binary():
                 return self._chain(expression)
+            case Call() | Pipeline():
+                found = self._results(expression)
+                return found if isinstance(found, Poison) else found[0]
+            case Choice():
+                return self._choice(expression)
+
+    def _results(self, expression: Expression) -> tuple[AnyValue, ...] | Poison:
+        """All results of a call, or of the last call of a pipeline; else the one value."""
+        match expression:
             case Call():
                 return self._call(expression, None)
             case Pipeline():
                 return self._pipeline(expression)
+            case _:
+                return (self._value(expression),)
+
+    def _choice(self, choice: Choice) -> AnyValue:
+        """The value of the branch that the parameter names."""
+        found = self.scope.read(choice.name)
+        names = [branch.name.text for branch in choice.branches]
+        first = self._choices.setdefault(choice.name.text, choice)
+        expected = [branch.name.text for branch in first.branches]
+        if names != expected:
+            raise BranchesDiffer(
+                name=choice.name.text,
+                found=", ".join(names),
+                expected=", ".join(expected),
+                line=first.span.line,
+                span=choice.name.span,
+            )
+        values: dict[str, AnyValue] = {}
+        for branch in choice.branches:
+            if self.checks_all or branch.name.text == found:
+                values[branch.name.text] = self.value(branch.value)
+            else:
+                self.scope.mark_read(names_in(branch.value))
+        return values[found] if isinstance(found, str) and found in values else POISON
 
     def _name(self, name: Name) -> AnyValue:
         if name.text in self.scope:
@@ -233,21 +303,27 @@ class Evaluator:
             return self.graph.op("sqrt" if exponent == 0.5 else "rsqrt", base, span=span)
         raise PowerOfTensor(exponent=describe(exponent))
 
-    def _pipeline(self, expression: Pipeline) -> AnyValue:
+    def _pipeline(self, expression: Pipeline) -> tuple[AnyValue, ...] | Poison:
         value = self.value(expression.source)
         span = expression.source.span
+        found: tuple[AnyValue, ...] | Poison = (value,)
         for step in expression.steps:
             try:
-                value = self._call(step, Piped(value, span))
+                found = self._call(step, Piped(value, span))
             except EsperError as error:
                 self.report.add(error, step.span)
-                value = POISON
+                found = POISON
+            value = found if isinstance(found, Poison) else found[0]
             span = step.span
-        return value
+        return found
 
-    def _call(self, call: Call, piped: Piped | None) -> AnyValue:
+    def _call(self, call: Call, piped: Piped | None) -> tuple[AnyValue, ...] | Poison:
         if self.graph is None:
             raise ExpectedStatic(where="the result of a call", expected="a static value", span=call.span)
+        if self.blueprints is not None and call.function.text not in self.scope:
+            outputs = self.blueprints.call(call, piped, self)
+            if outputs is not None:
+                return outputs
         operator = None
         try:
             operator = self._operator(call.function)
@@ -271,7 +347,8 @@ class Evaluator:
                 raise NotAnOperator(name=name.text, what=describe(value), suggestion="", span=name.span)
         if name.text not in language_operators():
             callable_names = [known for known, bound in self.scope if isinstance(bound.value, OperatorName)]
-            guess = closest(name.text, [*language_operators(), *callable_names])
+            blueprints = [] if self.blueprints is None else self.blueprints.names
+            guess = closest(name.text, [*language_operators(), *callable_names, *blueprints])
             suggestion = (
                 f"did you mean `{guess}`?" if guess else "`esperc templates` shows blueprints that use most"
             )

@@ -15,16 +15,17 @@ from esper.lang.diagnostics import Report
 from esper.lang.evaluate import Evaluator
 from esper.lang.parameters import ParameterValue, bind_parameters
 from esper.lang.scope import Scope, What
-from esper.lang.values import is_size
+from esper.lang.values import Static, is_size
 
 
 def find_facts(
-    blueprint: Blueprint, values: Mapping[str, ParameterValue], symbols: Mapping[str, Dim]
+    blueprint: Blueprint, values: Mapping[str, ParameterValue], bound: Mapping[str, Static]
 ) -> dict[str, Size]:
-    """For each parameter that a `require` makes a multiple of something, its size as that product."""
+    """For each parameter of symbolic size that a `require` makes a multiple of something, that product."""
+    symbols = {name: size for name, size in bound.items() if isinstance(size, Dim)}
     report = Report(blueprint.span.file)
     scope = Scope()
-    bind_parameters(blueprint, values, scope, report, symbols)
+    bind_parameters(blueprint, values, scope, report, bound)
     evaluator = Evaluator(scope, report)
     divisors: dict[str, Size] = {}
     for statement in blueprint.body:

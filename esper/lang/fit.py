@@ -18,9 +18,10 @@ from esper.lang.diagnostics import BlueprintRejected, Report
 from esper.lang.errors import DoesNotFit
 from esper.lang.evaluate import Evaluator, deep_recursion
 from esper.lang.library import load
-from esper.lang.lower import PRECISIONS, lower_loaded
+from esper.lang.lower import lower_loaded
 from esper.lang.parameters import ParameterValue, bind_parameters, require_known
 from esper.lang.scope import Scope, What
+from esper.lang.settings import PRECISIONS
 from esper.lang.sizes import SizeValue
 from esper.lang.values import is_size
 

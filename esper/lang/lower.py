@@ -9,17 +9,16 @@ from pathlib import Path
 from esper.errors import EsperError
 from esper.ir.graph import BlueprintIR
 from esper.ir.types import DType
-from esper.lang.ast import Program
 from esper.lang.diagnostics import Diagnostic, Report
-from esper.lang.elaborate import Settings, elaborate
+from esper.lang.elaborate import elaborate
 from esper.lang.errors import UnknownPrecision, UnknownSize
-from esper.lang.library import Loaded, load, parse_file, reject
+from esper.lang.library import Loaded, load, reject
 from esper.lang.names import did_you_mean
 from esper.lang.parameters import ParameterValue, Signature, require_known, signature_of
+from esper.lang.settings import PRECISIONS, Settings
 from esper.lang.sizes import SizeValue, ranks_of
 from esper.lang.source import Source
-
-PRECISIONS = {"f32": DType.F32, "bf16": DType.BF16, "f16": DType.F16}
+from esper.lang.units import Unit, load_unit
 
 
 def lower(
@@ -50,8 +49,8 @@ def lower_loaded(
     require_known(loaded.blueprint, params)
     report = Report(loaded.source.file)
     settings = Settings(params, ranks_of(sizes), _precision(precision))
-    elaborated = elaborate(loaded.blueprint, settings, report)
-    reject(report, loaded.source)
+    elaborated = elaborate(loaded.unit, loaded.blueprint, settings, report)
+    reject(report, loaded.unit.sources)
     for size in sizes:
         if size not in elaborated.sizes:
             listed = f"it has {', '.join(elaborated.sizes) or 'none'}"
@@ -90,17 +89,17 @@ def check_files(paths: Iterable[str | Path]) -> Checked:
     """All errors and warnings of several files, file by file; raises nothing."""
     checked = Checked([], {})
     for path in paths:
-        source, program, report = parse_file(Path(path))
-        _check_program(program, report)
-        checked.sources[source.file] = source
+        unit, report = load_unit(Path(path))
+        _check_unit(unit, report)
+        checked.sources.update(unit.sources)
         checked.diagnostics.extend(report.diagnostics)
     return checked
 
 
-def _check_program(program: Program, report: Report) -> None:
-    for blueprint in program.blueprints:
+def _check_unit(unit: Unit, report: Report) -> None:
+    for blueprint in unit.program.blueprints:
         try:
-            elaborate(blueprint, Settings(symbolic=True), report)
+            elaborate(unit, blueprint, Settings(symbolic=True), report)
         except EsperError as error:
             report.add(error, blueprint.name.span)
 

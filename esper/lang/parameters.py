@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from esper.errors import EsperError
-from esper.ir.dims import Dim, Size
+from esper.ir.dims import Dim
 from esper.ir.operator import OPERATORS
 from esper.lang.ast import Blueprint, Parameter
 from esper.lang.diagnostics import Note, Report
@@ -39,7 +39,9 @@ KINDS = {
     "float": "a number",
     "bool": "true or false",
     "op": "the name of an operator",
+    "choice": "the name of a branch",
 }
+"""What each kind holds; `choice` is the kind of the parameters that `choice` expressions make."""
 
 # What `esper.lower`, `esper.compile` and `Slot.germinate` take beside a blueprint's parameters.
 ARGUMENT_NAMES = frozenset({"name", "sizes", "target", "generator", "tier", "self"})
@@ -69,20 +71,26 @@ class Signature:
         return self.doc.split("\n", 1)[0]
 
 
+def all_parameters(blueprint: Blueprint) -> tuple[Parameter, ...]:
+    """The parameters that are declared, then those that its `choice` expressions make."""
+    return (*blueprint.parameters, *blueprint.choices)
+
+
 def bind_parameters(
     blueprint: Blueprint,
     values: Mapping[str, ParameterValue],
     scope: Scope,
     report: Report,
-    symbols: Mapping[str, Size] | None = None,
+    bound: Mapping[str, Static] | None = None,
 ) -> None:
-    """Binds each parameter to the given value, or `symbols[name]`, or its default; errors go to `report`.
+    """Binds each parameter to the given value, or `bound[name]`, or its default; errors go to `report`.
 
+    values: as a Python caller writes them; bound: as elaboration keeps them.
     Defaults and domains are evaluated even where they are not used, so that their errors are found.
     """
     evaluator = Evaluator(scope, report)
-    for parameter in blueprint.parameters:
-        value = _value_of(parameter, values, evaluator, symbols or {})
+    for parameter in all_parameters(blueprint):
+        value = _value_of(parameter, values, evaluator, bound or {})
         try:
             scope.bind(parameter.name, value, What.PARAMETER)
         except EsperError as error:
@@ -93,7 +101,7 @@ def _value_of(
     parameter: Parameter,
     values: Mapping[str, ParameterValue],
     evaluator: Evaluator,
-    symbols: Mapping[str, Size],
+    bound: Mapping[str, Static],
 ) -> Static | Poison:
     report, name, kind = evaluator.report, parameter.name.text, parameter.kind.text
     if kind not in KINDS:
@@ -109,16 +117,15 @@ def _value_of(
         assert parameter.default is not None
         report.add(error, parameter.default.span)
         default = POISON
-    if name in values:
+    if name in values or name in bound:
         try:
-            value = conform(parameter, inward(parameter, values[name]))
+            given = inward(parameter, values[name]) if name in values else bound[name]
+            value = conform(parameter, given)
             _require_in_domain(name, value, domain)
         except EsperError as error:
             report.add(error, parameter.span)
             return POISON
         return value
-    if name in symbols:
-        return symbols[name]
     if default is None:
         report.add(MissingValue(name=name), parameter.span)
         return POISON
@@ -165,6 +172,7 @@ def conform(parameter: Parameter, value: Static) -> Static:
         "float": is_size(value) or isinstance(value, float),
         "bool": isinstance(value, bool),
         "op": isinstance(value, OperatorName),
+        "choice": isinstance(value, str),
     }[kind]
     if isinstance(value, Unknown):
         return value
@@ -207,7 +215,7 @@ def signature_of(blueprint: Blueprint) -> Signature:
     evaluator = Evaluator(scope, report)
     bind_parameters(blueprint, {}, scope, report)
     infos = []
-    for parameter in blueprint.parameters:
+    for parameter in all_parameters(blueprint):
         domain = _domain_of(parameter, evaluator) if parameter.kind.text in KINDS else None
         choices = None if domain is None else tuple(v for v in map(_outward, domain) if v is not None)
         bound = _outward(_bound(scope, parameter))
@@ -223,7 +231,7 @@ def _bound(scope: Scope, parameter: Parameter) -> Static | Poison:
 
 def require_known(blueprint: Blueprint, names: Iterable[str]) -> None:
     """Raises `UnknownParameter` for the first of `names` that the blueprint does not have."""
-    known = [parameter.name.text for parameter in blueprint.parameters]
+    known = [parameter.name.text for parameter in all_parameters(blueprint)]
     for name in names:
         if name not in known:
             listed = f"it takes {', '.join(known)}" if known else "it takes none"
@@ -254,7 +262,7 @@ def parse_settings(signature: Signature, settings: Iterable[str]) -> dict[str, P
 
 def _parse_value(name: str, kind: str, text: str) -> ParameterValue:
     wrong = WrongParameterKind(name=name, found=f"`{text[:40]}`", expected=KINDS[kind])
-    if kind == "op":
+    if kind in ("op", "choice"):
         return text
     if kind == "bool":
         if text.lower() not in ("true", "false"):
@@ -279,7 +287,7 @@ def report_duplicates(blueprints: Iterable[Blueprint], report: Report) -> None:
 def report_reserved(blueprints: Iterable[Blueprint], report: Report) -> None:
     """Reports each parameter whose name the Python face takes for something else."""
     for blueprint in blueprints:
-        for parameter in blueprint.parameters:
+        for parameter in all_parameters(blueprint):
             if parameter.name.text in ARGUMENT_NAMES:
                 way_out = "name the parameter differently: `esper.compile` takes an argument of this name"
                 report.add(ReservedWord(word=parameter.name.text, way_out=way_out), parameter.name.span)

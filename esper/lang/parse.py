@@ -16,12 +16,12 @@ from lark.exceptions import UnexpectedToken as LarkUnexpectedToken
 from lark.parsers.lalr_analysis import Shift
 
 from esper.errors import EsperError
-from esper.lang.ast import MAX_NESTING, Blueprint, Program
+from esper.lang.ast import MAX_NESTING, Blueprint, Import, Program
 from esper.lang.diagnostics import Report
 from esper.lang.documentation import attach
 from esper.lang.errors import EmptyFile, LineContinues, NestingTooDeep, UnclosedBracket
 from esper.lang.source import Source, scan
-from esper.lang.syntax import INFIX, RESERVED_FOR_LATER, STATEMENT_STARTS, explain
+from esper.lang.syntax import INFIX, STATEMENT_STARTS, explain
 from esper.lang.tree import FILE, TreeBuilder, span_of
 from esper.resources import grammar_text
 
@@ -48,19 +48,25 @@ def parse(source: Source, report: Report) -> Program:
     reset = FILE.set(source.file)
     try:
         stray_lines = {diagnostic.span.line for diagnostic in report.diagnostics}
-        blueprints = _Driver(list(grammar().lex(text)), report, stray_lines=stray_lines).run()
+        items = _Driver(list(grammar().lex(text)), report, stray_lines=stray_lines).run()
     finally:
         FILE.reset(reset)
+    blueprints = [item for item in items if isinstance(item, Blueprint)]
+    imports = tuple(item for item in items if isinstance(item, Import))
     if not blueprints and not report.has_errors:
         report.add(EmptyFile())
-    return Program(source.file, tuple(attach(blueprints, documentation, report)))
+    return Program(source.file, tuple(attach(blueprints, documentation, report)), imports)
 
 
 @dataclass(slots=True)
 class _Bracket:
+    """An open bracket. is_body: whether statements stand in it; statement: where the one around it starts."""
+
     token: Token
     index: int
     base: int  # height of the parser's stack just after the bracket
+    is_body: bool
+    statement: int | None
 
 
 @dataclass
@@ -75,7 +81,7 @@ class _Driver:
     stray_lines: set[int] = field(default_factory=set)
     damage: dict[tuple[int | None, int | None], set[str]] = field(default_factory=dict)
 
-    def run(self) -> list[Blueprint]:
+    def run(self) -> list[Import | Blueprint]:
         self.interactive = grammar().parse_interactive()
         self.state = self.interactive.parser_state
         end = (
@@ -100,8 +106,8 @@ class _Driver:
             else:
                 self._note(index)
                 index += 1
-        blueprints: list[Blueprint] = result
-        return [self._with_damage(blueprint) for blueprint in blueprints]
+        items: list[Import | Blueprint] = result
+        return [self._with_damage(item) if isinstance(item, Blueprint) else item for item in items]
 
     def _with_damage(self, blueprint: Blueprint) -> Blueprint:
         names = self.damage.get((blueprint.span.line, blueprint.span.column))
@@ -121,27 +127,41 @@ class _Driver:
         kind, follows = self._type(index), self._type(index + 1)
         if kind in STATEMENT_STARTS:
             return follows != "EQUAL" or self._starts_line(index)
-        return kind == "NAME" and follows == "EQUAL" and self._type(index - 1) not in ("LET", "OUTPUT")
+        if kind != "NAME" or self._type(index - 1) in ("LET", "OUTPUT"):
+            return False
+        while self._type(index + 1) == "COMMA" and self._type(index + 2) == "NAME":
+            index += 2
+        return self._type(index + 1) == "EQUAL"
 
     def _resembles_statement(self, index: int) -> bool:
         """Whether a line starts with a reserved word, or with two names: a misspelt keyword and another."""
         kind = self._type(index)
-        resembles = kind in RESERVED_FOR_LATER or (kind == "NAME" and self._type(index + 1) == "NAME")
+        resembles = kind in ("ELSE", "IMPORT") or (kind == "NAME" and self._type(index + 1) == "NAME")
         return resembles and self._starts_line(index)
 
     def _note(self, index: int) -> None:
         """Keeps brackets, header and statement up to date after a token was taken."""
         token = self.tokens[index]
         if token.type in _CLOSING:
-            self.brackets.append(_Bracket(token, index, len(self.state.state_stack)))
+            is_body = token.type == "LBRACE" and self._opens_body(index)
+            height = len(self.state.state_stack)
+            self.brackets.append(_Bracket(token, index, height, is_body, self.statement))
         elif token.type in _SPELLED:
-            self.brackets.pop()
-            if not self.brackets:
-                self.statement = None
+            self.statement = self.brackets.pop().statement
         elif not self.brackets and token.type == "BLUEPRINT":
             self.header = token
-        elif self._in_body and len(self.brackets) == 1 and self._starts_statement(index):
+        elif self._among_statements and self._type(index - 1) != "COMMA" and self._starts_statement(index):
             self.statement = index
+
+    def _opens_body(self, index: int) -> bool:
+        """Whether the brace at `index` opens a blueprint's body or a block, not a domain or a choice."""
+        if not self.brackets:
+            return True
+        return self.brackets[-1].is_body and self._type(index - 2) != "CHOICE"
+
+    @property
+    def _among_statements(self) -> bool:
+        return bool(self.brackets) and self.brackets[-1].is_body
 
     @property
     def _in_body(self) -> bool:
@@ -149,7 +169,7 @@ class _Driver:
 
     def _refuse_continued_line(self, index: int) -> None:
         token, before = self.tokens[index], self._before(index)
-        if token.type not in ("LPAR", "MINUS") or not self._in_body or len(self.brackets) > 1:
+        if token.type not in ("LPAR", "MINUS") or not self._among_statements:
             return
         if self._starts_line(index) and before is not None and before.type not in _GOES_ON:
             self.report.add(LineContinues(token=str(token), span=span_of(token)))
@@ -185,15 +205,17 @@ class _Driver:
         if self.header is not None and self.brackets:
             names = self.damage.setdefault((self.header.line, self.header.column), set())
             if self._in_body:
-                after = self._next_statement(index)
-                start = self.brackets[0].index if self.statement is None else self.statement
+                level = max(level for level, bracket in enumerate(self.brackets) if bracket.is_body)
+                body = self.brackets[level]
+                after = self._next_statement(index, level)
+                start = body.index if self.statement is None else max(body.index, self.statement)
                 self._forget(names, start, after)
-                self._cut(self.brackets[0].base, "LET")
+                self._cut(level, "LET")
                 return self._close_if_ended(after)
             following = self._next_parameter(index)
             if following is not None:
                 self._forget(names, self.brackets[0].index, following)
-                has_parameters = self._cut(self.brackets[0].base, "COMMA")
+                has_parameters = self._cut(0, "COMMA")
                 if self._type(following) == "COMMA" and not has_parameters:
                     following += 1
                 return following
@@ -204,7 +226,7 @@ class _Driver:
         self.statement = None
         table: Any = self.state.parse_conf.states
         if "BLUEPRINT" not in table[self.state.position]:
-            self._cut(1, "BLUEPRINT")
+            self._cut_stack(1, "BLUEPRINT")
         if self._type(after) == "$END" and len(self.state.state_stack) > 1:
             self.header = None
         return after
@@ -217,7 +239,12 @@ class _Driver:
             if self._type(index) == "NAME" and self._type(index + 1) in ("EQUAL", "COLON", "NAME")
         )
 
-    def _cut(self, base: int, next_terminal: str) -> bool:
+    def _cut(self, level: int, next_terminal: str) -> bool:
+        """Closes all brackets inside the one at `level`; whether a whole list stands in that."""
+        del self.brackets[level + 1 :]
+        return self._cut_stack(self.brackets[level].base, next_terminal)
+
+    def _cut_stack(self, base: int, next_terminal: str) -> bool:
         """Cuts the stack to `base`, and one above if a whole list stands there; whether it does."""
         stack = self.state.state_stack
         table: Any = self.state.parse_conf.states
@@ -225,11 +252,10 @@ class _Driver:
         height = base + keeps_list
         del stack[height:]
         del self.state.value_stack[height - 1 :]
-        del self.brackets[1:]
         return keeps_list
 
-    def _next_statement(self, index: int) -> int:
-        open_brackets = [bracket.token.type for bracket in self.brackets[1:]]
+    def _next_statement(self, index: int, level: int) -> int:
+        open_brackets = [bracket.token.type for bracket in self.brackets[level + 1 :]]
         start = index
         while True:
             kind = self._type(index)
@@ -248,10 +274,11 @@ class _Driver:
             index += 1
 
     def _close_if_ended(self, index: int) -> int:
-        """Supplies the `}` that is missing before the next blueprint or the end of the file."""
+        """Supplies each `}` that is missing before the next blueprint or the end of the file."""
         self.statement = None
         if self._type(index) in ("$END", "BLUEPRINT"):
-            self.tokens.insert(index, Token.new_borrow_pos("RBRACE", "}", self.tokens[index]))
+            for _ in self.brackets:
+                self.tokens.insert(index, Token.new_borrow_pos("RBRACE", "}", self.tokens[index]))
         return index
 
     def _next_parameter(self, index: int) -> int | None:

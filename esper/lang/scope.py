@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -18,6 +19,7 @@ class What(Enum):
 
     PARAMETER = "a parameter"
     LET = "a static value"
+    INDEX = "the index of a `repeat`"
     SIZE = "a size"
     INPUT = "an input"
     TENSOR = "a tensor"
@@ -41,6 +43,8 @@ class Scope:
     """Names to what they are bound to, in the order of binding."""
 
     names: dict[str, Bound] = field(default_factory=dict)
+    ended: list[tuple[str, Bound]] = field(default_factory=list)
+    """What blocks bound for themselves, kept to say what was never read."""
 
     def __contains__(self, name: str) -> bool:
         return name in self.names
@@ -57,10 +61,27 @@ class Scope:
         is_read = before is not None and before.is_read
         self.names[name.text] = Bound(value, what, name.span if before is None else before.span, is_read)
 
+    def mark_read(self, names: Iterable[Name]) -> None:
+        """Counts `names` as read, without their values: what is not elaborated uses them all the same."""
+        for name in names:
+            if name.text in self.names:
+                self.names[name.text].is_read = True
+
     def damage(self, names: frozenset[str], span: Span) -> None:
         """Binds names whose statements could not be read, so that their uses are no errors."""
         for name in sorted(names - self.names.keys()):
             self.names[name] = Bound(POISON, What.DAMAGED, span, is_read=True)
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """Inside, static values are bound for the block alone; tensors are the blueprint's."""
+        before = set(self.names)
+        try:
+            yield
+        finally:
+            for name in [name for name in self.names if name not in before]:
+                if self.names[name].what in (What.LET, What.INDEX):
+                    self.ended.append((name, self.names.pop(name)))
 
     def read(self, name: Name) -> AnyValue:
         """The value of `name`. Raises `UnknownName` with the closest name that is bound."""

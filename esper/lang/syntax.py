@@ -9,11 +9,10 @@ from esper.lang.errors import ReservedWord, StepIsNoCall, UnexpectedToken
 from esper.lang.names import closest
 from esper.lang.tree import span_of
 
-RESERVED_FOR_LATER = frozenset(
-    {"AS", "CHOICE", "CONSTRAINT", "ELSE", "IF", "IMPORT", "ON", "PRECISION", "REPEAT", "STEP"}
-)
-STATEMENT_STARTS = frozenset({"REQUIRE", "LET", "INPUT", "OUTPUT"})
-KEYWORDS = RESERVED_FOR_LATER | STATEMENT_STARTS | {"AND", "BLUEPRINT", "FALSE", "IN", "NOT", "OR", "TRUE"}
+STATEMENT_STARTS = frozenset({"CONSTRAINT", "IF", "INPUT", "LET", "OUTPUT", "PRECISION", "REPEAT", "REQUIRE"})
+KEYWORDS = STATEMENT_STARTS | {
+    *("AND", "AS", "BLUEPRINT", "CHOICE", "ELSE", "FALSE", "IMPORT", "IN", "NOT", "ON", "OR", "STEP", "TRUE")
+}
 INFIX = frozenset({"COMPARISON", "PLUS", "MINUS", "TIMES", "FACTOR", "POWER", "PIPE", "AND", "OR"})
 _OPERANDS = frozenset({"NAME", "INTEGER", "REAL", "STRING", "TRUE", "FALSE", "LPAR", "LSQB", "MINUS", "NOT"})
 _SPELLED = {
@@ -38,6 +37,10 @@ _EXAMPLES = {
     "INPUT": "for example `input x: f32[N, width]`",
     "OUTPUT": "for example `output x + h`",
     "NAME": "for example `h = x |> linear(width)`",
+    "REPEAT": "for example `repeat depth as i { h = h |> linear(width) }`",
+    "IF": "for example `if width > 64 { h = h |> dropout(0.1) } else { h = gelu(h) }`",
+    "PRECISION": "for example `precision bf16`",
+    "CONSTRAINT": 'for example `constraint params <= 20000` or `constraint latency_ms <= 0.2 on "sm_90"`',
 }
 
 
@@ -49,9 +52,6 @@ def explain(
     before: the token before it; statement: the first token of the statement that it stands in.
     """
     span = span_of(token)
-    if token.type in RESERVED_FOR_LATER:
-        way_out = "this release has no such statement; as a name, choose another"
-        return ReservedWord(word=str(token), way_out=way_out, span=span)
     if token.type in KEYWORDS and "NAME" in accepted and not (accepted & _OPERANDS) - {"NAME"}:
         return ReservedWord(word=str(token), way_out="choose another name", span=span)
     if before is not None and before.type == "NAME" and accepted == {"LPAR"} and statement is not None:
@@ -73,7 +73,7 @@ def _expected(accepted: set[str]) -> str:
     if rest & INFIX:
         names.append("an operator")
         rest -= INFIX | {"LPAR", "EQUAL"}
-    if accepted >= STATEMENT_STARTS:
+    if accepted >= {*STATEMENT_STARTS, "RBRACE"}:
         names.append("a statement")
         rest -= STATEMENT_STARTS | {"NAME"}
     names += sorted(_SPELLED.get(name, f"`{name.lower()}`") for name in rest)
@@ -95,8 +95,8 @@ def _way_out(
             return f"did you mean `{keyword}`?"
     if statement is not None:
         return _EXAMPLES[statement.type]
-    if accepted >= STATEMENT_STARTS:
-        return "a statement starts with `require`, `let`, `input`, `output` or `name =`"
+    if accepted >= {*STATEMENT_STARTS, "RBRACE"}:
+        return "a statement starts with a keyword such as `input`, `let` or `output`, or with `name =`"
     return _EXAMPLES["BLUEPRINT"]
 
 

@@ -7,7 +7,7 @@ a rule; the file's name from a context variable, since Lark binds these methods 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lark import Token, Transformer
@@ -19,9 +19,14 @@ from esper.lang.ast import (
     Binary,
     Binding,
     Blueprint,
+    Branch,
     Call,
+    Choice,
+    Constraint,
     Domain,
     Expression,
+    If,
+    Import,
     Input,
     Integer,
     Let,
@@ -29,7 +34,9 @@ from esper.lang.ast import (
     Output,
     Parameter,
     Pipeline,
+    Precision,
     Real,
+    Repeat,
     Require,
     Sizes,
     Spread,
@@ -88,10 +95,18 @@ def _nested(span: Span, *depths: int) -> int:
     return depth
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Statements in braces, on their way into the statement or blueprint that they belong to."""
+
+    span: Span
+    statements: tuple[Statement, ...]
+
+
 class TreeBuilder(Transformer[Token, Any]):
     """The callbacks of `grammar/blueprint.lark`. Raise `EsperError` with a span."""
 
-    def start(self, children: list[Any]) -> list[Blueprint]:
+    def start(self, children: list[Any]) -> list[Import | Blueprint]:
         return children[0] if children else []
 
     def _listed(self, children: list[Any]) -> list[Any]:
@@ -101,13 +116,21 @@ class TreeBuilder(Transformer[Token, Any]):
         first: list[Any] = children[0]
         return first
 
-    blueprints = parameters = choices = statements = size_list = arguments = _listed
+    items = parameters = choices = statements = size_list = arguments = branches = names = _listed
+
+    def load(self, children: list[Token]) -> Import:
+        keyword, source = children
+        named = _name(source) if source.type == "NAME" else _text(source)
+        return Import(_between(keyword, source), named)
+
+    def body(self, children: list[Any]) -> Body:
+        statements: list[Statement] = children[1] if isinstance(children[1], list) else []
+        return Body(_between(children[0], children[-1]), tuple(statements))
 
     def blueprint(self, children: list[Any]) -> Blueprint:
         parameters: list[Parameter] = children[3] if isinstance(children[3], list) else []
-        body: list[Statement] = children[-2] if isinstance(children[-2], list) else []
-        span = _between(children[0], children[-1])
-        return Blueprint(span, _name(children[1]), tuple(parameters), tuple(body))
+        body: Body = children[-1]
+        return Blueprint(_between(children[0], body), _name(children[1]), tuple(parameters), body.statements)
 
     def parameter(self, children: list[Any]) -> Parameter:
         default: Expression | None = None
@@ -137,7 +160,30 @@ class TreeBuilder(Transformer[Token, Any]):
         return Input(_between(children[0], children[-1]), _name(children[1]), children[3])
 
     def binding(self, children: list[Any]) -> Binding:
-        return Binding(_between(children[0], children[-1]), _name(children[0]), children[2])
+        names = tuple(map(_name, children[0]))
+        return Binding(_between(names[0], children[-1]), names, children[2])
+
+    def repeat(self, children: list[Any]) -> Repeat:
+        index = _name(children[3]) if len(children) > 3 else None
+        return Repeat(_between(children[0], children[-1]), children[1], index, children[-1].statements)
+
+    def conditional(self, children: list[Any]) -> If:
+        otherwise: tuple[Statement, ...] = children[3] if len(children) > 3 else ()
+        span = _between(children[0], otherwise[-1] if otherwise else children[2])
+        return If(span, children[1], children[2].statements, otherwise)
+
+    def otherwise(self, children: list[Any]) -> tuple[Statement, ...]:
+        branch: Body | If = children[0]
+        return (branch,) if isinstance(branch, If) else branch.statements
+
+    def precision(self, children: list[Any]) -> Precision:
+        return Precision(_between(children[0], children[1]), _name(children[1]))
+
+    def constraint(self, children: list[Any]) -> Constraint:
+        _, quantity, comparison, bound, *on = children
+        target = _text(on[1]) if on else None
+        span = _between(children[0], children[-1])
+        return Constraint(span, _name(quantity), str(comparison), bound, target)
 
     def output(self, children: list[Any]) -> Output:
         return Output(_between(children[0], children[-1]), _name(children[1]), children[3])
@@ -205,6 +251,15 @@ class TreeBuilder(Transformer[Token, Any]):
     def named(self, children: list[Any]) -> Argument:
         name, value = children[0], children[-1]
         return Argument(_between(name, value), name, value)
+
+    def branch(self, children: list[Any]) -> Branch:
+        return Branch(_between(children[0], children[2]), _name(children[0]), children[2])
+
+    def choice(self, children: list[Any]) -> Choice:
+        branches: list[Branch] = children[3]
+        span = _between(children[0], children[-1])
+        depth = _nested(span, *(depth_of(branch.value) for branch in branches)) + 1
+        return Choice(span, _name(children[1]), tuple(branches), depth)
 
     def call(self, children: list[Any]) -> Call:
         arguments = children[2] if isinstance(children[2], list) else []

@@ -9,15 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from esper.lang import as_text, check_files
+from esper.lang import as_text, check_files, library_entry
 
 HERE = Path(__file__).parent
+LIBRARY = Path(library_entry("norm").file).parent
 MARK = "\n# esperc check:\n"
 
 
 def _told(path: Path) -> str:
     checked = check_files([path])
-    return as_text(checked.diagnostics, checked.sources).replace(str(path), path.name)
+    return (
+        as_text(checked.diagnostics, checked.sources)
+        .replace(f"{path.parent}/", "")
+        .replace(f"{LIBRARY}/", "")
+    )
 
 
 def _as_comments(text: str) -> str:

@@ -123,9 +123,28 @@ def test_a_default_of_another_kind_is_not_written(values: dict[str, float | str]
     assert caught.value.code == code
 
 
-def test_a_precision_is_written_to_the_inputs_declared_f32() -> None:
-    source = "blueprint b(n: dim = 4) { input x: f32[N, n] input y: bf16[n] input z: i64[N] output x }"
-    assert rewrite_defaults(source, {}, precision="f16") == source.replace("f32", "f16")
+def test_a_precision_is_written_as_the_first_statement() -> None:
+    source = "blueprint b(n: dim = 4) {\n    input x: f32[N, n]\n    output x\n}\n"
+    stated = source.replace("    input", "    precision f16\n    input")
+    assert rewrite_defaults(source, {}, precision="f16") == stated
+    assert rewrite_defaults(stated, {}, precision="bf16") == stated.replace("f16", "bf16")
+
+
+CHOICES = """\
+blueprint b() {
+    input x: f32[N]
+    h = choice kind { soft => gelu(x), hard => choice how { a => relu(x), b => relu6(x) }, }  # either
+    output choice kind { soft => h, hard => h * 2 }
+}
+"""
+
+
+def test_a_chosen_branch_comes_first_in_each_of_its_choices() -> None:
+    rewritten = rewrite_defaults(CHOICES, {"kind": "hard", "how": "b"})
+    hard = "hard => choice how { b => relu6(x), a => relu(x) }"
+    assert f"choice kind {{ {hard}, soft => gelu(x), }}  # either" in rewritten
+    assert "choice kind { hard => h * 2, soft => h }" in rewritten
+    assert rewrite_defaults(rewritten, {"kind": "soft", "how": "a"}) == CHOICES
 
 
 def test_rewriting_refuses_what_it_does_not_know() -> None:

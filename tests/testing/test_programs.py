@@ -6,16 +6,18 @@ from typing import Any
 
 from hypothesis import find, given
 
-from esper.lang import Report, parse_source
-from esper.lang.elaborate import Settings, elaborate
+from esper.lang import Report, Source
+from esper.lang.elaborate import elaborate
+from esper.lang.settings import Settings
+from esper.lang.units import source_unit
 from esper.testing import esp_programs
 
 
 def _errors(text: str, **settings: Any) -> tuple[list[str], str | None]:
-    program, diagnostics = parse_source(text)
-    assert not diagnostics
+    unit, parsed = source_unit(Source("<source>", text))
+    assert not parsed.diagnostics
     report = Report("<source>")
-    ir = elaborate(program.blueprints[0], Settings(**settings), report).ir
+    ir = elaborate(unit, unit.program.blueprints[0], Settings(**settings), report).ir
     return [str(found) for found in report.diagnostics if found.is_error], None if ir is None else ir.hash
 
 

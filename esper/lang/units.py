@@ -1,0 +1,176 @@
+"""Units: a file, and the blueprints that its blueprints may call: its own, and those that it imports.
+
+A file imports what lies beside it or below, and the library by name; paths that lead elsewhere, and
+cycles, are refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from esper.errors import EsperError
+from esper.lang.ast import Blueprint, Import, Name, Program
+from esper.lang.diagnostics import Report
+from esper.lang.errors import (
+    ImportBroken,
+    ImportClashes,
+    ImportCycle,
+    ImportEscapes,
+    ImportsTooDeep,
+    UnknownBlueprint,
+)
+from esper.lang.names import did_you_mean
+from esper.lang.parameters import report_duplicates, report_reserved
+from esper.lang.parse import parse
+from esper.lang.source import Source, read_source
+from esper.resources import blueprint_files
+
+MAX_IMPORTS = 64  # in a chain
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A blueprint that can be called, and the unit in which its own calls are looked up."""
+
+    blueprint: Blueprint
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unit:
+    """One file. sources: its own text and those of all that it imports, by file name."""
+
+    program: Program
+    source: Source
+    callable: dict[str, Definition] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
+
+
+def parse_file(path: Path) -> tuple[Source, Program, Report]:
+    """The program in a file, with what is wrong with its syntax; raises nothing."""
+    source, report = read_source(path)
+    if report.has_errors:
+        return source, Program(source.file, ()), report
+    return source, parse_checked(source, report), report
+
+
+def parse_checked(source: Source, report: Report) -> Program:
+    """The program in `source`; repeated and reserved names are errors, too."""
+    program = parse(source, report)
+    report_duplicates(program.blueprints, report)
+    report_reserved(program.blueprints, report)
+    return program
+
+
+def load_unit(path: Path) -> tuple[Unit, Report]:
+    """The file at `path` with what it imports; what is wrong with it is in the report. Raises nothing."""
+    return _Loader().file(path)
+
+
+def source_unit(source: Source) -> tuple[Unit, Report]:
+    """A source that was read already, with what it imports from beside the file that it names."""
+    report = Report(source.file)
+    return _Loader().resolved(source.file, source, parse_checked(source, report), report)
+
+
+@cache
+def library_unit(name: str) -> tuple[Unit, Report]:
+    """The unit in which the library's blueprint `name` stands. Raises `UnknownBlueprint`."""
+    return _Loader().library(name)
+
+
+@cache
+def library_programs() -> Mapping[str, tuple[Source, Program, Report]]:
+    """The library's blueprints by name, each with its file, by file name."""
+    found: dict[str, tuple[Source, Program, Report]] = {}
+    for resource in blueprint_files():
+        source = Source(str(resource), resource.read_text(encoding="utf-8"))
+        report = Report(source.file)
+        program = parse_checked(source, report)
+        found.update({blueprint.name.text: (source, program, report) for blueprint in program.blueprints})
+    return found
+
+
+class _Loader:
+    """Reads each file once; `opened` is the chain of those whose imports are being resolved."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[Unit, Report]] = {}
+        self.opened: list[str] = []
+
+    def file(self, path: Path) -> tuple[Unit, Report]:
+        key = os.path.realpath(str(path).replace("\0", "?"))
+        return self.found[key] if key in self.found else self.resolved(key, *parse_file(path))
+
+    def library(self, name: str) -> tuple[Unit, Report]:
+        programs = library_programs()
+        if name not in programs:
+            known = f"it has {', '.join(programs)}"
+            suggestion = did_you_mean(name, programs, known)
+            raise UnknownBlueprint(name=name, where="the library", suggestion=suggestion)
+        source, program, report = programs[name]
+        key = f"library:{source.file}"
+        return self.found[key] if key in self.found else self.resolved(key, source, program, report)
+
+    def resolved(self, key: str, source: Source, program: Program, report: Report) -> tuple[Unit, Report]:
+        unit = Unit(program, source, sources={source.file: source})
+        self.found[key] = unit, report
+        for blueprint in program.blueprints:
+            unit.callable.setdefault(blueprint.name.text, Definition(blueprint, unit))
+        self.opened.append(key)
+        try:
+            for statement in program.imports:
+                self._import(unit, statement, report)
+        finally:
+            self.opened.pop()
+        return unit, report
+
+    def _import(self, unit: Unit, statement: Import, report: Report) -> None:
+        """Errors go to `report`, but for those of the whole chain, told by the file that was asked for."""
+        try:
+            self._add(unit, statement)
+        except EsperError as error:
+            if isinstance(error, ImportCycle | ImportsTooDeep) and len(self.opened) > 1:
+                raise
+            report.add(error, statement.span)
+
+    def _add(self, unit: Unit, statement: Import) -> None:
+        """Makes the blueprints that `statement` names callable in `unit`. Raises what is wrong with it."""
+        if len(self.opened) > MAX_IMPORTS:
+            raise ImportsTooDeep(limit=MAX_IMPORTS)
+        if isinstance(statement.source, Name):
+            imported, report = self.library(statement.source.text)
+        else:
+            imported, report = self.file(_beside(unit.source.file, statement.source.value))
+        key = next(key for key, (found, _) in self.found.items() if found is imported)
+        if key in self.opened:
+            chain = [*self.opened[self.opened.index(key) :], key]
+            raise ImportCycle(chain=" -> ".join(Path(file).name for file in chain))
+        errors = [diagnostic for diagnostic in report.diagnostics if diagnostic.is_error]
+        if errors:
+            first = errors[0]
+            place = f"line {first.span.line}: " if imported.source.text else ""
+            raise ImportBroken(file=imported.source.file, reason=place + first.message)
+        unit.sources.update(imported.sources)
+        for blueprint in imported.program.blueprints:
+            name = blueprint.name.text
+            if isinstance(statement.source, Name) and name != statement.source.text:
+                continue
+            before = unit.callable.get(name)
+            if before is not None and before.blueprint is not blueprint:
+                raise ImportClashes(name=name, file=imported.source.file)
+            unit.callable[name] = Definition(blueprint, imported)
+
+
+def _beside(file: str, target: str) -> Path:
+    """The file that `target` names from the folder of `file`. Raises `ImportEscapes`."""
+    folder = Path(file).parent
+    path = folder / target
+    inside = path.resolve().is_relative_to(folder.resolve())
+    if not target or "\\" in target or Path(target).is_absolute() or ".." in Path(target).parts or not inside:
+        raise ImportEscapes(target=target)
+    return path
