@@ -9,8 +9,9 @@ from pkgutil import iter_modules
 import esper.ops  # noqa: F401  (fills the operator table)
 from esper.ir.graph import BlueprintIR
 from esper.passes.law import PASSES, Law, Pass, register
-from esper.passes.manager import DEFAULT, PassRecord, joint_graph, parse_pipeline, run_passes
+from esper.passes.manager import DEFAULT, PassRecord, joint_graph, run_passes
 from esper.passes.partition import Partition, Saved, partition
+from esper.passes.pipeline import parse_pipeline, pipeline_text
 
 __all__ = [
     "DEFAULT",
@@ -24,6 +25,7 @@ __all__ = [
     "joint_graph",
     "parse_pipeline",
     "partition",
+    "pipeline_text",
     "register",
     "run_passes",
 ]

@@ -9,9 +9,19 @@ class UnknownPass(EsperError):
     help = "the passes are {passes}"
 
 
-class PassBrokeGraph(EsperError):
+class PassDefect(EsperError):
+    """A pass is at fault, not its graph. `given` is the text of the graph, `pipeline` the pass as text."""
+
+
+class PassBrokeGraph(PassDefect):
     code = "E0602"
     message = "the pass `{name}` made an invalid graph: {reason}"
+    help = "this is a defect of the pass; please report it with the graph that it was given"
+
+
+class PassCrashed(PassDefect):
+    code = "E0610"
+    message = "the pass `{name}` failed on a valid graph: {kind}: {reason}"
     help = "this is a defect of the pass; please report it with the graph that it was given"
 
 
@@ -42,3 +52,26 @@ class NotAJointGraph(EsperError):
     code = "E0607"
     message = "`{blueprint}` has no gradient outputs, so there is no backward graph to cut off"
     help = "run the pass `autodiff` first"
+
+
+class MalformedPipeline(EsperError):
+    code = "E0611"
+    message = "the pipeline cannot be read at `{found}`"
+    help = "a pipeline is passes with commas between; expected {expected}"
+
+
+class UnknownOption(EsperError):
+    code = "E0612"
+    message = "the pass `{name}` has no option `{option}`"
+    help = "its options: {options}"
+
+
+class BadOption(EsperError):
+    code = "E0613"
+    message = "the option `{option}` of the pass `{name}` is `{found}`, expected {expected}"
+
+
+class OptionNowhere(EsperError):
+    code = "E0614"
+    message = "no pass of the pipeline `{pipeline}` has the option `{option}`"
+    help = "these have it: {passes}"

@@ -1,4 +1,4 @@
-"""Running passes, alone or in pipelines written as text.
+"""Running passes, alone or in pipelines.
 
 The graph is verified before the first pass and after each, so a pass that breaks a rule is named.
 """
@@ -8,17 +8,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from esper.errors import EsperError
+from esper.ir.errors import InvalidGraph, InvalidNode, TypeRuleViolated, UnknownIROperator
 from esper.ir.graph import BlueprintIR
 from esper.ir.verify import verify
 from esper.passes.autodiff import Autodiff
-from esper.passes.errors import PassBrokeGraph, UnknownPass
+from esper.passes.errors import PassBrokeGraph, PassCrashed
 from esper.passes.expand import Expand
-from esper.passes.law import PASSES, Pass
+from esper.passes.law import Pass
+from esper.passes.pipeline import parse_pipeline, pipeline_text
 
 DEFAULT = "expand,canonicalize,fold,cse,dce"
 CLEAN = "canonicalize,fold,cse,dce"
+
+# On a graph that the verifier has passed, these are the fault of the pass that built something on it.
+BUILT_WRONGLY = (InvalidGraph, InvalidNode, TypeRuleViolated, UnknownIROperator)
 
 
 @dataclass(frozen=True)
@@ -39,33 +45,43 @@ def run_passes(
 ) -> BlueprintIR:
     """`ir` after the passes of `pipeline`, in order.
 
-    pipeline: names of passes with commas between, or passes.
+    pipeline: passes, or a text that `parse_pipeline` reads.
     observe: called after each pass with its record and the graph that it made.
-    Raises `UnknownPass`, what a pass raises, and `PassBrokeGraph` for a defect of a pass.
+    Raises what `parse_pipeline` raises, an `EsperError` that a pass raises where the graph is at fault, and
+    `PassCrashed` or `PassBrokeGraph` for a defect of a pass.
     """
     passes = parse_pipeline(pipeline) if isinstance(pipeline, str) else pipeline
     verify(ir)
     for entry in passes:
-        start = time.perf_counter()
-        result = entry.run(ir)
-        ms = (time.perf_counter() - start) * 1e3
-        try:
-            verify(result)
-        except EsperError as error:
-            raise PassBrokeGraph(name=entry.name, reason=str(error), span=error.span) from error
+        result, ms = _run(entry, ir)
         if observe is not None:
             observe(PassRecord(entry.name, ms, len(ir.nodes), len(result.nodes)), result)
         ir = result
     return ir
 
 
-def parse_pipeline(text: str) -> list[Pass]:
-    """The passes that `text` names. Raises `UnknownPass`."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in PASSES:
-            raise UnknownPass(name=name, passes=", ".join(PASSES))
-    return [PASSES[name] for name in names]
+def _run(entry: Pass, ir: BlueprintIR) -> tuple[BlueprintIR, float]:
+    """The verified result of one pass, and its time in milliseconds."""
+    start = time.perf_counter()
+    try:
+        result = entry.run(ir)
+    except EsperError as error:
+        if not isinstance(error, BUILT_WRONGLY):
+            raise
+        raise PassCrashed(**_culprit(entry, ir), kind=error.code, reason=str(error)) from error
+    except Exception as error:
+        reason = str(error) or "without a message"
+        raise PassCrashed(**_culprit(entry, ir), kind=type(error).__name__, reason=reason) from error
+    ms = (time.perf_counter() - start) * 1e3
+    try:
+        verify(result)
+    except EsperError as error:
+        raise PassBrokeGraph(**_culprit(entry, ir), reason=str(error), span=error.span) from error
+    return result, ms
+
+
+def _culprit(entry: Pass, ir: BlueprintIR) -> dict[str, Any]:
+    return {"name": entry.name, "pipeline": pipeline_text([entry]), "given": str(ir)}
 
 
 def joint_graph(ir: BlueprintIR, wrt: tuple[str, ...] | None = None) -> BlueprintIR:

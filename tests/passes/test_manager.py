@@ -8,8 +8,9 @@ from typing import ClassVar
 import pytest
 
 from esper.ir import BlueprintIR, Value
+from esper.ir.rewrite import rewrite
 from esper.passes import PASSES, Law, PassRecord, run_passes
-from esper.passes.errors import PassBrokeGraph, UnknownPass
+from esper.passes.errors import PassBrokeGraph, PassCrashed, UnknownGradient, UnknownPass
 
 
 def test_a_pipeline_is_names_with_commas(small: BlueprintIR) -> None:
@@ -48,6 +49,46 @@ def test_a_pass_that_breaks_a_graph_is_named(small: BlueprintIR) -> None:
         PassBrokeGraph, match="the pass `drops_inputs` made an invalid graph: node `linear`: reads `x`"
     ):
         run_passes(small, [DropsInputs()])
+
+
+@dataclass(frozen=True)
+class Fails:
+    """A pass that gives up at `gelu`, in one of several ways."""
+
+    way: str
+    name: ClassVar[str] = "fails"
+    law: ClassVar[Law] = Law.EXACT
+
+    def run(self, ir: BlueprintIR) -> BlueprintIR:
+        if self.way == "crash":
+            known: dict[str, BlueprintIR] = {}
+            return known[ir.of("gelu")[0].name]
+        if self.way == "mistyped":
+            return rewrite(ir, lambda build, node: (build.constant(1.0),) if node.op == "gelu" else None)
+        return rewrite(ir, lambda build, node: [build.op("matmul", *node.operands, None)])
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("crash", "KeyError: 'gelu'"),
+        ("mistyped", "E0503: node `gelu`: a rewrite changed its name or its result types"),
+        ("untyped", "E0301: `matmul`"),
+    ],
+)
+def test_a_pass_that_fails_on_a_valid_graph_is_named_with_that_graph(
+    small: BlueprintIR, way: str, reason: str
+) -> None:
+    with pytest.raises(PassCrashed, match="the pass `fails` failed on a valid graph") as raised:
+        run_passes(small, [PASSES["dce"], Fails(way)])
+    assert reason in str(raised.value)
+    assert raised.value.details["pipeline"] == f"fails{{way={way}}}"
+    assert raised.value.details["given"] == str(run_passes(small, "dce"))
+
+
+def test_a_graph_that_a_pass_cannot_take_is_no_defect_of_the_pass(small: BlueprintIR) -> None:
+    with pytest.raises(UnknownGradient):
+        run_passes(small, "autodiff{wrt=[nothing]}")
 
 
 def test_a_graph_that_is_invalid_before_is_not_blamed_on_a_pass(small: BlueprintIR) -> None:
