@@ -156,8 +156,9 @@ def _page(result: SearchResult, objective: str) -> str:
         for row in rows
     ]
     covered = "all" if result.exhaustive else f"{len(result.trials)}"
+    points = "points" if result.space_size is None else f"{result.space_size} points"
     summary = (
-        f"least {objective} of {covered} of {result.space_size} points: {result.infeasible} infeasible, "
+        f"least {objective} of {covered} of {points}: {result.infeasible} infeasible, "
         f"{result.invalid} invalid, {result.duplicates} duplicates\n"
         f"an estimate by the roofline of {result.device}; nothing was measured"
     )

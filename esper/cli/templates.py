@@ -62,7 +62,9 @@ def _declaration(parameter: ParameterInfo) -> str:
     if parameter.default is not None:
         text += f" = {_spelled(parameter.default)}"
     if parameter.domain is not None:
-        text += f" in {{{', '.join(map(_spelled, parameter.domain))}}}"
+        domain = parameter.domain
+        text += " in "
+        text += f"{{{', '.join(map(_spelled, domain))}}}" if isinstance(domain, tuple) else str(domain)
     return text
 
 

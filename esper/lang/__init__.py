@@ -9,6 +9,7 @@ from pathlib import Path
 import esper.ops as _operators  # fills the operator table
 from esper.lang.ast import Program
 from esper.lang.diagnostics import BlueprintRejected, Diagnostic, Note, Report
+from esper.lang.domains import Interval
 from esper.lang.fit import fit
 from esper.lang.library import LibraryEntry, library, library_entry
 from esper.lang.lower import Checked, check, check_files, lower, signature
@@ -24,6 +25,7 @@ __all__ = [
     "BlueprintRejected",
     "Checked",
     "Diagnostic",
+    "Interval",
     "LibraryEntry",
     "Note",
     "ParameterInfo",

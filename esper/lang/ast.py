@@ -225,12 +225,23 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True)
+class Range:
+    """`in low..high step s log`: a domain by its bounds, both included; step and scale may be absent."""
+
+    span: Span
+    low: Expression
+    high: Expression
+    step: Expression | None
+    scale: Name | None
+
+
+@dataclass(frozen=True, slots=True)
 class Parameter:
     span: Span
     name: Name
     kind: Name
     default: Expression | None
-    domain: Domain | None
+    domain: Domain | Range | None
     doc: str = ""
 
 

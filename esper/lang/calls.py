@@ -193,7 +193,7 @@ class Arguments:
     def _attribute(self, slot: Attribute, argument: Argument | None, piped: Piped | None) -> AttrValue:
         name = argument.value if argument is not None and isinstance(argument.value, Name) else None
         if slot.kind is Kind.DTYPE and name is not None:
-            return element_type(name)
+            return element_type(name, self._evaluator.scope)
         if slot.kind is Kind.STRING and name is not None and name.text not in self._evaluator.scope:
             return self._choice(slot, name.text)
         value = self._given(argument, piped)
@@ -272,8 +272,10 @@ class _Poisoned(Exception):
     """An argument holds an error that was already reported."""
 
 
-def element_type(name: Name) -> DType:
-    """The element type that `name` spells. Raises `UnknownElementType`."""
+def element_type(name: Name, scope: Scope) -> DType:
+    """The element type that `name` spells, or a parameter holds. Raises `UnknownElementType`."""
+    if name.text in scope and isinstance(held := scope.read(name), DType):
+        return held
     known = [dtype.value for dtype in DType]
     if name.text not in known:
         raise UnknownElementType(

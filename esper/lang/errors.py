@@ -152,7 +152,7 @@ class DuplicateArgument(EsperError):
 
 class UnknownKind(EsperError):
     code = "E0207"
-    message = "`{name}` is no kind of parameter, expected dim, int, float, bool or op"
+    message = "`{name}` is no kind of parameter, expected dim, int, float, bool, op or dtype"
     help = "{suggestion}"
 
 
@@ -421,6 +421,12 @@ class InputInBlock(EsperError):
     code = "E0419"
     message = "the input `{name}` stands in a block"
     help = "inputs are the blueprint's, whatever is repeated or chosen: declare it above"
+
+
+class BadRange(EsperError):
+    code = "E0420"
+    message = "{reason}"
+    help = "{way_out}"
 
 
 class StrayDocumentation(EsperError):

@@ -16,6 +16,7 @@ from esper.errors import EsperError
 from esper.ir.dims import Dim, Size
 from esper.ir.graph import Value
 from esper.ir.operator import OPERATORS, Operator
+from esper.ir.types import DType
 from esper.lang import static
 from esper.lang.ast import (
     MAX_NESTING,
@@ -198,6 +199,8 @@ class Evaluator:
         operator = OPERATORS.get(name.text)
         if operator is not None and operator.in_language:
             return OperatorName(name.text)
+        if name.text in DType._value2member_map_:
+            return DType(name.text)
         known = [*(known for known, _ in self.scope), *language_operators()]
         raise UnknownName(name=name.text, suggestion=did_you_mean(name.text, known), span=name.span)
 

@@ -111,6 +111,10 @@ class _Match:
         if declared is None:
             raise self._fail("it has no input")
         written = declared.type.dtype.text
+        kinds = {p.name.text: p.kind.text for p in self.blueprint.parameters}
+        if kinds.get(written) == "dtype":
+            self.params |= {written: self.dtype.value} if written not in self.settled else {}
+            written = str(self.settled.get(written, self.dtype.value))
         if written != self.dtype.value and not (written == "f32" and self.dtype.value in PRECISIONS):
             raise self._fail(f"its input `{declared.name.text}` is {written}")
         bind_parameters(self.blueprint, self.settled, self.scope, self.report, self.free)

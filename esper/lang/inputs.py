@@ -110,7 +110,7 @@ class InputTypes:
 
     def _dtype(self, expression: TensorTypeExpr) -> DType | None:
         try:
-            dtype = element_type(expression.dtype)
+            dtype = element_type(expression.dtype, self.scope)
         except EsperError as error:
             self.report.add(error)
             return None

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from esper.errors import EsperError
 from esper.ir.dims import Dim
 from esper.ir.operator import OPERATORS
-from esper.lang.ast import Blueprint, Parameter
+from esper.ir.types import DType
+from esper.lang.ast import Blueprint, Parameter, Range
 from esper.lang.diagnostics import Note, Report
+from esper.lang.domains import Domain, Interval, range_of, spelled
 from esper.lang.errors import (
     BadSetting,
     DimNotPositive,
@@ -39,6 +41,7 @@ KINDS = {
     "float": "a number",
     "bool": "true or false",
     "op": "the name of an operator",
+    "dtype": "an element type",
     "choice": "the name of a branch",
 }
 """What each kind holds; `choice` is the kind of the parameters that `choice` expressions make."""
@@ -54,7 +57,7 @@ class ParameterInfo:
     name: str
     kind: str
     default: ParameterValue | None
-    domain: tuple[ParameterValue, ...] | None
+    domain: tuple[ParameterValue, ...] | Interval | None
     doc: str
 
 
@@ -132,9 +135,11 @@ def _value_of(
     return default
 
 
-def _domain_of(parameter: Parameter, evaluator: Evaluator) -> tuple[Static, ...] | None:
+def _domain_of(parameter: Parameter, evaluator: Evaluator) -> Domain | None:
     if parameter.domain is None:
         return None
+    if isinstance(parameter.domain, Range):
+        return _range(parameter, parameter.domain, evaluator)
     choices: list[Static] = []
     for expression in parameter.domain.choices:
         value = evaluator.static(expression, KINDS[parameter.kind.text])
@@ -147,15 +152,32 @@ def _domain_of(parameter: Parameter, evaluator: Evaluator) -> tuple[Static, ...]
     return tuple(choices) or None
 
 
-def _require_in_domain(name: str, value: Static, domain: tuple[Static, ...] | None) -> None:
+def _range(parameter: Parameter, written: Range, evaluator: Evaluator) -> Domain | None:
+    bounds = [
+        None if e is None else evaluator.static(e, "a number")
+        for e in (written.low, written.high, written.step)
+    ]
+    low, high, step = bounds
+    if isinstance(low, Poison | None) or isinstance(high, Poison | None) or isinstance(step, Poison):
+        return None
+    try:
+        found = range_of(written, parameter.kind.text, low, high, step)
+        if not isinstance(found, Interval):
+            found = tuple(conform(parameter, value) for value in found)
+        return found
+    except EsperError as error:
+        evaluator.report.add(error, written.span)
+        return None
+
+
+def _require_in_domain(name: str, value: Static, domain: Domain | None) -> None:
     if domain is None or value in domain or isinstance(value, Dim | Unknown):
         return
-    listed = "{" + ", ".join(map(shown, domain)) + "}"
-    guess = (
-        closest(str(value), [str(choice) for choice in domain]) if isinstance(value, OperatorName) else None
-    )
+    guess = None
+    if isinstance(value, OperatorName) and not isinstance(domain, Interval):
+        guess = closest(str(value), [str(choice) for choice in domain])
     suggestion = f"did you mean `{guess}`?" if guess else "take one of them, or widen the domain"
-    raise OutOfDomain(name=name, value=shown(value), domain=listed, suggestion=suggestion)
+    raise OutOfDomain(name=name, value=shown(value), domain=spelled(domain), suggestion=suggestion)
 
 
 def conform(parameter: Parameter, value: Static) -> Static:
@@ -172,6 +194,7 @@ def conform(parameter: Parameter, value: Static) -> Static:
         "float": is_size(value) or isinstance(value, float),
         "bool": isinstance(value, bool),
         "op": isinstance(value, OperatorName),
+        "dtype": isinstance(value, DType),
         "choice": isinstance(value, str),
     }[kind]
     if isinstance(value, Unknown):
@@ -197,6 +220,8 @@ def inward(parameter: Parameter, value: object) -> Static:
                 name=value, suggestion=did_you_mean(value, known, "an operator, for example `gelu`")
             )
         return OperatorName(value)
+    if kind == "dtype" and value in DType._value2member_map_:
+        return DType(value)
     if isinstance(value, bool | int | float | str):
         return value
     found = f"`{value!s:.40}` of type {type(value).__module__}.{type(value).__qualname__}"
@@ -206,6 +231,8 @@ def inward(parameter: Parameter, value: object) -> Static:
 def _outward(value: Static | Poison) -> ParameterValue | None:
     if isinstance(value, OperatorName):
         return value.name
+    if isinstance(value, DType):
+        return value.value
     return value if isinstance(value, bool | int | float | str) else None
 
 
@@ -217,7 +244,11 @@ def signature_of(blueprint: Blueprint) -> Signature:
     infos = []
     for parameter in all_parameters(blueprint):
         domain = _domain_of(parameter, evaluator) if parameter.kind.text in KINDS else None
-        choices = None if domain is None else tuple(v for v in map(_outward, domain) if v is not None)
+        choices: tuple[ParameterValue, ...] | Interval | None = None
+        if isinstance(domain, Interval):
+            choices = domain
+        elif domain is not None:
+            choices = tuple(v for v in map(_outward, domain) if v is not None)
         bound = _outward(_bound(scope, parameter))
         infos.append(ParameterInfo(parameter.name.text, parameter.kind.text, bound, choices, parameter.doc))
     return Signature(blueprint.name.text, blueprint.doc, tuple(infos))
@@ -262,7 +293,7 @@ def parse_settings(signature: Signature, settings: Iterable[str]) -> dict[str, P
 
 def _parse_value(name: str, kind: str, text: str) -> ParameterValue:
     wrong = WrongParameterKind(name=name, found=f"`{text[:40]}`", expected=KINDS[kind])
-    if kind in ("op", "choice"):
+    if kind in ("op", "dtype", "choice"):
         return text
     if kind == "bool":
         if text.lower() not in ("true", "false"):

@@ -35,6 +35,7 @@ from esper.lang.ast import (
     Parameter,
     Pipeline,
     Precision,
+    Range,
     Real,
     Repeat,
     Require,
@@ -134,9 +135,9 @@ class TreeBuilder(Transformer[Token, Any]):
 
     def parameter(self, children: list[Any]) -> Parameter:
         default: Expression | None = None
-        domain: Domain | None = None
+        domain: Domain | Range | None = None
         for child in children[3:]:
-            if isinstance(child, Domain):
+            if isinstance(child, Domain | Range):
                 domain = child
             else:
                 default = child
@@ -149,6 +150,14 @@ class TreeBuilder(Transformer[Token, Any]):
 
     def domain(self, children: list[Any]) -> Domain:
         return Domain(_between(children[0], children[-1]), tuple(children[2]))
+
+    def range(self, children: list[Any]) -> Range:
+        _, low, _, high, *rest = children
+        scale = (
+            _name(rest.pop()) if rest and isinstance(rest[-1], Token) and rest[-1].type == "NAME" else None
+        )
+        step: Expression | None = rest[1] if rest else None
+        return Range(_between(children[0], children[-1]), low, high, step, scale)
 
     def require(self, children: list[Any]) -> Require:
         return Require(_between(children[0], children[-1]), children[1], _text(children[3]))

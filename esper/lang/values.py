@@ -11,6 +11,7 @@ from enum import Enum
 
 from esper.ir.dims import Dim, Size
 from esper.ir.graph import Value
+from esper.ir.types import DType
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Poison(Enum):
 
 POISON = Poison.POISON
 
-Known = bool | int | Dim | float | str | OperatorName | tuple[Size, ...]
+Known = bool | int | Dim | float | str | OperatorName | DType | tuple[Size, ...]
 Static = Known | Unknown
 AnyValue = Static | Value | Poison
 
@@ -63,6 +64,8 @@ def describe(value: AnyValue) -> str:
             return f"the size {value}"
         case OperatorName():
             return f"the operator `{value}`"
+        case DType():
+            return f"the element type `{value}`"
         case tuple():
             return "a list of sizes"
         case Unknown():

@@ -33,7 +33,8 @@ class SearchResult:
     front: the feasible trials that none surpasses in latency, memory and parameters at once; of several
     with the same figures, the first. trials: all that were evaluated; infeasible: those that break a
     constraint; invalid: points that the blueprint refuses; duplicates: points whose graph was met before.
-    exhaustive: no point is left out. device: the GPU whose datasheet latency is estimated by.
+    space_size: of how many points, None where a domain is an interval. exhaustive: no point is left out.
+    device: the GPU whose datasheet latency is estimated by.
     """
 
     best: Trial
@@ -42,7 +43,7 @@ class SearchResult:
     infeasible: int
     invalid: int
     duplicates: int
-    space_size: int
+    space_size: int | None
     device: str = REFERENCE_DEVICE.name
 
     @property

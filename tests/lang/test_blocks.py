@@ -9,7 +9,7 @@ import pytest
 
 from esper.errors import EsperError
 from esper.ir import BlueprintIR
-from esper.lang import check, lower, signature
+from esper.lang import Interval, check, lower, signature
 
 
 def lowered(tmp_path: Path, body: str, name: str | None = None, **params: Any) -> BlueprintIR:
@@ -212,3 +212,53 @@ def test_calls_that_double_at_each_step_end(tmp_path: Path) -> None:
     path.write_text("\n".join(chain), encoding="utf-8")
     with pytest.raises(EsperError, match="elaboration takes more than 200000 statements"):
         lower(path, name="b39")
+
+
+def test_an_element_type_can_be_a_parameter(tmp_path: Path) -> None:
+    text = """
+    blueprint b(dt: dtype = f32 in {f32, f64, bf16}) {
+        input x: dt[N, 4]
+        output x |> cast(dtype=f64) |> relu() |> cast(dtype=dt)
+    }
+    """
+    assert str(lowered(tmp_path, text, dt="bf16").inputs[0].type) == "bf16[N, 4]"
+    assert codes(tmp_path, text) == []
+    assert signature(tmp_path / "b.esp").parameters[0].domain == ("f32", "f64", "bf16")
+    with pytest.raises(EsperError, match=r"`dt` = f16 is not one of \{f32, f64, bf16\}"):
+        lowered(tmp_path, text, dt="f16")
+
+
+@pytest.mark.parametrize(
+    ("declared", "domain"),
+    [
+        ("n: int = 3 in 1..8 step 2", (1, 3, 5, 7)),
+        ("n: dim = 3 in 1..4", (1, 2, 3, 4)),
+        ("n: float = 0.5 in 0.0..1.0 step 0.25", (0.0, 0.25, 0.5, 0.75, 1.0)),
+        ("n: float = 0.01 in 0.001..0.1 log", Interval(0.001, 0.1, is_log=True)),
+        ("k: int = 2, n: int = 4 in k..2 * k", (2, 3, 4)),
+    ],
+)
+def test_a_domain_can_be_a_range(tmp_path: Path, declared: str, domain: object) -> None:
+    path = tmp_path / "b.esp"
+    path.write_text(f"blueprint b({declared}) {{ input x: f32[N] output x * n }}", encoding="utf-8")
+    assert signature(path).parameters[-1].domain == domain
+
+
+@pytest.mark.parametrize(
+    ("declared", "code"),
+    [
+        ("n: int = 8 in 1..4", "E0402"),
+        ("n: float = 0.2 in 0.001..0.1 log", "E0402"),
+        ("n: int = 1 in 4..1", "E0420"),
+        ("n: int = 1 in 1..4 step 0", "E0420"),
+        ("n: int = 1 in 1..1000000000000", "E0420"),
+        ("n: int = 1 in 0.5..4", "E0420"),
+        ("n: int = 1 in 1..4 log", "E0420"),
+        ("n: float = 1.0 in 0.0..4.0 log", "E0420"),
+        ("n: float = 1.0 in 0.5..4.0 lin", "E0420"),
+        ("n: op = relu in relu..gelu", "E0420"),
+        ("n: int = 1 in 1..true", "E0420"),
+    ],
+)
+def test_a_range_that_cannot_be_one_is_refused(tmp_path: Path, declared: str, code: str) -> None:
+    assert code in codes(tmp_path, f"blueprint b({declared}) {{ input x: f32[N] output x * n }}")

@@ -9,7 +9,7 @@ import pytest
 
 from esper.errors import EsperError
 from esper.ir.dims import evaluate_size
-from esper.lang import check, fit, library, library_entry, lower, signature, size_values
+from esper.lang import Interval, check, fit, library, library_entry, lower, signature, size_values
 from esper.lang.errors import DoesNotFit, SeveralBlueprints, UnknownBlueprint
 
 ENTRIES = library()
@@ -38,7 +38,8 @@ def test_each_blueprint_lowers_without_arguments_to_its_inputs_type(name: str) -
 @pytest.mark.parametrize("name", NAMES)
 def test_each_choice_of_each_domain_lowers(name: str) -> None:
     for parameter in signature(name).parameters:
-        for value in parameter.domain or ():
+        domain = parameter.domain or ()
+        for value in (domain.low, domain.high) if isinstance(domain, Interval) else domain:
             chosen: dict[str, Any] = {parameter.name: value}
             assert lower(name, **chosen).nodes
 

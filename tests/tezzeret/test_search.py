@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esper.ir.dims import evaluate_size
-from esper.lang import lower, signature
+from esper.lang import Interval, lower, signature
 from esper.tezzeret import parse_constraint, quantities, random_search, space_of
 from esper.tezzeret.errors import (
     MalformedConstraint,
@@ -21,6 +21,7 @@ from esper.tezzeret.errors import (
     NothingValid,
     UnknownQuantity,
 )
+from esper.tezzeret.space import Space
 
 SIZES: dict[str, Any] = {"N": 4, "S": (8,)}
 
@@ -38,7 +39,7 @@ def test_twice_the_batch_is_about_twice_the_arithmetic() -> None:
 
 def test_the_space_is_the_product_of_the_open_domains() -> None:
     space = space_of(signature("mlp_block"), {"act": "gelu"})
-    assert space.choices == (("expand", (1, 2, 4, 8)),)
+    assert space.domains == (("expand", (1, 2, 4, 8)),)
     assert space_of(signature("mlp_block"), {}).size == 16
 
 
@@ -46,9 +47,20 @@ def test_the_space_is_the_product_of_the_open_domains() -> None:
 def test_points_of_a_sample_differ(count: int, seed: int) -> None:
     space = space_of(signature("depthwise"), {})
     points = space.sample(count, seed)
+    assert space.size is not None
     assert len(points) == min(count, space.size)
     assert len({tuple(point.items()) for point in points}) == len(points)
     assert points == space.sample(count, seed)
+
+
+def test_intervals_are_drawn_from_evenly_or_by_magnitude() -> None:
+    space = Space((("p", Interval(0.0, 0.5)), ("q", Interval(1e-4, 1.0, is_log=True)), ("r", (1, 2))))
+    points = space.sample(400, seed=0)
+    assert space.size is None and points == space.sample(400, seed=0)
+    p, q = ([float(point[name]) for point in points] for name in ("p", "q"))
+    assert all(0.0 <= value <= 0.5 for value in p) and all(1e-4 <= value <= 1.0 for value in q)
+    assert sum(value < 0.25 for value in p) == pytest.approx(200, abs=45)
+    assert sum(value < 1e-2 for value in q) == pytest.approx(200, abs=45)
 
 
 def test_a_search_of_every_point_finds_the_least() -> None:
