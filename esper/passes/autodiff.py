@@ -46,6 +46,7 @@ class Autodiff:
         gradients = _Gradients(build)
         for name, value in ir.outputs:
             if ir.type(value).dtype.is_floating:
+                build.scope = ir.node(value.node)
                 gradients.add(value, build.input(GRADIENT + name, ir.type(value)))
         for node in reversed(ir.nodes):
             if node.name in active and any(result in gradients for result in node.results):
