@@ -4,7 +4,8 @@ Nodes are numbered by an ordered depth-first walk from the results; each contrib
 attributes, result types and operand numbers. Inputs and outputs count by position, size symbols by the
 first input that has them as an axis, else by first use. A node is numbered once, so two parameters are
 two however alike they are. Nodes that no result needs do not count, except inputs, which are the
-signature. Buffer updates are walked in the order of their buffers' first use.
+signature. Buffer updates are walked in the order of their buffers' first use. A body counts by its own
+canonical form, in the size symbols of the graph around it.
 """
 
 from __future__ import annotations
@@ -22,17 +23,28 @@ FORMAT = "esper-ir-1"
 
 def canonical_hash(ir: BlueprintIR) -> str:
     """SHA-256 of the canonical form, in hexadecimal."""
+    return _digest(ir, {})
+
+
+def structural_hash(ir: BlueprintIR) -> str:
+    """As `canonical_hash`, with size symbols as they are called."""
+    return _digest(ir, None)
+
+
+def _digest(ir: BlueprintIR, symbols: dict[str, Size] | None) -> str:
     digest = hashlib.sha256(FORMAT.encode())
-    for line in _Numbering(ir).lines():
+    for line in _Numbering(ir, symbols).lines():
         digest.update(b"\n" + line.encode())
     return digest.hexdigest()
 
 
 class _Numbering:
-    def __init__(self, ir: BlueprintIR) -> None:
+    """symbols: what stands for each size symbol so far; None leaves them as they are."""
+
+    def __init__(self, ir: BlueprintIR, symbols: dict[str, Size] | None) -> None:
         self.ir = ir
         self.numbers: dict[str, int] = {}
-        self.symbols: dict[str, Size] = {}
+        self.symbols = symbols
         self.described: list[str] = []
 
     def lines(self) -> list[str]:
@@ -95,6 +107,8 @@ class _Numbering:
         return f"{type.dtype}[{','.join(self._size(size) for size in type.shape)}]"
 
     def _size(self, size: Size) -> str:
+        if self.symbols is None:
+            return str(size)
         for name in sorted(size_symbols(size)):
             self.symbols.setdefault(name, symbol(f"s{len(self.symbols)}"))
         return str(substitute(size, self.symbols))
@@ -104,4 +118,6 @@ class _Numbering:
             return self._size(value)
         if isinstance(value, tuple):
             return f"[{','.join(map(self._attr, value))}]"
+        if isinstance(value, BlueprintIR):
+            return f"graph:{_digest(value, self.symbols)}"
         return f"{type(value).__name__}:{value!r}"

@@ -8,7 +8,7 @@ optional operand is left out. `ir.graph` is the same thing as a frozen `networkx
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -61,6 +61,11 @@ class Node:
 
     def attr(self, name: str) -> AttrValue:
         return self.attrs[name]
+
+    @property
+    def bodies(self) -> Iterator[tuple[str, BlueprintIR]]:
+        """The graphs that the node owns, by attribute."""
+        return ((name, value) for name, value in self.attrs.items() if isinstance(value, BlueprintIR))
 
     def replace(self, **changes: Any) -> Node:
         return replace(self, **changes)
@@ -139,6 +144,16 @@ class BlueprintIR:
             for size in node.type.shape:
                 found.update(dict.fromkeys(sorted(TensorType(node.type.dtype, (size,)).symbols)))
         return tuple(found)
+
+    @cached_property
+    def depth(self) -> int:
+        """How deep bodies nest: 0 for a graph none of whose nodes owns one."""
+        return max((1 + body.depth for node in self.nodes for _, body in node.bodies), default=0)
+
+    @cached_property
+    def size(self) -> int:
+        """The number of nodes, those of bodies included."""
+        return len(self.nodes) + sum(body.size for node in self.nodes for _, body in node.bodies)
 
     @property
     def parameters(self) -> Size:
@@ -219,6 +234,13 @@ class BlueprintIR:
         from esper.ir.canonical import canonical_hash
 
         return canonical_hash(self)
+
+    @cached_property
+    def structure(self) -> str:
+        """As `hash`, but size symbols count by name: what tells two bodies in one graph apart."""
+        from esper.ir.canonical import structural_hash
+
+        return structural_hash(self)
 
     def __str__(self) -> str:
         from esper.ir.text import print_ir

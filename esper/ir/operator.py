@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from esper.ir.dims import Dim, Size
 from esper.ir.errors import TypeRuleViolated
@@ -18,9 +18,11 @@ from esper.ir.types import DType, TensorType
 
 if TYPE_CHECKING:
     from esper.ir.build import Builder
-    from esper.ir.graph import Node, Value
+    from esper.ir.graph import BlueprintIR, Node, Value
 
-AttrValue = bool | int | float | str | Dim | DType | tuple["bool | int | float | str | Dim | DType", ...]
+AttrValue = Union[
+    bool, int, float, str, Dim, DType, "BlueprintIR", tuple[bool | int | float | str | Dim | DType, ...]
+]
 Attrs = Mapping[str, AttrValue]
 
 
@@ -43,6 +45,7 @@ class Kind(Enum):
     STRING = "string"
     DTYPE = "dtype"
     DIMS = "dims"
+    GRAPH = "graph"  # a body: a graph without weights, state or randomness, in the outer graph's sizes
 
 
 class _Required(Enum):
@@ -127,10 +130,20 @@ class Site:
     def integers(self, name: str) -> tuple[int, ...]:
         return tuple(size for size in self.sizes(name) if isinstance(size, int))
 
+    def graph(self, name: str) -> BlueprintIR:
+        return graph_of(self.attrs, name)
+
     def require(self, holds: bool, reason: str) -> None:
         """Raises `TypeRuleViolated` with `reason` unless `holds`."""
         if not holds:
             raise TypeRuleViolated(operator=self.op.name, reason=reason)
+
+
+def graph_of(attrs: Attrs, name: str) -> BlueprintIR:
+    """The graph attribute called `name`."""
+    value = attrs[name]
+    assert not isinstance(value, bool | int | float | str | Dim | DType | tuple), name
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +155,33 @@ class Cost:
     written: Size
 
 
+class Differentiate(Protocol):
+    """Reverse mode on a body, as the pass `autodiff` gives it to the rules of operators that own one."""
+
+    def __call__(
+        self, build: Builder, body: BlueprintIR, gradients: Mapping[str, Value], wrt: Sequence[str]
+    ) -> tuple[Value | None, ...]:
+        """Appends `body` to `build`, which holds its inputs under their names, and pulls gradients back.
+
+        gradients: the gradient of each output that has one, by the output's name.
+        Returns the gradients of the inputs `wrt`, None for one that no such output depends on.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Vjp:
     """The vector-Jacobian product of one use, as graph building.
 
     `gradients` holds the incoming gradient of each result (None where nothing asks for it); the rule
     returns one gradient, or None, for each operand. `needed[i]` says whether operand i's is asked for.
+    `differentiate` is for operators that own a graph.
     """
 
     build: Builder
     node: Node
     gradients: tuple[Value | None, ...]
     needed: tuple[bool, ...]
+    differentiate: Differentiate
 
     @property
     def operands(self) -> tuple[Value | None, ...]:
@@ -269,6 +297,14 @@ class Sampler(Protocol):
     def positive(self, shape: tuple[Size, ...] | None = None) -> Value:
         """A floating value whose elements are all above zero."""
 
+    def body(
+        self, carries: Sequence[TensorType], slices: Sequence[TensorType]
+    ) -> tuple[BlueprintIR, Sequence[Value]]:
+        """One step of a loop: a graph of `carries` and `slices`, and the values of its other inputs.
+
+        Its first outputs are as many and of the same types as `carries`; there is at least one output.
+        """
+
     def param(self, shape: tuple[Size, ...], dtype: DType) -> Value: ...
     def buffer(self, shape: tuple[Size, ...], dtype: DType) -> Value: ...
     def seed(self) -> Value: ...
@@ -291,6 +327,9 @@ class Operator:
     first_result_reference: a faster `module:function`, called alike, that gives the first result alone;
         it serves where nothing asks for the others.
     vjp: None where the operator has no gradient; `no_gradient` then says why.
+    residuals: attributes that a node takes on before it is differentiated, so that after its own results
+        it has those that `vjp` reads.
+    variadic_results: the last of `results` stands for any number of results; the type rule says how many.
     random: true where the node draws; two such nodes are never merged.
     """
 
@@ -305,6 +344,8 @@ class Operator:
     first_result_reference: str | None = None
     vjp: VjpRule | None = None
     no_gradient: str = ""
+    residuals: Attrs = field(default_factory=dict)
+    variadic_results: bool = False
     cost: Callable[[Site], Cost] | None = None
     sample: Sample | None = None
     in_language: bool = True

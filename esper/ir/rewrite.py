@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from esper.ir.build import Builder
 from esper.ir.errors import InvalidNode
-from esper.ir.graph import BlueprintIR, Node, Value
+from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
 
 Rule = Callable[[Builder, Node], Sequence[Value] | Node | None]
 
@@ -40,6 +40,22 @@ def rewrite(ir: BlueprintIR, rule: Rule) -> BlueprintIR:
         outputs=replace_results(ir.outputs, replaced),
         updates=replace_results(ir.updates, replaced),
     )
+
+
+def map_bodies(ir: BlueprintIR, transform: Callable[[BlueprintIR], BlueprintIR]) -> BlueprintIR:
+    """`ir` with `transform(body)` for each graph that a node owns; itself if that changes none.
+
+    A transform keeps the types of a body's inputs and outputs.
+    """
+
+    def changed(node: Node) -> Node:
+        bodies = {name: transform(body) for name, body in node.bodies}
+        same = all(bodies[name] is body for name, body in node.bodies)
+        return node if same else node.replace(attrs=frozen_attrs({**node.attrs, **bodies}))
+
+    nodes = tuple(map(changed, ir.nodes))
+    same = all(after is before for after, before in zip(nodes, ir.nodes, strict=True))
+    return ir if same else ir.replace(nodes=nodes)
 
 
 def with_operands(node: Node, replaced: Mapping[Value, Value]) -> Node:

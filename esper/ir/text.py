@@ -7,6 +7,7 @@
       output y = %mul
     }
 
+A body stands as an attribute's value: `%y = scan(%h, %x) {body=step { ... }, carries=1} : f32[N, 4]`.
 Sizes and types have no other parser: `parse_size("(H - 1)//2 + 1")`, `parse_type("f32[N, 64]")`.
 """
 
@@ -24,7 +25,7 @@ from esper.ir.errors import MalformedIR
 from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
 from esper.ir.operator import OPERATORS, Attribute, AttrValue, Kind
 from esper.ir.types import DType, TensorType
-from esper.ir.verify import verify
+from esper.ir.verify import MAX_DEPTH, verify
 from esper.resources import grammar_text
 
 MAX_TEXT = 16 * 2**20
@@ -32,15 +33,21 @@ MAX_TEXT = 16 * 2**20
 
 def print_ir(ir: BlueprintIR) -> str:
     """The textual form of `ir`, without a final newline."""
-    lines = [f"blueprint {ir.name} {{"]
+    return f"blueprint {_print_graph(ir, '')}"
+
+
+def _print_graph(ir: BlueprintIR, indent: str) -> str:
+    inner = f"{indent}  "
+    lines = [f"{ir.name} {{"]
     for node in ir.nodes:
         operands = ", ".join("_" if operand is None else str(operand) for operand in node.operands)
-        attrs = ", ".join(f"{name}={_print_literal(value)}" for name, value in node.attrs.items())
+        attrs = ", ".join(f"{name}={_print_literal(value, inner)}" for name, value in node.attrs.items())
         types = ", ".join(map(str, node.types))
-        lines.append(f"  %{node.name} = {node.op}({operands}){f' {{{attrs}}}' if attrs else ''} : {types}")
-    lines += [f"  output {name} = {value}" for name, value in ir.outputs]
-    lines += [f"  update {name} = {value}" for name, value in ir.updates]
-    return "\n".join([*lines, "}"])
+        described = f"{node.op}({operands}){f' {{{attrs}}}' if attrs else ''} : {types}"
+        lines.append(f"{inner}%{node.name} = {described}")
+    lines += [f"{inner}output {name} = {value}" for name, value in ir.outputs]
+    lines += [f"{inner}update {name} = {value}" for name, value in ir.updates]
+    return "\n".join([*lines, f"{indent}}}"])
 
 
 def parse_ir(text: str) -> BlueprintIR:
@@ -71,14 +78,16 @@ def coerce(attribute: Attribute | None, value: AttrValue) -> AttrValue:
     return value
 
 
-def _print_literal(value: AttrValue) -> str:
+def _print_literal(value: AttrValue, indent: str) -> str:
     match value:
+        case BlueprintIR():
+            return _print_graph(value, indent)
         case bool():
             return "true" if value else "false"
         case str():
             return json.dumps(value)
         case tuple():
-            return f"[{', '.join(map(_print_literal, value))}]"
+            return f"[{', '.join(_print_literal(item, indent) for item in value)}]"
         case _:
             return str(value)
 
@@ -194,6 +203,13 @@ class _Read(Transformer[Any, Any]):
 
     def update(self, items: Any) -> tuple[str, str, Value]:
         return "update", str(items[0]), Value(str(items[1])[1:], int(items[2] or 0))
+
+    def body(self, items: Any) -> BlueprintIR:
+        body = self.blueprint(items)
+        if body.depth >= MAX_DEPTH:
+            reason = f"bodies nest deeper than {MAX_DEPTH}"
+            raise MalformedIR(where=f"the body `{body.name}`", reason=reason)
+        return body
 
     def blueprint(self, items: Any) -> BlueprintIR:
         name, *rest = items

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from esper.errors import EsperError
 from esper.ir.build import check_arity
 from esper.ir.dims import MAX_COEFFICIENT, Dim
 from esper.ir.errors import InvalidGraph, InvalidNode, TypeRuleViolated, UnknownIROperator
@@ -12,12 +13,22 @@ from esper.ir.operator import OPERATORS, Attribute, AttrValue, Kind, Leaf, Opera
 from esper.ir.types import MAX_RANK, DType, TensorType
 
 MAX_NODES = 100_000
+MAX_DEPTH = 8  # of bodies in bodies
+_STATE = ("param", "buffer", "seed")
 
 
 def verify(ir: BlueprintIR) -> None:
-    """Raises an error of the E05xx or E03xx range for the first rule that `ir` breaks."""
+    """Raises an error of the E05xx or E03xx range for the first rule that `ir` breaks.
+
+    Bodies are graphs as others, and hold no weights, state or randomness: a loop would repeat the draws.
+    """
+    _require_graph(ir, ir.depth <= MAX_DEPTH, f"bodies nest {ir.depth} deep, more than {MAX_DEPTH}")
+    _require_graph(ir, ir.size <= MAX_NODES, f"{ir.size} nodes are more than {MAX_NODES}")
+    _verify_graph(ir)
+
+
+def _verify_graph(ir: BlueprintIR) -> None:
     _require_graph(ir, NAME.fullmatch(ir.name) is not None, f"`{ir.name}` is not a name")
-    _require_graph(ir, len(ir.nodes) <= MAX_NODES, f"{len(ir.nodes)} nodes are more than {MAX_NODES}")
     defined: dict[str, Node] = {}
     for node in ir.nodes:
         _verify_node(node, defined)
@@ -44,6 +55,8 @@ def attribute_fits(attribute: Attribute, value: AttrValue) -> bool:
             return isinstance(value, tuple) and all(
                 isinstance(item, Dim) or _is_integer(item) for item in value
             )
+        case Kind.GRAPH:
+            return isinstance(value, BlueprintIR)
 
 
 def _is_integer(value: object) -> bool:
@@ -65,7 +78,11 @@ def _verify_node(node: Node, defined: dict[str, Node]) -> None:
             within = 0 <= operand.index < len(source.types)
             _require(node, within, f"reads result {operand.index} of `{source.name}`, which it has not")
     _verify_attrs(node, entry)
-    _require(node, len(node.types) == len(entry.results), f"`{entry.name}` has {len(entry.results)} results")
+    _require(
+        node,
+        len(node.types) == len(entry.results) or entry.variadic_results,
+        f"`{entry.name}` has {len(entry.results)} results",
+    )
     for type in node.types:
         _require(node, type.rank <= MAX_RANK, f"rank {type.rank} is more than {MAX_RANK}")
         possible = all(isinstance(size, Dim) or 0 <= size < MAX_COEFFICIENT for size in type.shape)
@@ -101,6 +118,20 @@ def _verify_attrs(node: Node, entry: Operator) -> None:
             attribute_fits(attribute, value),
             f"attribute `{name}` = {value!s} is not a {attribute.kind.value}{expected}",
         )
+    for name, body in node.bodies:
+        try:
+            _verify_graph(body)
+            _verify_closed(body)
+        except EsperError as error:
+            raise InvalidNode(node=node.name, reason=f"in its `{name}`, {error}", span=error.span) from None
+
+
+def _verify_closed(body: BlueprintIR) -> None:
+    for node in body.nodes:
+        way = "give what it holds as an operand" if node.op in _STATE else "draw outside and give the result"
+        closed = node.op not in _STATE and not OPERATORS[node.op].random
+        _require(node, closed, f"`{node.op}` may not stand in a body: {way}")
+    _require_graph(body, not body.updates, "a body updates no buffer")
 
 
 def _verify_results(ir: BlueprintIR, defined: dict[str, Node]) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
 
 from esper.errors import Span
 from esper.ir.dims import Dim
@@ -27,11 +27,19 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def _form(value: Any) -> str:
+    return "body" if isinstance(value, dict | _WireGraph) else "literal"
+
+
+_Literal = Annotated[bool | int | float | str | list[int | str], Tag("literal")]
+_Body = Annotated["_WireGraph", Tag("body")]
+
+
 class _WireNode(_Strict):
     name: str
     op: str
     operands: list[tuple[str, int] | None]
-    attrs: dict[str, bool | int | float | str | list[int | str]]
+    attrs: dict[str, Annotated[_Literal | _Body, Discriminator(_form)]]
     types: list[str]
     span: tuple[str, int, int, int, int] | None = None
 
@@ -41,23 +49,20 @@ class _WireResult(_Strict):
     value: tuple[str, int]
 
 
-class _WireIR(_Strict):
-    schema_version: int
+class _WireGraph(_Strict):
     name: str
     nodes: list[_WireNode]
     outputs: list[_WireResult]
     updates: list[_WireResult]
 
 
+class _WireIR(_WireGraph):
+    schema_version: int
+
+
 def to_json(ir: BlueprintIR) -> str:
     """One line of JSON with sorted keys; `from_json` reads it back to an equal graph."""
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "name": ir.name,
-        "nodes": [_node_to_wire(node) for node in ir.nodes],
-        "outputs": [{"name": name, "value": [value.node, value.index]} for name, value in ir.outputs],
-        "updates": [{"name": name, "value": [value.node, value.index]} for name, value in ir.updates],
-    }
+    document = {"schema_version": SCHEMA_VERSION, **_graph_to_wire(ir)}
     return json.dumps(document, sort_keys=True, allow_nan=False)
 
 
@@ -78,14 +83,27 @@ def from_json(text: str) -> BlueprintIR:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "document"
         raise MalformedIR(where=f"IR JSON at {where}", reason=first["msg"]) from None
-    ir = BlueprintIR(
+    ir = _graph_from_wire(wire)
+    verify(ir)
+    return ir
+
+
+def _graph_to_wire(ir: BlueprintIR) -> dict[str, Any]:
+    return {
+        "name": ir.name,
+        "nodes": [_node_to_wire(node) for node in ir.nodes],
+        "outputs": [{"name": name, "value": [value.node, value.index]} for name, value in ir.outputs],
+        "updates": [{"name": name, "value": [value.node, value.index]} for name, value in ir.updates],
+    }
+
+
+def _graph_from_wire(wire: _WireGraph) -> BlueprintIR:
+    return BlueprintIR(
         wire.name,
         tuple(_node_from_wire(node) for node in wire.nodes),
         tuple((result.name, Value(*result.value)) for result in wire.outputs),
         tuple((result.name, Value(*result.value)) for result in wire.updates),
     )
-    verify(ir)
-    return ir
 
 
 def _node_to_wire(node: Node) -> dict[str, Any]:
@@ -111,6 +129,8 @@ def _attr_to_wire(value: AttrValue) -> Any:
         return str(value)
     if isinstance(value, tuple):
         return [_attr_to_wire(item) for item in value]
+    if isinstance(value, BlueprintIR):
+        return _graph_to_wire(value)
     return str(value) if isinstance(value, Dim | DType) else value
 
 
@@ -146,8 +166,10 @@ def _attr_from_wire(attribute: Attribute, value: Any, node: str) -> AttrValue:
                 return DType(value)
             case Kind.FLOAT if value in ("inf", "-inf"):
                 return float(value)
+            case Kind.GRAPH if isinstance(value, _WireGraph):
+                return _graph_from_wire(value)
     except ValueError as error:
         raise InvalidNode(node=node, reason=f"attribute `{attribute.name}`: {error}") from None
-    if isinstance(value, list):
+    if isinstance(value, list | _WireGraph):
         raise InvalidNode(node=node, reason=f"attribute `{attribute.name}` is not a {attribute.kind.value}")
     return coerce(attribute, value)

@@ -13,7 +13,7 @@ from typing import ClassVar
 from esper.ir.build import Builder, infer_types
 from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
 from esper.ir.operator import OPERATORS
-from esper.ir.rewrite import rewrite
+from esper.ir.rewrite import map_bodies, rewrite
 from esper.ir.types import DType
 from esper.passes.constants import constant_of, is_constant
 from esper.passes.law import Law, register
@@ -30,6 +30,7 @@ class Canonicalize:
 
     def run(self, ir: BlueprintIR) -> BlueprintIR:
         known = Known()
+        ir = map_bodies(ir, self.run)
         return rewrite(ir, lambda build, node: simplify(Site(build, known), node))
 
 

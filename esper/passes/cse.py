@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from esper.ir.build import Builder
 from esper.ir.graph import BlueprintIR, Node, Value
-from esper.ir.rewrite import rewrite
+from esper.ir.rewrite import map_bodies, rewrite
 from esper.passes.law import Law, register
 from esper.passes.numbering import ValueNumbers
 
@@ -21,6 +21,7 @@ class CommonSubexpressions:
     law: ClassVar[Law] = Law.EXACT
 
     def run(self, ir: BlueprintIR) -> BlueprintIR:
+        ir = map_bodies(ir, self.run)
         numbers = ValueNumbers()
         first: dict[int, tuple[Value, ...]] = {}
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from esper.ir.build import Builder
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, Composite, Decompose, Definition
-from esper.ir.rewrite import rewrite
+from esper.ir.rewrite import map_bodies, rewrite
 from esper.passes.law import Law, register
 
 
@@ -28,7 +28,7 @@ class Expand:
 
 
 def replace_by_definitions(ir: BlueprintIR, kind: type[Composite | Decompose]) -> BlueprintIR:
-    """`ir` with each operator lowered by `kind` replaced by its definition, again inside definitions."""
+    """`ir` with each operator lowered by `kind` replaced by its definition, in definitions and bodies too."""
 
     def definition(node: Node) -> Definition | None:
         lowering = OPERATORS[node.op].lowering
@@ -40,4 +40,4 @@ def replace_by_definitions(ir: BlueprintIR, kind: type[Composite | Decompose]) -
 
     while any(map(definition, ir.nodes)):
         ir = rewrite(ir, rule)
-    return ir
+    return map_bodies(ir, lambda body: replace_by_definitions(body, kind))

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from esper.ir.build import Builder
 from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
-from esper.ir.rewrite import rewrite
+from esper.ir.rewrite import map_bodies, rewrite
 from esper.passes.canonicalize import Known, Site, simplify
 from esper.passes.constants import computed
 from esper.passes.law import Law, register
@@ -27,6 +27,7 @@ class Fold:
 
     def run(self, ir: BlueprintIR) -> BlueprintIR:
         known = Known()
+        ir = map_bodies(ir, self.run)
 
         def rule(build: Builder, node: Node) -> Sequence[Value] | Node:
             value = computed(build, node)

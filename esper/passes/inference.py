@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from esper.ir.build import Builder
 from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
-from esper.ir.rewrite import rewrite
+from esper.ir.rewrite import map_bodies, rewrite
 from esper.passes.law import Law, register
 
 
@@ -25,7 +25,7 @@ class Inference:
             found = RULES.get(node.op)
             return None if found is None else found(node)
 
-        return rewrite(ir.replace(updates=()), rule)
+        return rewrite(map_bodies(ir, self.run).replace(updates=()), rule)
 
 
 def _identity(node: Node) -> Sequence[Value]:

@@ -6,7 +6,7 @@ draws are equal only to themselves. Numbers count first occurrences, so they do 
 
 from __future__ import annotations
 
-from esper.ir.graph import Node, Value
+from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, AttrValue
 
 
@@ -33,5 +33,7 @@ class ValueNumbers:
 
 
 def _exactly(value: AttrValue) -> object:
-    """Tells -0.0 from 0.0, and True from 1, which compare equal."""
+    """Tells -0.0 from 0.0, and True from 1, which compare equal; bodies are equal whatever their names."""
+    if isinstance(value, BlueprintIR):
+        return BlueprintIR, value.structure
     return (type(value), str(value)) if isinstance(value, float | bool) else value

@@ -11,12 +11,15 @@ from typing import Any
 
 from esper.ir.build import Builder
 from esper.ir.dims import Size
-from esper.ir.graph import Value
+from esper.ir.graph import BlueprintIR, Value
+from esper.ir.operator import OPERATORS, Composite, Kind, Operator, Role
 from esper.ir.types import DType, TensorType
 
 STEPS = 16  # of a drawn number
 FEW = 32  # choices that one byte draws evenly enough
 OTHER_DTYPES = (DType.I64, DType.BOOL, DType.I32)
+DEPTH = 2  # of bodies in bodies
+RECENT = 4  # values that a step yields one of
 
 
 class GraphSampler:
@@ -30,6 +33,7 @@ class GraphSampler:
         self.sizes = sizes
         self._dtypes = dtypes
         self._offsets = 0
+        self._depth = 0
         self._tape: Iterator[int] = iter(())
 
     def rewind(self, tape: bytes) -> None:
@@ -108,6 +112,33 @@ class GraphSampler:
         self._offsets += 1
         return self._offsets
 
+    def body(
+        self, carries: Sequence[TensorType], slices: Sequence[TensorType]
+    ) -> tuple[BlueprintIR, Sequence[Value]]:
+        """Up to three uses of operators that a gradient can pass; what they read anew are constants."""
+        build = Builder("step")
+        inner = _BodySampler(build, self.sizes, self._dtypes)
+        inner._tape, inner._depth = self._tape, self._depth + 1
+        before = [build.input(build.fresh("h"), type) for type in carries]
+        given = [*before, *(build.input(build.fresh("s"), type) for type in slices)]
+        names = sorted(name for name, entry in OPERATORS.items() if _stands_in_bodies(entry, inner._depth))
+        for _ in range(self.integer(0, 3)):
+            entry = OPERATORS[self.choice(names)]
+            assert entry.sample is not None, f"`{entry.name}` has no sampling rule"
+            operands, attrs = entry.sample(inner)
+            build.ops(entry.name, *operands, name=None, span=None, **attrs)
+        constants = [node.type for node in build.nodes if node.op == "input"][len(given) :]
+        outputs = [inner.next_carry(value) for value in before]
+        latest = inner._values()[: -RECENT - 1 : -1]
+        outputs += [self.choice(latest) for _ in range(self.integer(0 if before else 1, 2))]
+        body = build.finish({f"y{index}": value for index, value in enumerate(outputs)})
+        return body, [self._constant(type) for type in constants]
+
+    def _constant(self, type: TensorType) -> Value:
+        if type.dtype.is_floating and self.boolean():
+            return self.param(type.shape, type.dtype)
+        return self.tensor(type.shape, type.dtype)
+
     def _values(self) -> list[Value]:
         """All tensors that a user could name: no buffers and no seed."""
         return [
@@ -116,3 +147,28 @@ class GraphSampler:
             if node.op not in ("buffer", "seed", "constant")
             for value in node.results
         ]
+
+
+class _BodySampler(GraphSampler):
+    """Draws for a body, to which weights are given like any tensor."""
+
+    def param(self, shape: tuple[Size, ...], dtype: DType) -> Value:
+        return self.tensor(shape, dtype)
+
+    def next_carry(self, before: Value) -> Value:
+        """A value of the body of the type of the carry `before`, alone or mixed with it."""
+        type = self.type(before)
+        same = [value for value in reversed(self._values()) if self.type(value) == type]
+        found: Value = self.choice(same)
+        form = self.integer(0, 2) if type.dtype.is_floating else 0
+        if form == 1:
+            return self._build.op("add", before, found)
+        return self._build.op("mul", self._build.op("sigmoid", before), found) if form else found
+
+
+def _stands_in_bodies(entry: Operator, depth: int) -> bool:
+    """Whether bodies `depth` deep are drawn with `entry`: a gradient passes it, and it has no state."""
+    passes = entry.vjp is not None or isinstance(entry.lowering, Composite)
+    has_state = entry.random or any(i.role in (Role.BUFFER, Role.SEED) for i in entry.inputs)
+    owns_body = any(attribute.kind is Kind.GRAPH for attribute in entry.attributes)
+    return passes and not has_state and (depth < DEPTH or not owns_body)

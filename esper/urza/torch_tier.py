@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from esper.ir.dims import Dim, Quotient, Size
+from esper.ir.dims import Dim, Quotient, Size, size_symbols
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, AttrValue
 from esper.ir.types import DType
@@ -28,20 +28,42 @@ def leaves(ir: BlueprintIR) -> tuple[Node, ...]:
 
 def graph_module(ir: BlueprintIR) -> fx.GraphModule:
     """A function of `leaves(ir)` that returns a tuple: the outputs, then the updates."""
-    return _Translation(ir).run()
+    return _Translation(ir).run(leaves(ir))
+
+
+def _body_module(body: BlueprintIR) -> fx.GraphModule:
+    """A function of the body's inputs, then of the sizes that it takes from the graph around it."""
+    return _Translation(body).run(body.inputs, _outer_symbols(body))
+
+
+def _outer_symbols(body: BlueprintIR) -> tuple[str, ...]:
+    """The size symbols in a body's attributes that are no axis of one of its inputs."""
+    bound = {str(size) for node in body.inputs for size in node.type.shape}
+    found: dict[str, None] = {}
+    for node in body.nodes:
+        for value in node.attrs.values():
+            for item in value if isinstance(value, tuple) else (value,):
+                if isinstance(item, Dim):
+                    found.update(dict.fromkeys(sorted(size_symbols(item))))
+                elif isinstance(item, BlueprintIR):
+                    found.update(dict.fromkeys(_outer_symbols(item)))
+    return tuple(name for name in found if name not in bound)
 
 
 class _Translation:
     def __init__(self, ir: BlueprintIR) -> None:
         self.ir = ir
+        self.root = nn.Module()
         self.graph = fx.Graph()
         self.values: dict[Value, fx.Node] = {}
         self.symbols: dict[str, fx.Node] = {}
         self.read = {o for node in ir.nodes for o in node.operands if o is not None} | set(ir.results)
 
-    def run(self) -> fx.GraphModule:
-        for leaf in leaves(self.ir):
+    def run(self, given: tuple[Node, ...], sizes: tuple[str, ...] = ()) -> fx.GraphModule:
+        for leaf in given:
             self.values[leaf.result()] = self.graph.placeholder(leaf.name.replace(".", "_"))
+        for name in sizes:
+            self.symbols[name] = self.graph.placeholder(f"size_{name}")
         for node in self.ir.inputs:
             self._bind_symbols(node)
         for node in self.ir.nodes:
@@ -54,7 +76,7 @@ class _Translation:
         self.graph.output(tuple(self.values[value] for value in self.ir.results))
         self.graph.eliminate_dead_code()
         self.graph.lint()
-        return fx.GraphModule(nn.Module(), self.graph, class_name=self.ir.name)
+        return fx.GraphModule(self.root, self.graph, class_name=self.ir.name)
 
     def _bind_symbols(self, node: Node) -> None:
         for axis, size in enumerate(node.type.shape):
@@ -69,6 +91,8 @@ class _Translation:
         assert path is not None, node.op
         operands = tuple(None if operand is None else self.values[operand] for operand in node.operands)
         attrs = {name: self._attribute(value) for name, value in node.attrs.items()}
+        for _, body in node.bodies:
+            operands += tuple(self.symbols[name] for name in _outer_symbols(body))
         result = self.graph.call_function(reference(path), operands, attrs)
         if len(node.types) == 1 or (only_first and entry.first_result_reference):
             self.values[node.result()] = result
@@ -78,6 +102,10 @@ class _Translation:
                 self.values[value] = self.graph.call_function(operator.getitem, (result, value.index))
 
     def _attribute(self, value: AttrValue) -> Any:
+        if isinstance(value, BlueprintIR):
+            name = f"body_{len(self.root._modules)}"
+            self.root.add_module(name, _body_module(value))
+            return self.graph.get_attr(name)
         if isinstance(value, Dim):
             return self._size(value)
         if isinstance(value, tuple):

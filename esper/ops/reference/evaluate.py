@@ -121,14 +121,52 @@ def _given(tensors: Mapping[str, torch.Tensor], node: Node) -> torch.Tensor:
 
 
 def concrete(value: AttrValue, sizes: Mapping[str, int], dtype: torch.dtype | None) -> Any:
-    """An attribute as references take it: sizes are integers, floating dtypes are `dtype` if given."""
+    """An attribute as references take it: sizes are integers, floating dtypes are `dtype` if given, and a
+    body is a function."""
     if isinstance(value, Dim):
         return evaluate_size(value, sizes)
     if isinstance(value, tuple):
         return tuple(concrete(item, sizes, dtype) for item in value)
     if isinstance(value, DType):
         return _torch_dtype(value, dtype)
+    if isinstance(value, BlueprintIR):
+        return body_function(value, sizes, dtype)
     return value
+
+
+def body_function(
+    body: BlueprintIR, sizes: Mapping[str, int], dtype: torch.dtype | None
+) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """`body` as a function from its inputs to its outputs, in order, at `sizes`.
+
+    All but the calls of the references is done once, here: a loop calls the function for every step.
+    """
+    slots = {node.result(): slot for slot, node in enumerate(body.inputs)}
+    constants = []
+    for node in body.of("constant"):
+        slots[node.result()] = len(slots)
+        constants.append(torch.tensor(node.attrs["value"], dtype=_torch_dtype(node.type.dtype, dtype)))
+    calls = []
+    for node in body.nodes:
+        if node.op in ("input", "constant"):
+            continue
+        path = OPERATORS[node.op].reference
+        assert path is not None, node.op
+        operands = [None if operand is None else slots[operand] for operand in node.operands]
+        attrs = {name: concrete(value, sizes, dtype) for name, value in node.attrs.items()}
+        calls.append((reference(path), operands, attrs))
+        for result in node.results:
+            slots[result] = len(slots)
+    outputs = [slots[value] for _, value in body.outputs]
+
+    def call(*given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        values = [*given, *constants]
+        for function, operands, attrs in calls:
+            results = function(*(None if o is None else values[o] for o in operands), **attrs)
+            values.extend(results if isinstance(results, tuple) else (results,))
+        return tuple(values[slot] for slot in outputs)
+
+    return call
 
 
 def _torch_dtype(dtype: DType, override: torch.dtype | None) -> torch.dtype:

@@ -1,0 +1,36 @@
+"""The reference of `scan`: a loop in Python over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+
+def scan(
+    *operands: torch.Tensor,
+    body: Callable[..., tuple[torch.Tensor, ...]],
+    carries: int,
+    sequences: int,
+    reverse: bool,
+    histories: bool,
+) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    """The final carries, the stacked outputs of the steps, and with `histories` the carries before each step.
+
+    operands: carries, then sequences, both of which the body is given one step of, then what it is given
+    as it is. A carry that starts from a constant may lie on another device than the sequences.
+    """
+    slices = [sequence.unbind() for sequence in operands[carries : carries + sequences]]
+    constants = operands[carries + sequences :]
+    device = operands[carries].device
+    state = tuple(carry.to(device) for carry in operands[:carries])
+    length = len(slices[0])
+    made: list[tuple[torch.Tensor, ...]] = [()] * length
+    for step in reversed(range(length)) if reverse else range(length):
+        before = state
+        results = body(*state, *(found[step] for found in slices), *constants)
+        state = results[:carries]
+        made[step] = (*results[carries:], *before) if histories else results[carries:]
+    stacked = tuple(torch.stack(steps) for steps in zip(*made, strict=True))
+    found = (*state, *stacked)
+    return found if len(found) > 1 else found[0]
