@@ -2,7 +2,7 @@
 
 The operators are the usual ones (DeMillo, Lipton and Sayward 1978; as in mutmut and cosmic-ray): comparisons,
 arithmetic, `and`/`or`, `not`, numbers and booleans, conditions negated, statements deleted, `return None`,
-neighbouring arguments exchanged, `min`/`max` and `any`/`all`.
+neighbouring arguments of a like kind exchanged, `min`/`max` and `any`/`all`.
 
 Left alone, because no run can tell: docstrings, texts, type annotations, imports, decorators, assertions, and
 the `sample` rules of operators, which say what tests draw.
@@ -41,6 +41,7 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.LShift: ast.RShift,
 }
 CALLED = {"min": "max", "max": "min", "any": "all", "all": "any"}
+CONTEXT = ("self", "build", "site", "ir", "entry")
 TEXTS = ("doc", "no_gradient", "message", "help", "reason")  # keywords whose value is for readers
 SKIPPED = (ast.Import, ast.ImportFrom, ast.Assert, ast.JoinedStr)
 
@@ -156,8 +157,24 @@ def _expressions(node: ast.expr) -> Iterator[tuple[str, str]]:
         case ast.Call(func=called, args=args, keywords=keywords) if len(args) > 1:
             for index in range(len(args) - 1):
                 swapped = [*args[:index], args[index + 1], args[index], *args[index + 2 :]]
-                if not any(isinstance(arg, ast.Starred) for arg in swapped):
+                if _may_be_mistaken(args[0], args[index], args[index + 1]):
                     yield "arguments exchanged", ast.unparse(ast.Call(called, swapped, keywords))
+
+
+def _may_be_mistaken(first: ast.expr, left: ast.expr, right: ast.expr) -> bool:
+    """Whether two neighbouring arguments could be taken for each other, and it would matter.
+
+    No text, class or builder is taken for a tensor, and the operands of `mul` and `add` have no order.
+    """
+    if isinstance(first, ast.Constant) and first.value in ("mul", "add"):
+        return False
+    return not any(
+        isinstance(arg, ast.Starred | ast.Lambda)
+        or (isinstance(arg, ast.Constant) and isinstance(arg.value, str))
+        or (isinstance(arg, ast.Attribute) and isinstance(arg.value, ast.Name) and arg.value.id[0].isupper())
+        or (isinstance(arg, ast.Name) and (arg.id in CONTEXT or arg.id[0].isupper()))
+        for arg in (left, right)
+    )
 
 
 def _statements(node: ast.stmt) -> Iterator[tuple[str, str]]:
