@@ -47,6 +47,12 @@ class Request:
 
         return load(self.file, self.blueprint).source.text
 
+    def arguments(self) -> list[str]:
+        """The options as they are written on the command line."""
+        given = [("--blueprint", self.blueprint), ("--precision", self.precision)]
+        given += [("--set", setting) for setting in self.settings] + [("--size", size) for size in self.sizes]
+        return [word for option, value in given if value is not None for word in (option, value)]
+
     def options(self) -> dict[str, str]:
         """What the blueprint was lowered with, for an artifact's manifest."""
         given = dict(setting.split("=", 1) for setting in self.settings)

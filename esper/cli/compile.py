@@ -10,6 +10,7 @@ import click
 
 from esper.cli.blueprint import Request, blueprint_options
 from esper.cli.program import detail, note
+from esper.cli.reproduction import reproducible
 
 if TYPE_CHECKING:
     from esper.urza.compiler import Compilation
@@ -53,15 +54,17 @@ def compile(
     if emit and as_json:
         raise click.UsageError("--emit and --json exclude each other")
     chosen = tuple(map(check_target, dict.fromkeys(targets))) or default_targets()
-    ir = request.lower()
-    if emit and emit not in BUILT and output is None:
-        click.echo(make_programs(ir).stage(emit), nl=False)
-        return
-    detail(f"{ir.name}: {len(ir.nodes)} nodes for {', '.join(chosen)}")
-    compiled = compile_ir(ir, chosen, sizes=request.size_values())
-    if output is not None:
-        write_artifact(output, compiled.artifact(request.source(), request.options()))
-        note(f"wrote {output}")
+    targeted = [word for target in chosen for word in ("--target", target)]
+    with reproducible("compile", request, *targeted) as case:
+        ir = case.graph = request.lower()
+        if emit and emit not in BUILT and output is None:
+            click.echo(make_programs(ir).stage(emit), nl=False)
+            return
+        detail(f"{ir.name}: {len(ir.nodes)} nodes for {', '.join(chosen)}")
+        compiled = compile_ir(ir, chosen, sizes=request.size_values())
+        if output is not None:
+            write_artifact(output, compiled.artifact(request.source(), request.options()))
+            note(f"wrote {output}")
     if emit:
         click.echo(compiled.stage(emit), nl=False)
     elif as_json:

@@ -8,6 +8,7 @@ COMMANDS = {
     "check": "esper.cli.check:check",
     "compile": "esper.cli.compile:compile",
     "inspect": "esper.cli.inspect:inspect",
+    "opt": "esper.cli.opt:opt",
     "search": "esper.cli.search:search",
     "templates": "esper.cli.templates:templates",
     "verify": "esper.cli.verify:verify",

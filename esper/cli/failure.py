@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from esper.errors import EsperError
 
 if TYPE_CHECKING:
@@ -52,6 +54,17 @@ def failure_of(error: Exception) -> Failure:
     """`error` as it is told to a user; what no code foresaw is told as an error of its own kind."""
     known = error if isinstance(error, EsperError) else _as_esper_error(error)
     return Failure(error_text(known), known.exit_code)
+
+
+def is_internal(error: Exception) -> bool:
+    """Whether `error` is a fault of Esper's own, and not of the input, the usage or the machine."""
+    if isinstance(error, click.ClickException | click.Abort | click.exceptions.Exit):
+        return False
+    # Loaded only where something failed, as in `error_text`.
+    from esper.passes.errors import PassDefect
+
+    known = error if isinstance(error, EsperError) else _as_esper_error(error)
+    return isinstance(known, InternalFailure | PassDefect)
 
 
 def error_text(error: EsperError) -> str:

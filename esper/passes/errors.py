@@ -75,3 +75,11 @@ class OptionNowhere(EsperError):
     code = "E0614"
     message = "no pass of the pipeline `{pipeline}` has the option `{option}`"
     help = "these have it: {passes}"
+
+
+class NotEvaluated(EsperError):
+    """A graph that the references cannot compute has no values that a pass could change."""
+
+    code = "E0615"
+    message = "`{blueprint}` cannot be evaluated with {sizes}: {reason}"
+    help = "its sizes may be too small: set them with --size"
