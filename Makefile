@@ -12,7 +12,7 @@ SUPPORTED := import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or \
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help setup check format test demo bench soak constraints clean
+.PHONY: help setup check format test demo bench soak docs constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -47,8 +47,11 @@ demo: setup ## compile blueprints, grow a network on MNIST-1D, write its report
 bench: setup ## run every benchmark; they assert nothing about seconds
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
-soak: setup ## run the property tests with many more examples
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --hypothesis-profile=soak -m hypothesis
+soak: setup ## run the property tests with 5,000 examples; goes on where it was killed (TESTS=tests/passes)
+	$(BIN)/python -m pytest -p tests.soak --numprocesses $(WORKERS) --hypothesis-profile=soak -m hypothesis $(TESTS)
+
+docs: setup ## write what of docs/ is generated
+	$(BIN)/python -m esper.cli.operators_page -o docs/operators.md
 
 constraints: setup ## write constraints/ for this Python from what .venv holds
 	@file=constraints/$(TAG).txt; head -1 $$file > $$file.part; \

@@ -12,7 +12,8 @@ settings.register_profile("ci", max_examples=200, deadline=None, derandomize=Tru
 settings.register_profile(
     "soak", max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile("ci")  # `--hypothesis-profile=soak` takes the other
+settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True, database=None)
+settings.load_profile("ci")  # `--hypothesis-profile=quick` or `soak` takes another
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

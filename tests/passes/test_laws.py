@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from esper.ir import OPERATORS, BlueprintIR, Builder, DType, TensorType, verify
 from esper.ir.operator import Composite, Decompose
@@ -12,16 +12,20 @@ from esper.testing import blueprint_irs, random_values
 from esper.testing.laws import require_gradients, require_law
 from esper.testing.variants import renamed
 
+# Each law is tested with half as many examples again as other properties; `quick` and `soak` say their own.
+LAW = settings(max_examples=300) if settings.get_current_profile_name() == "ci" else settings()
 REWRITES = [name for name, entry in PASSES.items() if entry.law is not Law.CHANGES_SIGNATURE]
 
 
 @pytest.mark.parametrize("name", REWRITES)
+@LAW
 @given(ir=blueprint_irs())
 def test_a_pass_holds_its_law(name: str, ir: BlueprintIR) -> None:
     require_law(PASSES[name].law, ir, run_passes(ir, name), random_values(ir))
 
 
 @pytest.mark.parametrize("name", REWRITES)
+@LAW
 @given(ir=blueprint_irs())
 def test_a_pass_finds_nothing_to_do_in_what_it_made(name: str, ir: BlueprintIR) -> None:
     once = PASSES[name].run(ir)
@@ -29,6 +33,7 @@ def test_a_pass_finds_nothing_to_do_in_what_it_made(name: str, ir: BlueprintIR) 
 
 
 @pytest.mark.parametrize("name", REWRITES)
+@LAW
 @given(ir=blueprint_irs())
 def test_a_pass_keeps_the_signature(name: str, ir: BlueprintIR) -> None:
     after = PASSES[name].run(ir)
@@ -40,12 +45,14 @@ def test_a_pass_keeps_the_signature(name: str, ir: BlueprintIR) -> None:
 
 
 @pytest.mark.parametrize("name", REWRITES)
+@LAW
 @given(ir=blueprint_irs())
 def test_a_pass_made_twice_from_the_same_graph_gives_the_same(name: str, ir: BlueprintIR) -> None:
     assert str(PASSES[name].run(ir)) == str(PASSES[name].run(BlueprintIR.from_json(ir.to_json())))
 
 
 @pytest.mark.parametrize("name", REWRITES)
+@LAW
 @given(ir=blueprint_irs(differentiable=True, max_nodes=5))
 def test_gradients_after_a_pass_are_the_gradients_before(name: str, ir: BlueprintIR) -> None:
     after = run_passes(ir, name)
@@ -55,23 +62,27 @@ def test_gradients_after_a_pass_are_the_gradients_before(name: str, ir: Blueprin
         require_gradients(ir, joint_graph(after), random_values(ir))
 
 
+@LAW
 @given(ir=blueprint_irs())
 def test_the_pipeline_holds_the_weakest_law_of_its_passes(ir: BlueprintIR) -> None:
     require_law(Law.REAL_EQUAL, ir, run_passes(ir, DEFAULT), random_values(ir))
 
 
+@LAW
 @given(ir=blueprint_irs())
 def test_the_pipeline_reaches_a_fixed_point(ir: BlueprintIR) -> None:
     once = run_passes(ir, DEFAULT)
     assert run_passes(once, DEFAULT) == once
 
 
+@LAW
 @given(ir=blueprint_irs(differentiable=True))
 def test_the_joint_graph_is_a_fixed_point_of_the_pipeline(ir: BlueprintIR) -> None:
     joint = joint_graph(ir)
     assert run_passes(joint, DEFAULT) == joint
 
 
+@LAW
 @given(ir=blueprint_irs())
 def test_nothing_is_left_of_what_a_pass_replaces(ir: BlueprintIR) -> None:
     for name, kind in (("expand", Composite), ("decompose", Decompose)):
@@ -80,6 +91,7 @@ def test_nothing_is_left_of_what_a_pass_replaces(ir: BlueprintIR) -> None:
         assert not [node for node in after.nodes if isinstance(OPERATORS[node.op].lowering, kind)]
 
 
+@LAW
 @given(ir=blueprint_irs())
 def test_the_pipeline_makes_one_graph_of_graphs_that_differ_in_names_only(ir: BlueprintIR) -> None:
     assert run_passes(ir, DEFAULT).hash == run_passes(renamed(ir), DEFAULT).hash
