@@ -7,6 +7,7 @@ table; nothing here knows a particular operator.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -366,11 +367,14 @@ class Operator:
 
 
 OPERATORS: dict[str, Operator] = {}
+FAMILIES: dict[str, str] = {}
+"""Operator name -> the module that defines it, by which documentation groups operators."""
 
 
 def define(operator: Operator) -> Operator:
-    """Adds `operator` to the table; a name may be taken once."""
+    """Adds `operator` to the table, in the family of the calling module; a name may be taken once."""
     if operator.name in OPERATORS:
         raise ValueError(f"operator `{operator.name}` is defined twice")
     OPERATORS[operator.name] = operator
+    FAMILIES[operator.name] = str(sys._getframe(1).f_globals["__name__"])
     return operator
