@@ -1,10 +1,16 @@
-"""For tests of passes and operators: random valid graphs, types and sources, and values to run graphs on.
+"""For tests of passes and operators: random valid graphs, types and sources, values to run graphs on, laws.
 
-from hypothesis import given
-from esper.testing import blueprint_irs
+    from hypothesis import given
+    from esper.passes import run_passes
+    from esper.testing import blueprint_irs, random_values
+    from esper.testing.laws import require_law
 
-@given(blueprint_irs())
-def test_my_pass_keeps_the_types_of_the_outputs(ir): ...
+    @given(blueprint_irs())
+    def test_my_pass_keeps_its_law(ir):
+        require_law(MyPass.law, ir, run_passes(ir, [MyPass()]), random_values(ir))
+
+A failing example shrinks to the fewest nodes on small concrete sizes, and its text, `str(ir)`, can be pasted
+into `BlueprintIR.from_text`. `docs/extending.md` has more; `esperc opt --reduce` shrinks a graph from a file.
 """
 
 from importlib.util import find_spec

@@ -198,7 +198,7 @@ def test_no_torch_is_needed(small: Path) -> None:
 
 @dataclass(frozen=True)
 class Planted:
-    """A pass at fault: wrong in one way about `tanh`."""
+    """A pass at fault: wrong in one way about `tanh`, or in the gradient of `relu`."""
 
     way: str = "value"
     fast_math: bool = False
@@ -210,6 +210,12 @@ class Planted:
             return ir.replace(nodes=[node for node in ir.nodes if node is not found[0]])
 
         def rule(build: Builder, node: Node) -> tuple[Value] | None:
+            if self.way == "gradient":  # equal, but made of an operator that has no gradient
+                return (
+                    (build.op("relu_backward", *node.operands, *node.operands),)
+                    if node.op == "relu"
+                    else None
+                )
             x = node.operands[0] if node.op == "tanh" else None
             if x is None or self.way == "dangling":
                 return None
@@ -270,6 +276,25 @@ def test_a_planted_fault_is_reduced_to_the_operator_it_is_about(
     assert again["ir"] == str(reduced) and again["is_minimal"]
     assert again["nodes_before"] == again["nodes_after"] == len(reduced.nodes)
     assert again["failure"]["pass"] == "planted"
+
+
+RELU = """blueprint rectified {
+  %x = input() : f32[N, 4]
+  %exp = exp(%x) : f32[N, 4]
+  %relu = relu(%exp) : f32[N, 4]
+  %mul = mul(%relu, %exp) : f32[N, 4]
+  output y = %mul
+}
+"""
+
+
+@pytest.mark.usefixtures("planted")
+def test_a_pass_that_breaks_gradients_alone_is_found_by_them(tmp_path: Path) -> None:
+    (tmp_path / "relu.ir").write_text(RELU)
+    result = opt(tmp_path / "relu.ir", "--passes", "planted{way=gradient}", "--reduce")
+    assert result.exit_code == 1
+    assert "`planted` breaks gradients: node `" in result.stderr
+    assert [node.op for node in BlueprintIR.from_text(result.stdout).nodes] == ["input", "relu"]
 
 
 @pytest.mark.usefixtures("planted")
