@@ -11,6 +11,7 @@ from esper.lang.ast import Program
 from esper.lang.diagnostics import BlueprintRejected, Diagnostic, Note, Report
 from esper.lang.domains import Interval
 from esper.lang.fit import fit
+from esper.lang.format import format_file, format_source
 from esper.lang.library import LibraryEntry, library, library_entry
 from esper.lang.lower import Checked, check, check_files, lower, signature
 from esper.lang.parameters import ParameterInfo, ParameterValue, Signature, parse_settings
@@ -42,6 +43,8 @@ __all__ = [
     "check",
     "check_files",
     "fit",
+    "format_file",
+    "format_source",
     "library",
     "library_entry",
     "lower",

@@ -27,22 +27,22 @@ def attach(
             used.add(line)
         return "\n".join(reversed(lines))
 
-    def documented(parameter: Parameter) -> Parameter:
-        doc = text_above(parameter.span.line)
-        end = parameter.span.end_line
-        if end in behind:
+    def documented(parameter: Parameter, before: int, after: int) -> Parameter:
+        """before: the line in which what stands before it ends; after: that in which the next begins."""
+        line, end = parameter.span.line, parameter.span.end_line
+        doc = text_above(line) if line != before else ""
+        if end in behind and end != after:
             used.add(end)
             doc = f"{doc}\n{behind[end].text}" if doc else behind[end].text
         return replace(parameter, doc=doc) if doc else parameter
 
-    result = [
-        replace(
-            blueprint,
-            doc=text_above(blueprint.span.line),
-            parameters=tuple(map(documented, blueprint.parameters)),
-        )
-        for blueprint in blueprints
-    ]
+    result = []
+    for blueprint in blueprints:
+        ends = [blueprint.name.span.end_line, *(p.span.end_line for p in blueprint.parameters)]
+        begins = [*(p.span.line for p in blueprint.parameters[1:]), 0]
+        parameters = tuple(map(documented, blueprint.parameters, ends, begins))
+        doc = text_above(blueprint.span.line)
+        result.append(replace(blueprint, doc=doc, parameters=parameters))
     for line in (above | behind).values():
         if line.span.line not in used:
             report.add(StrayDocumentation(span=line.span))

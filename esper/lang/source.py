@@ -98,14 +98,20 @@ def read_source(path: Path) -> tuple[Source, Report]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         report.add(FileUnreadable(path=file, reason=reason))
         return empty, report
+    return decode_source(file, data)
+
+
+def decode_source(file: str, data: bytes) -> tuple[Source, Report]:
+    """The source that `data`, the contents of `file`, spells; empty if the report says why."""
+    report = Report(file)
     if b"\0" in data:
         report.add(BinaryFile())
-        return empty, report
+        return Source(file, ""), report
     try:
         return Source(file, data.decode("utf-8-sig")), report
     except UnicodeDecodeError as error:
         report.add(NotUtf8(offset=error.start))
-        return empty, report
+        return Source(file, ""), report
 
 
 def scan(source: Source, report: Report) -> tuple[str, list[Documentation]]:

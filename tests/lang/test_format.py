@@ -1,0 +1,134 @@
+"""One layout: reached in one step, of the same meaning, with every comment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esper.lang import BlueprintRejected, Source, format_source, library, parse_source
+from esper.testing import esp_programs
+
+COMMENT = re.compile(r"#[^\n]*")
+
+
+def formatted(text: str) -> str:
+    return format_source(Source("<source>", text))
+
+
+def meaning(node: Any) -> Any:
+    """A syntax tree without its places."""
+    if isinstance(node, tuple):
+        return tuple(map(meaning, node))
+    if is_dataclass(node) and not isinstance(node, type):
+        kept = [field.name for field in fields(node) if field.name not in ("span", "place")]
+        return type(node).__name__, *(meaning(getattr(node, name)) for name in kept)
+    return node
+
+
+def comments(text: str) -> list[str]:
+    return [found.rstrip() for found in COMMENT.findall(text)]
+
+
+@st.composite
+def commented_programs(draw: st.DrawFn) -> str:
+    """Sources with comments, line breaks and white space wherever these may stand between two tokens."""
+    text = draw(esp_programs())
+    places = [match.start() for match in re.finditer(r'(?<=[ (){},=])(?![^"\n]*"[^"\n]*\n)', text)]
+    chosen = draw(st.lists(st.sampled_from(places), max_size=6)) if places else []
+    kinds = st.sampled_from(("  # why\n", "\n# alone\n", "   ", "\n\n\n", "\t"))
+    for place in sorted(chosen, reverse=True):
+        candidate = text[:place] + draw(kinds) + text[place:]
+        if not parse_source(candidate)[1]:
+            text = candidate
+    return text
+
+
+@given(commented_programs())
+def test_the_layout_is_reached_in_one_step(text: str) -> None:
+    once = formatted(text)
+    assert formatted(once) == once
+
+
+@given(commented_programs())
+def test_the_layout_means_the_same_and_keeps_the_comments(text: str) -> None:
+    once = formatted(text)
+    before, after = parse_source(text), parse_source(once)
+    assert not after[1]
+    assert meaning(after[0]) == meaning(before[0])
+    assert comments(once) == comments(text)
+
+
+@given(commented_programs())
+def test_lines_are_neither_long_nor_end_in_white_space(text: str) -> None:
+    lines = formatted(text).splitlines()
+    assert all(len(COMMENT.sub("", line).rstrip()) <= 100 and line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("entry", library(), ids=lambda entry: entry.name)
+def test_the_library_is_laid_out(entry: Any) -> None:
+    text = Path(entry.file).read_text(encoding="utf-8")
+    assert formatted(text) == text
+
+
+def test_everything_that_the_language_has(golden: Callable[[str, str], None]) -> None:
+    golden("layout.esp", formatted(EVERYTHING))
+
+
+def test_a_source_with_syntax_errors_is_refused() -> None:
+    with pytest.raises(BlueprintRejected, match="never closed"):
+        formatted("blueprint b() { input x: f32[N] output relu(x }")
+
+
+EVERYTHING = """
+import "mlp.esp"   # beside
+# the norm of the library
+
+
+import norm
+## What it is.
+## More of it.
+blueprint b(n: dim=4,   ## documents n
+   # stands alone
+   act:op=relu in {relu,gelu} , rate : float = 1e-2 in 0.001..0.1   log,
+   k: int = 3 in 1..9 step 2,  dt: dtype=f32 ## documents dt
+   ) {  # opens
+
+   # first
+   require n%2==0:"n (an even one), please"   # why
+
+
+   precision bf16
+   input x:dt[N,n,...S]
+   h=x|>linear(  n,bias = false)|>act()  # pipe
+   repeat 3 as i{ h=h*(i+1)+(  2 ) # trails
+     # ends the body
+   } # after
+   if n>3 {h=gelu(h)} # taken
+   # between
+   else if not n > 2 and k==3 or false { # empty
+   } else { h = - relu(-h)  ** 2 }
+   a,b=f(h, # of two
+      3, 4
+   )
+   kind = choice kind{a=>relu(h),b=>gelu(h)|>relu(),}
+   call = some_long_operator(aaaaaaaaaaaaaaaaaaaaaa, bbbbbbbbbbbbbbbbbbbbbbbbbbbb, ccccccccccccccc, e=f(x, 3))
+   pipe = x |> aaaaaaaaaaaaaaaaaaaaaaaaaaaa(3) |> bbbbbbbbbbbbbbbbbbbbbbbbbbb(4) |> cccccccccccccccccccccc(5)
+   chain = aaaaaaaaaaaaaaaaaaaaaaaaaaa + bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb * ccccccccccccccccc - ddddddddd
+   shape = reshape(h, [N, ...S, aaaaaaaaaaaaaaaaaaaaaaa, bbbbbbbbbbbbbbbbbbbbbbbbb, ccccccccccccccc * ddddd])
+   which = choice other { first => aaaaaaaaaaaaaaaaaaaaaaaaaaaaa(h), second => bbbbbbbbbbbbbbbbbbbbbbbb(h) }
+   constraint latency_ms<=0.2 on "sm_90"
+   output h
+   output second=kind
+   # last
+}
+# between
+blueprint c(){input x:f32[N] output x}
+# end
+"""
