@@ -15,6 +15,17 @@ settings.register_profile(
 settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True, database=None)
 settings.load_profile("ci")  # `--hypothesis-profile=quick` or `soak` takes another
 
+LAW_EXAMPLES = 300  # for each law of a pass under `ci`; the other profiles keep their own number
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure() -> None:
+    """The profile `law`, once the one that the command line names is loaded."""
+    is_ci = settings.get_current_profile_name() == "ci"
+    settings.register_profile(
+        "law", settings(), max_examples=LAW_EXAMPLES if is_ci else settings().max_examples
+    )
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write golden files instead of comparing")

@@ -13,6 +13,7 @@ from esper.passes.failure import Failure
 from esper.testing.laws import require_gradients, require_law, run
 from esper.testing.values import random_values
 
+LONGEST = 300  # characters of a reason, in which torch prints tensors
 CHECKED = (Law.EXACT, Law.REAL_EQUAL)
 
 
@@ -58,5 +59,5 @@ def _failure(entry: Pass, way: str, check: Callable[[], None]) -> Failure | None
     try:
         check()
     except Exception as error:  # noqa: BLE001 - a graph that does not run any more is as wrong as another result
-        return Failure(entry, way, "", str(error).strip().partition("\n")[0], ran=True)
+        return Failure(entry, way, "", " ".join(str(error).split())[:LONGEST], ran=True)
     return None

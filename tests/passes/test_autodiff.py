@@ -17,11 +17,13 @@ from esper.testing.strategies import sampled_operators
 ROWS = TensorType(DType.F32, (symbol("N"), 4))
 
 
+@settings.get_profile("law")
 @given(ir=blueprint_irs(differentiable=True))
 def test_gradients_are_what_torch_gives_through_the_references(ir: BlueprintIR) -> None:
     require_gradients(ir, run_passes(ir, "expand,autodiff"), random_values(ir))
 
 
+@settings.get_profile("law")
 @given(ir=blueprint_irs(differentiable=True))
 def test_cleaning_the_joint_graph_keeps_its_gradients(ir: BlueprintIR) -> None:
     require_gradients(ir, joint_graph(ir), random_values(ir))
@@ -35,6 +37,7 @@ def test_each_operator_alone_has_the_gradients_that_torch_gives(name: str, data:
     require_gradients(ir, joint_graph(ir), random_values(ir))
 
 
+@settings.get_profile("law")
 @given(ir=blueprint_irs(differentiable=True))
 def test_outputs_and_updates_stay(ir: BlueprintIR) -> None:
     joint = Autodiff().run(run_passes(ir, "expand"))
@@ -42,6 +45,7 @@ def test_outputs_and_updates_stay(ir: BlueprintIR) -> None:
     assert [name for name, _ in joint.updates] == [name for name, _ in ir.updates]
 
 
+@settings.get_profile("law")
 @given(ir=blueprint_irs(differentiable=True))
 def test_each_gradient_has_the_type_of_what_it_is_the_gradient_of(ir: BlueprintIR) -> None:
     joint = joint_graph(ir)

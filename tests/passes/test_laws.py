@@ -12,8 +12,7 @@ from esper.testing import blueprint_irs, random_values
 from esper.testing.laws import require_gradients, require_law
 from esper.testing.variants import renamed
 
-# Each law is tested with half as many examples again as other properties; `quick` and `soak` say their own.
-LAW = settings(max_examples=300) if settings.get_current_profile_name() == "ci" else settings()
+LAW = settings.get_profile("law")
 REWRITES = [name for name, entry in PASSES.items() if entry.law is not Law.CHANGES_SIGNATURE]
 
 

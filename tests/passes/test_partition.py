@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 
 from esper.ir import OPERATORS, BlueprintIR, Builder, DType, TensorType, symbol, verify
 from esper.ir.operator import View
@@ -21,6 +21,7 @@ def joint_of(ir: BlueprintIR) -> BlueprintIR | None:
     return joint if len(joint.outputs) > len(ir.outputs) else None
 
 
+@settings.get_profile("law")
 @given(ir=blueprint_irs(differentiable=True))
 def test_forward_then_backward_computes_what_the_joint_graph_does(ir: BlueprintIR) -> None:
     joint = joint_of(ir)
@@ -51,6 +52,7 @@ def _with_sizes(backward: BlueprintIR, joint: BlueprintIR) -> BlueprintIR:
     return backward.replace(nodes=(*absent, *backward.nodes))
 
 
+@settings.get_profile("law")
 @given(ir=blueprint_irs(differentiable=True))
 def test_no_leaf_constant_or_view_is_saved(ir: BlueprintIR) -> None:
     joint = joint_of(ir)
@@ -62,6 +64,7 @@ def test_no_leaf_constant_or_view_is_saved(ir: BlueprintIR) -> None:
         assert node.operands or node.name in dict(joint.updates)
 
 
+@settings.get_profile("law")
 @given(ir=blueprint_irs(differentiable=True))
 def test_the_forward_graph_is_the_graph_itself_but_for_what_it_saves(ir: BlueprintIR) -> None:
     joint = joint_of(ir)
