@@ -145,6 +145,11 @@ def test_the_list_names_every_pass_with_its_law_and_options() -> None:
     assert result.stdout.endswith(f"without --passes: {DEFAULT}\n")
 
 
+def test_help_is_as_it_was(golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    golden("help_opt.txt", opt("--help").stdout)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
