@@ -47,12 +47,15 @@ def esp_programs(draw: st.DrawFn, max_statements: int = 6) -> str:
         body.append('require rate > 0.0 and not rate > 1.0: "rate is a share"')
     activation = "act" if has_act else draw(st.sampled_from(ACTIVATIONS))
     body += [f"input x: f32{form.shape}", "h = x"]
+    statements = _statements(form, hidden, activation, has_rate)
     for _ in range(draw(st.integers(0, max_statements))):
-        body.append(draw(_statements(form, hidden, activation, has_rate)))
+        body.append(draw(st.one_of(statements, _blocks(statements))))
+    body.append(draw(st.sampled_from(("", "constraint params <= 100000"))))
     body.append(draw(st.sampled_from(("output h", "output x + h", "output y = h output x"))))
     docs = draw(st.sampled_from(("", "## A blueprint.\n", "# A comment.\n")))
+    body = [draw(st.sampled_from(("", "precision f32"))), *body]
     gap = draw(st.sampled_from(("\n    ", "\n\n    ", " ")))
-    return f"{docs}blueprint drawn({', '.join(parameters)}) {{{gap}{gap.join(body)}\n}}\n"
+    return f"{docs}blueprint drawn({', '.join(parameters)}) {{{gap}{gap.join(filter(None, body))}\n}}\n"
 
 
 def _statements(form: _Form, hidden: str, activation: str, has_rate: bool) -> st.SearchStrategy[str]:
@@ -72,3 +75,16 @@ def _statements(form: _Form, hidden: str, activation: str, has_rate: bool) -> st
     if has_rate:
         choices.append("h = h * rate + dropout(h, rate / 2)")
     return st.sampled_from(choices)
+
+
+@st.composite
+def _blocks(draw: st.DrawFn, statements: st.SearchStrategy[str]) -> str:
+    """A block of statements, or a choice between the values that two of them bind."""
+    kind = draw(st.sampled_from(("repeat", "if", "choice")))
+    first, second = draw(statements), draw(statements)
+    if kind == "repeat":
+        return f"repeat {draw(st.integers(0, 3))} as i {{ {first}\n    h = h + i }}"
+    if kind == "if":
+        condition = draw(st.sampled_from(("true", "width > 2", "width % 2 == 0 and not false")))
+        return f"if {condition} {{ {first} }} else {{ {second} }}"
+    return "h = choice kind { same => h, twice => h + h, }"
