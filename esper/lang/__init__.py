@@ -12,18 +12,20 @@ from esper.lang.diagnostics import BlueprintRejected, Diagnostic, Note, Report
 from esper.lang.domains import Interval
 from esper.lang.fit import fit
 from esper.lang.format import format_file, format_source
-from esper.lang.library import LibraryEntry, library, library_entry
-from esper.lang.lower import Checked, check, check_files, lower, signature
+from esper.lang.library import LibraryEntry, library, library_entry, load
+from esper.lang.lower import Checked, check, check_files, lower, lower_loaded, signature
 from esper.lang.parameters import ParameterInfo, ParameterValue, Signature, parse_settings
 from esper.lang.parse import parse
 from esper.lang.render import as_github, as_json, as_sarif, as_text
 from esper.lang.rewrite import rewrite_defaults
 from esper.lang.sizes import SizeValue, parse_size_settings, size_values
 from esper.lang.source import Source
+from esper.lang.statements import Bound
 from esper.lang.units import parse_file
 
 __all__ = [
     "BlueprintRejected",
+    "Bound",
     "Checked",
     "Diagnostic",
     "Interval",
@@ -47,7 +49,9 @@ __all__ = [
     "format_source",
     "library",
     "library_entry",
+    "load",
     "lower",
+    "lower_loaded",
     "parse_file",
     "parse_settings",
     "parse_size_settings",

@@ -411,6 +411,12 @@ class UnknownQuantity(EsperError):
     help = "{suggestion}"
 
 
+class BadComparison(EsperError):
+    code = "E0421"
+    message = "a constraint does not compare with `{comparison}`"
+    help = "it bounds a quantity: <=, <, >= or >"
+
+
 class SeveralPrecisions(EsperError):
     code = "E0418"
     message = "a blueprint states its precision once, before everything else"

@@ -50,7 +50,7 @@ def fit(
         found, sizes = _Match(loaded.blueprint, tuple(shape), dtype, settled).solve()
     precision = dtype.value if dtype.value in PRECISIONS else None
     try:
-        ir = lower_loaded(loaded, {**settled, **found}, sizes, precision)
+        ir, _ = lower_loaded(loaded, {**settled, **found}, sizes, precision)
     except BlueprintRejected as error:
         first = error.diagnostics[0]
         raise _misfit(loaded.blueprint, shape, dtype, f"{first.message} ({first.code})") from None

@@ -18,6 +18,7 @@ from esper.lang.parameters import ParameterValue, Signature, require_known, sign
 from esper.lang.settings import PRECISIONS, Settings
 from esper.lang.sizes import SizeValue, ranks_of
 from esper.lang.source import Source
+from esper.lang.statements import Bound
 from esper.lang.units import Unit, load_unit
 
 
@@ -36,7 +37,7 @@ def lower(
         `...S` matters here: without a value it is two. precision: f32, bf16 or f16 in place of f32.
     Raises `BlueprintRejected` with all diagnostics, or an error of the E02xx and E04xx ranges.
     """
-    return lower_loaded(load(blueprint, name), dict(params), sizes or {}, precision)
+    return lower_loaded(load(blueprint, name), dict(params), sizes or {}, precision)[0]
 
 
 def lower_loaded(
@@ -44,8 +45,8 @@ def lower_loaded(
     params: Mapping[str, ParameterValue],
     sizes: Mapping[str, SizeValue],
     precision: str | DType | None = None,
-) -> BlueprintIR:
-    """`lower` for a blueprint that was loaded already."""
+) -> tuple[BlueprintIR, tuple[Bound, ...]]:
+    """`lower` for a blueprint that was loaded already, with the constraints that it states."""
     require_known(loaded.blueprint, params)
     report = Report(loaded.source.file)
     settings = Settings(params, ranks_of(sizes), _precision(precision))
@@ -60,7 +61,7 @@ def lower_loaded(
                 suggestion=did_you_mean(size, elaborated.sizes, listed),
             )
     assert elaborated.ir is not None
-    return elaborated.ir
+    return elaborated.ir, elaborated.constraints
 
 
 def _precision(precision: str | DType | None) -> DType | None:

@@ -35,6 +35,7 @@ from esper.lang.diagnostics import Note, Report
 from esper.lang.errors import (
     AlreadyBound,
     ArgumentShape,
+    BadComparison,
     BadCount,
     CallsTooDeep,
     DuplicateOutput,
@@ -258,6 +259,8 @@ class Statements:
         if quantity.text not in QUANTITIES:
             suggestion = did_you_mean(quantity.text, QUANTITIES, f"it bounds {', '.join(QUANTITIES)}")
             raise UnknownQuantity(name=quantity.text, suggestion=suggestion, span=quantity.span)
+        if statement.comparison in ("==", "!="):
+            raise BadComparison(comparison=statement.comparison)
         limit = self.evaluator.static(statement.bound, "a number")
         if isinstance(limit, Poison | Unknown | Dim):
             return

@@ -6,9 +6,10 @@ import operator
 import re
 from dataclasses import dataclass
 
+from esper.lang import Bound
 from esper.lang.names import did_you_mean
-from esper.tezzeret.cost import QUANTITIES, Quantities
-from esper.tezzeret.errors import MalformedConstraint, UnknownQuantity
+from esper.tezzeret.cost import DEVICES, QUANTITIES, Quantities
+from esper.tezzeret.errors import MalformedConstraint, UnknownQuantity, UnknownTarget
 
 COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 _FORM = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*", re.ASCII)
@@ -16,11 +17,12 @@ _FORM = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*(\d+(?:\.\d*)?(?:[eE][+-]
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """`quantity` `comparison` `bound`."""
+    """`quantity` `comparison` `bound`, where `target` is given by the datasheet of that GPU."""
 
     quantity: str
     comparison: str
     bound: float
+    target: str | None = None
 
     def holds(self, found: Quantities) -> bool:
         return bool(COMPARISONS[self.comparison](getattr(found, self.quantity), self.bound))
@@ -32,7 +34,15 @@ class Constraint:
         return abs(float(getattr(found, self.quantity)) - self.bound) / max(self.bound, 1.0)
 
     def __str__(self) -> str:
-        return f"{self.quantity}{self.comparison}{self.bound:.12g}"
+        on = "" if self.target is None else f" on {self.target}"
+        return f"{self.quantity}{self.comparison}{self.bound:.12g}{on}"
+
+
+def stated(bound: Bound) -> Constraint:
+    """A blueprint's own `constraint`. Raises `UnknownTarget`."""
+    if bound.target is not None and bound.target not in DEVICES:
+        raise UnknownTarget(name=bound.target, known=", ".join(DEVICES))
+    return Constraint(bound.quantity, bound.comparison, bound.limit, bound.target)
 
 
 def parse_constraint(text: str) -> Constraint:

@@ -26,7 +26,13 @@ class Device:
     bytes_per_second: float
 
 
-REFERENCE_DEVICE = Device("NVIDIA A100 SXM 80 GB, datasheet", 19.5e12, 2.039e12)
+DEVICES = {
+    "sm_80": Device("NVIDIA A100 SXM 80 GB, datasheet", 19.5e12, 2.039e12),
+    "sm_90": Device("NVIDIA H100 SXM, datasheet", 66.9e12, 3.35e12),
+}
+"""By target. What is not asked for a target is estimated for the first."""
+
+REFERENCE_DEVICE = DEVICES["sm_80"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,15 @@ class Quantities:
     bytes: int
     memory: int
     latency: float
-    """Seconds, by the reference device's roofline."""
+    """Seconds, by the device's roofline."""
+
+    @property
+    def latency_ms(self) -> float:
+        return self.latency * 1e3
+
+    @property
+    def memory_mb(self) -> float:
+        return self.memory / 2**20
 
     @property
     def balanced(self) -> float:
@@ -46,13 +60,15 @@ class Quantities:
         return float((self.latency * 1e6 * self.memory / 2**20) ** 0.5)
 
 
-QUANTITIES = ("params", "flops", "bytes", "memory")
+QUANTITIES = ("params", "flops", "bytes", "memory", "latency_ms", "memory_mb")
 """What a constraint may bound."""
 
 OBJECTIVES = ("latency", "memory", "balanced")
 
 
-def quantities(ir: BlueprintIR, sizes: Mapping[str, SizeValue] | None = None) -> Quantities:
+def quantities(
+    ir: BlueprintIR, sizes: Mapping[str, SizeValue] | None = None, device: Device = REFERENCE_DEVICE
+) -> Quantities:
     """The counts for `ir` at `sizes`; size symbols that are not given have the defaults of `size_values`."""
     values = size_values(ir, sizes)
     joint = joint_graph(run_passes(ir))
@@ -67,7 +83,6 @@ def quantities(ir: BlueprintIR, sizes: Mapping[str, SizeValue] | None = None) ->
         work = evaluate_size(found.flops, values)
         traffic = evaluate_size(found.read + found.written, values)
         flops, moved = flops + work, moved + traffic
-        device = REFERENCE_DEVICE
         latency += max(work / device.flops_per_second, traffic / device.bytes_per_second)
     weights = sum(evaluate_size(node.type.bytes, values) for node in ir.params)
     saved = evaluate_size(partition(joint).saved_bytes, values)

@@ -15,6 +15,12 @@ class UnknownQuantity(EsperError):
     help = "{suggestion}"
 
 
+class UnknownTarget(EsperError):
+    code = "E1007"
+    message = "the cost model has no figures for the target `{name}`"
+    help = "it knows {known}"
+
+
 class NothingToChoose(EsperError):
     code = "E1003"
     message = "blueprint `{blueprint}` leaves nothing to choose"

@@ -10,20 +10,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from esper.lang import BlueprintRejected, ParameterValue, SizeValue, lower, signature
-from esper.tezzeret.constraints import Constraint
-from esper.tezzeret.cost import REFERENCE_DEVICE, Quantities, quantities
+from esper.ir.graph import BlueprintIR
+from esper.lang import BlueprintRejected, ParameterValue, SizeValue, load, lower_loaded, signature
+from esper.tezzeret.constraints import Constraint, stated
+from esper.tezzeret.cost import DEVICES, REFERENCE_DEVICE, Quantities, quantities
 from esper.tezzeret.errors import NothingFeasible, NothingValid
 from esper.tezzeret.space import Point, space_of
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One candidate: what was chosen, what it costs, and its graph's hash."""
+    """One candidate: what was chosen, what it costs, its graph's hash, and what it is bound by.
+
+    bounds: each constraint, the blueprint's own among them, with the figures of the device it is about.
+    """
 
     values: Point
     found: Quantities
     ir_hash: str
+    bounds: tuple[tuple[Constraint, Quantities], ...] = ()
+
+    @property
+    def is_feasible(self) -> bool:
+        return all(constraint.holds(figures) for constraint, figures in self.bounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +75,11 @@ def random_search(
     """Searches the `in` domains of a blueprint that `fixed` leaves open; equal seeds give equal results.
 
     blueprint, name, sizes, precision: as in `esper.lower`. objective: one of `OBJECTIVES`, to be minimised.
-    Raises `NothingToChoose`, `NothingValid`, `NothingFeasible`, and the language's errors.
+    constraints: beside those that the blueprint states.
+    Raises `NothingToChoose`, `UnknownTarget`, `NothingValid`, `NothingFeasible`, and the language's errors.
     """
     given = dict(fixed or {})
+    loaded = load(blueprint, name)
     about = signature(blueprint, name)
     space = space_of(about, given)
     evaluated: dict[str, Trial] = {}
@@ -77,20 +88,21 @@ def random_search(
     points = space.sample(trials, seed)
     for point in points:
         try:
-            ir = lower(blueprint, name=name, sizes=sizes, precision=precision, **{**given, **point})
+            ir, bounds = lower_loaded(loaded, {**given, **point}, sizes or {}, precision)
         except BlueprintRejected as error:
             refusals.append(error)
             continue
         if ir.hash in evaluated:
             duplicates += 1
             continue
-        evaluated[ir.hash] = Trial(point, quantities(ir, sizes), ir.hash)
+        stated_here = [*constraints, *map(stated, bounds)]
+        evaluated[ir.hash] = _trial(point, ir, sizes, stated_here)
     found = tuple(evaluated.values())
-    feasible = [trial for trial in found if all(c.holds(trial.found) for c in constraints)]
+    feasible = [trial for trial in found if trial.is_feasible]
     if not found:
         raise NothingValid(blueprint=about.name, trials=len(points), reason=refusals[0])
     if not feasible:
-        raise _nothing_feasible(about.name, found, constraints)
+        raise _nothing_feasible(about.name, found)
     return SearchResult(
         best=min(feasible, key=lambda trial: float(getattr(trial.found, objective))),
         front=_front(feasible),
@@ -100,6 +112,16 @@ def random_search(
         duplicates=duplicates,
         space_size=space.size,
     )
+
+
+def _trial(
+    point: Point, ir: BlueprintIR, sizes: Mapping[str, SizeValue] | None, constraints: Sequence[Constraint]
+) -> Trial:
+    found = quantities(ir, sizes)
+    targets = {constraint.target for constraint in constraints if constraint.target is not None}
+    on = {target: quantities(ir, sizes, DEVICES[target]) for target in sorted(targets)}
+    bounds = tuple((c, found if c.target is None else on[c.target]) for c in constraints)
+    return Trial(point, found, ir.hash, bounds)
 
 
 def _front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
@@ -116,11 +138,14 @@ def _front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
     return tuple(trial for figures, trial in first.items() if not is_surpassed(figures))
 
 
-def _nothing_feasible(
-    blueprint: str, trials: Sequence[Trial], constraints: Sequence[Constraint]
-) -> NothingFeasible:
+def _nothing_feasible(blueprint: str, trials: Sequence[Trial]) -> NothingFeasible:
     """Names the constraint that even the trial nearest to it breaks by the largest share."""
-    nearest = {c: min(trials, key=lambda trial: c.excess(trial.found)) for c in constraints}
-    tightest = max(constraints, key=lambda c: c.excess(nearest[c].found))
-    value = getattr(nearest[tightest].found, tightest.quantity)
+    nearest: dict[int, tuple[float, Constraint, Quantities]] = {}
+    for trial in trials:
+        for key, (constraint, figures) in enumerate(trial.bounds):
+            excess = constraint.excess(figures)
+            if key not in nearest or excess < nearest[key][0]:
+                nearest[key] = excess, constraint, figures
+    _, tightest, figures = max(nearest.values(), key=lambda entry: entry[0])
+    value = getattr(figures, tightest.quantity)
     return NothingFeasible(trials=len(trials), blueprint=blueprint, constraint=tightest, nearest=f"{value:,}")

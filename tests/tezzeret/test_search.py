@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from esper.ir.dims import evaluate_size
 from esper.lang import Interval, lower, signature
 from esper.tezzeret import parse_constraint, quantities, random_search, space_of
+from esper.tezzeret.cost import DEVICES
 from esper.tezzeret.errors import (
     MalformedConstraint,
     NothingFeasible,
     NothingToChoose,
     NothingValid,
     UnknownQuantity,
+    UnknownTarget,
 )
 from esper.tezzeret.space import Space
 
@@ -82,6 +84,33 @@ def test_the_best_and_the_front_satisfy_the_constraint(bound: int) -> None:
     result = random_search("mlp_block", fixed={"features": 16}, sizes=SIZES, constraints=[limit])
     assert all(trial.found.params <= bound for trial in (result.best, *result.front))
     assert result.infeasible == sum(trial.found.params > bound for trial in result.trials)
+
+
+def stating(tmp_path: Path, constraint: str) -> Path:
+    path = tmp_path / "stated.esp"
+    path.write_text(
+        f"blueprint stated(k: int = 3 in 1..3) {{ {constraint} input x: f32[N, 8] output linear(x, 8 * k) }}"
+    )
+    return path
+
+
+@pytest.mark.parametrize("bound", ["150", "72 * k + 72 * (2 - k)"])
+def test_a_search_keeps_the_constraints_that_the_blueprint_states(tmp_path: Path, bound: str) -> None:
+    result = random_search(stating(tmp_path, f"constraint params <= {bound}"))
+    assert sorted(int(trial.values["k"]) for trial in result.trials if trial.is_feasible) == [1, 2]
+
+
+def test_a_constraint_on_a_target_is_about_that_gpu(tmp_path: Path) -> None:
+    ir = lower(stating(tmp_path, ""), k=3)
+    slower, faster = (quantities(ir, device=DEVICES[name]).latency_ms for name in ("sm_80", "sm_90"))
+    assert faster < slower
+    between = (slower + faster) / 2
+    path = stating(tmp_path, f'constraint latency_ms <= {between:.12f} on "sm_90"')
+    assert len(random_search(path, fixed={}).front) >= 1
+    with pytest.raises(NothingFeasible, match=r"latency_ms<=.* on sm_80"):
+        random_search(stating(tmp_path, 'constraint latency_ms <= 0.0000001 on "sm_80"'))
+    with pytest.raises(UnknownTarget, match="no figures for the target `sm_1`"):
+        random_search(stating(tmp_path, 'constraint latency_ms <= 1 on "sm_1"'))
 
 
 def test_no_trial_of_the_front_surpasses_another() -> None:
