@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from esper.ir.build import Builder
-from esper.ir.dims import Size, product
+from esper.ir.dims import Size, evaluate_size, product, size_symbols
 from esper.ir.graph import Node, Value
 from esper.ir.operator import (
     Attribute,
@@ -195,8 +195,11 @@ def _sample(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]
     affine = draw.boolean()
     weight, bias = (draw.param(statistic.shape, type.dtype) if affine else None for _ in range(2))
     running = [draw.buffer(statistic.shape, statistic.dtype) for _ in range(2)]
-    single = product(type.shape[axis] for axis in _batch_axes(type)) == 1
-    return [x, weight, bias, *running], {"training": draw.boolean() and not single}
+    values = product(type.shape[axis] for axis in _batch_axes(type))
+    least = evaluate_size(
+        values, dict.fromkeys(size_symbols(values), 2)
+    )  # the least value that symbols are given
+    return [x, weight, bias, *running], {"training": draw.boolean() and least > 1}
 
 
 def _sample_backward(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
