@@ -53,6 +53,9 @@ soak: setup ## run the property tests with 5,000 examples; goes on where it was 
 docs: setup ## write what of docs/ is generated
 	$(BIN)/python -m esper.cli.operators_page -o docs/operators.md
 
+mutation: setup ## how many of 60 random slips in passes and operators the tests notice
+	$(BIN)/python -m benchmarks.mutation --workers $(WORKERS)
+
 constraints: setup ## write constraints/ for this Python from what .venv holds
 	@file=constraints/$(TAG).txt; head -1 $$file > $$file.part; \
 	$(BIN)/python -m pip list --format=freeze --exclude pip --exclude esper-toolchain \

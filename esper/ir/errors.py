@@ -15,7 +15,9 @@ class FromFile(EsperError):
 
 
 def printable(value: Any) -> Any:
-    """`value`, or if it is a text, its first characters with all but printable ASCII escaped."""
+    """`value`, or if a file may hold it, its first characters with all but printable ASCII escaped."""
+    if isinstance(value, list | dict):
+        value = str(value)
     if not isinstance(value, str):
         return value
     shown = value if len(value) <= LONGEST else value[:LONGEST] + "..."

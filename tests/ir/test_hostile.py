@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
 import pytest
 
 from esper.errors import EsperError
-from esper.ir import BlueprintIR, parse_size, parse_type
+from esper.ir import OPERATORS, BlueprintIR, parse_size, parse_type
 from esper.ir.errors import InvalidNode, MalformedIR, SizeOverflow, UnknownIROperator, UnsupportedSchema
+from esper.ir.operator import Kind
 
+VALIDATED: set[tuple[str, str]] = set()  # texts without choices whose form a type rule prescribes
 CODE = "__import__('os').system('true')"
 
 
@@ -232,3 +235,15 @@ def test_a_type_beyond_the_greatest_rank_is_refused() -> None:
     with pytest.raises(InvalidNode, match="rank 13 is more than 12"):
         BlueprintIR.from_text(text)
     assert parse_type(f"f32[{', '.join('1' * 13)}]").rank == 13
+
+
+def test_no_operator_takes_a_text_from_a_file_but_one_of_its_choices() -> None:
+    texts = [(entry.name, a) for entry in OPERATORS.values() for a in entry.attributes if a.stored]
+    open_ended = [(name, a.name) for name, a in texts if a.kind is Kind.STRING and not a.choices]
+    assert set(open_ended) <= VALIDATED
+
+
+def test_references_are_functions_of_torch_and_of_the_operators_own_modules() -> None:
+    for entry in OPERATORS.values():
+        for path in filter(None, (entry.reference, entry.first_result_reference)):
+            assert re.fullmatch(r"(torch(\.\w+)*|esper\.ops\.reference\.\w+):\w+", path), (entry.name, path)
