@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.types import TensorType
@@ -48,6 +49,14 @@ class Program:
     @property
     def kernels(self) -> tuple[KernelSource, ...]:
         return tuple(step.kernel for step in self.steps if isinstance(step, Launch))
+
+    @cached_property
+    def constants(self) -> tuple[Node, ...]:
+        """Those that library calls or outputs read; kernels have theirs in their code."""
+        calls = [step for step in self.steps if isinstance(step, Call)]
+        reads = [read for step in calls for read in step.operands if read is not None]
+        names = dict.fromkeys(read.base.node for read in [*reads, *self.outputs.values()])
+        return tuple(node for node in map(self.ir.node, names) if node.op == "constant")
 
     @property
     def outside(self) -> tuple[str, ...]:

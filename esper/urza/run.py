@@ -15,6 +15,7 @@ import torch
 from esper.ir.dims import evaluate_size
 from esper.ir.operator import OPERATORS
 from esper.ops.reference.evaluate import TORCH_DTYPES, bind_sizes, concrete, reference
+from esper.ops.rules import attribute_number
 from esper.urza.access import Access
 from esper.urza.errors import MissingCompiler, TensorTooLarge
 from esper.urza.generate import Launch, buffer_name
@@ -36,6 +37,7 @@ def run_program(
     """
     tensors = {name: tensor.contiguous() for name, tensor in leaves.items()}
     device = next(iter(tensors.values())).device
+    tensors |= constant_tensors(program, device)
     if sizes is None:
         sizes = input_sizes(program, leaves)
     for name, type in program.buffers.items():
@@ -52,6 +54,16 @@ def run_program(
         else:
             call_library(step, tensors, sizes)
     return {name: read(access, tensors, sizes) for name, access in program.outputs.items()}
+
+
+def constant_tensors(program: Program, device: torch.device) -> dict[str, torch.Tensor]:
+    """The constants of `program.constants`, as scalars by the names of their buffers."""
+    return {
+        buffer_name(node.result()): torch.full(
+            (), attribute_number(node.attrs, "value"), dtype=TORCH_DTYPES[node.type.dtype], device=device
+        )
+        for node in program.constants
+    }
 
 
 def input_sizes(program: Program, leaves: Mapping[str, torch.Tensor]) -> dict[str, int]:

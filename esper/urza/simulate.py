@@ -18,7 +18,7 @@ from esper.urza.generate import Launch, buffer_name
 from esper.urza.interpret import KernelCall, interpret
 from esper.urza.program import Call, Program
 from esper.urza.recorder import Finding
-from esper.urza.run import call_library, read
+from esper.urza.run import call_library, constant_tensors, read
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ def simulate(program: Program, leaves: Mapping[str, torch.Tensor], sizes: Mappin
 
     Raises InterpreterFailed for a kernel that cannot run.
     """
-    run = _Run(program, {name: tensor.contiguous() for name, tensor in leaves.items()}, sizes)
+    tensors = {name: tensor.contiguous() for name, tensor in leaves.items()}
+    tensors |= constant_tensors(program, torch.device("cpu"))
+    run = _Run(program, tensors, sizes)
     for step in program.steps:
         if isinstance(step, Launch):
             run.pending.append(step)

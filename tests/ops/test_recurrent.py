@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import esper
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
 from esper.ir.errors import TypeRuleViolated
 from esper.lang import BlueprintRejected, lower
@@ -17,6 +18,7 @@ from esper.passes import joint_graph, run_passes
 from esper.testing.laws import REAL_TOLERANCE
 from esper.urza.compiler import make_programs
 from esper.urza.torch_tier import call, graph_module
+from esper.urza.verify import verify_programs
 
 LAYERS: dict[str, type[nn.RNN | nn.GRU | nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -106,6 +108,25 @@ def test_the_planner_calls_the_loop_outside(name: str, tmp_path: Path) -> None:
     programs = make_programs(lower(source(tmp_path, name)))
     for program in programs.both:
         assert "scan" in program.outside
+
+
+def test_the_kernels_around_the_loop_are_right(tmp_path: Path) -> None:
+    """The loops' first carries are constants, which no kernel stores."""
+    programs = make_programs(lower(source(tmp_path, "gru")))
+    assert [node.op for node in programs.forward.constants] == ["constant"]
+    found = verify_programs(programs, sizes={"T": 3})
+    assert found.ok and found.outside == ("scan",)
+
+
+def test_a_seed_file_keeps_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESPER_CACHE_DIR", str(tmp_path / "cache"))
+    seed = esper.compile(source(tmp_path, "lstm"))
+    seed.save(tmp_path / "lstm.seed")
+    again = esper.load(tmp_path / "lstm.seed")
+    again.load_state_dict(seed.state_dict())
+    x = torch.randn(2, 4, FEATURES)
+    assert again.ir == seed.ir
+    assert torch.equal(again(x), seed(x))
 
 
 def test_two_directions_are_two_layers(tmp_path: Path) -> None:
