@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import esper.ops  # noqa: F401  (fills the operator table)
 from esper.errors import EsperError
 from esper.ir import OPERATORS, BlueprintIR, parse_size, parse_type
 from esper.ir.errors import InvalidNode, MalformedIR, SizeOverflow, UnknownIROperator, UnsupportedSchema
