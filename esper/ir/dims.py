@@ -22,6 +22,10 @@ MAX_DEGREE = 16
 MAX_COEFFICIENT = 2**63
 MAX_QUOTIENT = 512  # characters, which bounds how deep divisions nest
 
+DEFAULT_BATCH = 32
+DEFAULT_SIZE = 64
+DEFAULT_AXIS = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Quotient:
@@ -102,6 +106,13 @@ class Dim:
 def symbol(name: str) -> Dim:
     """The size that `name` stands for."""
     return Dim(((((name, 1),), 1),))
+
+
+def default_size(name: str) -> int:
+    """What a size symbol is taken for unless someone says: N 32, an axis of a `...` 32, any other 64."""
+    if name == "N":
+        return DEFAULT_BATCH
+    return DEFAULT_AXIS if "." in name else DEFAULT_SIZE
 
 
 def product(sizes: Iterable[Size]) -> Size:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from esper.ir.dims import default_size
 from esper.ir.graph import BlueprintIR
 from esper.lang.errors import BadSize, UnknownSize
 from esper.lang.names import did_you_mean
 
 SizeValue = int | tuple[int, ...]
 
-DEFAULT_BATCH = 32
-DEFAULT_SIZE = 64
-DEFAULT_AXIS = 32
 MAX_SIZE = 2**31 - 1
 
 
@@ -64,10 +62,8 @@ def size_values(ir: BlueprintIR, sizes: Mapping[str, SizeValue] | None = None) -
     values: dict[str, int] = {}
     stems: dict[str, list[str]] = {}
     for symbol in ir.symbols:
-        stem, dot, _ = symbol.partition(".")
-        stems.setdefault(stem, []).append(symbol)
-        default = DEFAULT_BATCH if symbol == "N" else (DEFAULT_AXIS if dot else DEFAULT_SIZE)
-        values[symbol] = default
+        stems.setdefault(symbol.partition(".")[0], []).append(symbol)
+        values[symbol] = default_size(symbol)
     for name, value in given.items():
         numbers = _numbers(name, value)
         if not numbers:

@@ -1,12 +1,13 @@
 """Partition: a joint graph to a forward graph, a backward graph, and what the one saves for the other.
 
-The forward graph is what outputs and updates need. The backward graph is the rest that gradients need;
-where it reads a value of the forward graph, that value is saved. Leaves, constants and views of what is
-there anyway are never saved: the backward graph takes the leaf, or repeats the view.
+The forward graph is what outputs and updates need. The backward graph is the rest that gradients need.
+Where it reads a value of the forward graph, that value is saved, or computed again from what is:
+`esper.passes.cut` says which, and why. A node that runs again is the same node, random offset included.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from esper.ir.dims import Size
@@ -15,6 +16,7 @@ from esper.ir.operator import OPERATORS, View
 from esper.ir.rewrite import needed_by, replace_results, with_operands
 from esper.ir.types import TensorType
 from esper.passes.autodiff import GRADIENT, SAVED
+from esper.passes.cut import Cut, Reason, minimum_cut
 from esper.passes.errors import NotAJointGraph
 
 _GIVEN = ("input", "param", "buffer", "seed")
@@ -22,11 +24,20 @@ _GIVEN = ("input", "param", "buffer", "seed")
 
 @dataclass(frozen=True)
 class Saved:
-    """A value kept from the forward to the backward pass: `saved.<n>`, its value in the joint graph."""
+    """A value kept from the forward to the backward pass: `saved.<n>`, its value in the joint graph, why."""
 
     name: str
     value: Value
     type: TensorType
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """A node, no view, that runs in both passes; `sources` are the saved values and leaves it comes from."""
+
+    node: str
+    sources: tuple[Value, ...]
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,7 @@ class Partition:
     forward: BlueprintIR
     backward: BlueprintIR
     saved: tuple[Saved, ...]
+    recomputed: tuple[Recomputed, ...]
 
     @property
     def saved_bytes(self) -> Size:
@@ -51,18 +63,25 @@ class Partition:
         return total
 
 
-def partition(joint: BlueprintIR) -> Partition:
-    """Cuts a joint graph in two. Raises `NotAJointGraph` for a graph without gradient outputs."""
+def partition(joint: BlueprintIR, sizes: Mapping[str, int] | None = None) -> Partition:
+    """Cuts a joint graph in two, keeping the fewest bytes that `esper.passes.cut` allows.
+
+    sizes: values of size symbols at which bytes are compared; those of others are `default_size`'s.
+    Raises `NotAJointGraph` for a graph without gradient outputs.
+    """
     gradients = [(name, value) for name, value in joint.outputs if name.startswith(GRADIENT)]
     primal = [(name, value) for name, value in joint.outputs if not name.startswith(GRADIENT)]
     if not gradients:
         raise NotAJointGraph(blueprint=joint.name)
     forward_results = [value.node for _, value in [*primal, *joint.updates]]
     ahead = needed_by(joint, [*forward_results, *(name for name, _ in joint.updates)])
-    updated = {name for name, _ in joint.updates}
-    saved: dict[Value, Saved] = {}
-    back = _backward_nodes(joint, {value.node for _, value in gradients}, ahead, updated, saved)
-
+    behind, wanted = _behind(joint, [value for _, value in gradients], ahead)
+    cut = minimum_cut(joint, ahead, behind, wanted, sizes or {})
+    saved = {
+        value: Saved(f"{SAVED}{index}", value, joint.type(value), reason)
+        for index, (value, reason) in enumerate(cut.kept.items())
+    }
+    back = behind | cut.again
     replaced = {value: Value(entry.name) for value, entry in saved.items()}
     sources = [_saved_input(entry) for entry in saved.values()]
     back_nodes = [node for node in joint.nodes if node.name in back]
@@ -81,37 +100,40 @@ def partition(joint: BlueprintIR) -> Partition:
         ),
         outputs=[*primal, *((entry.name, entry.value) for entry in saved.values())],
     )
-    return Partition(forward, backward, tuple(saved.values()))
+    return Partition(forward, backward, tuple(saved.values()), _recomputed(joint, cut))
 
 
-def _backward_nodes(
-    joint: BlueprintIR, roots: set[str], ahead: set[str], updated: set[str], saved: dict[Value, Saved]
-) -> set[str]:
-    """The nodes of the backward graph; fills `saved` with what it reads of the forward graph's."""
-    back = set(roots)
-    wanted: list[Value] = []
+def _behind(joint: BlueprintIR, roots: list[Value], ahead: set[str]) -> tuple[set[str], list[Value]]:
+    """The nodes that gradients alone need, and the values of `ahead` that these, or `roots`, read."""
+    behind = {value.node for value in roots} - ahead
+    wanted = [value for value in roots if value.node in ahead]
     for node in reversed(joint.nodes):
-        if node.name not in back:
+        if node.name not in behind:
             continue
         for operand in node.operands:
-            if operand is None or operand.node in back:
+            if operand is None:
                 continue
-            if operand.node not in ahead or _is_free(joint.node(operand.node), updated):
-                back.add(operand.node)
-            else:
+            if operand.node in ahead:
                 wanted.append(operand)
-    order = {node.name: position for position, node in enumerate(joint.nodes)}
-    for value in sorted(dict.fromkeys(wanted), key=lambda value: (order[value.node], value.index)):
-        saved[value] = Saved(f"{SAVED}{len(saved)}", value, joint.type(value))
-    return back
+            else:
+                behind.add(operand.node)
+    return behind, wanted
 
 
-def _is_free(node: Node, updated: set[str]) -> bool:
-    """Whether the backward graph has `node` without saving it.
-
-    A buffer that the step updates holds another value by then.
-    """
-    return isinstance(OPERATORS[node.op].lowering, View) or (not node.operands and node.name not in updated)
+def _recomputed(joint: BlueprintIR, cut: Cut) -> tuple[Recomputed, ...]:
+    sources: dict[str, dict[Value, None]] = {}
+    found = []
+    for node in joint.nodes:
+        if node.name not in cut.again:
+            continue
+        own: dict[Value, None] = {}
+        for operand in node.operands:
+            if operand is not None:
+                own.update({operand: None} if operand in cut.kept else sources[operand.node])
+        sources[node.name] = own if node.operands else {node.result(): None}
+        if node.operands and not isinstance(OPERATORS[node.op].lowering, View):
+            found.append(Recomputed(node.name, tuple(own)))
+    return tuple(found)
 
 
 def _saved_input(entry: Saved) -> Node:

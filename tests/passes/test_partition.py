@@ -7,9 +7,13 @@ import torch
 from hypothesis import given, settings
 
 from esper.ir import OPERATORS, BlueprintIR, Builder, DType, TensorType, symbol, verify
-from esper.ir.operator import View
+from esper.ir.dims import Size, default_size, evaluate_size, size_symbols
+from esper.ir.graph import Value
+from esper.ir.operator import Pointwise, Reduction, View
+from esper.ir.rewrite import needed_by
 from esper.ops.reference.evaluate import evaluate
 from esper.passes import joint_graph, partition, run_passes
+from esper.passes.cut import MAX_CHAIN, Reason
 from esper.passes.errors import NotAJointGraph
 from esper.testing import blueprint_irs, random_values
 
@@ -75,13 +79,98 @@ def test_the_forward_graph_is_the_graph_itself_but_for_what_it_saves(ir: Bluepri
     assert plain.hash == run_passes(ir, "expand,canonicalize,fold,cse,dce").hash
 
 
-def test_each_value_that_the_backward_graph_reads_is_saved_once() -> None:
+def read_bytes(joint: BlueprintIR) -> int:
+    """Bytes of all that the backward pass reads of the forward pass, if nothing is computed again."""
+    primal = [value.node for name, value in joint.outputs if not name.startswith("grad.")]
+    updated = [name for name, _ in joint.updates]
+    ahead = needed_by(joint, [*primal, *updated, *(value.node for _, value in joint.updates)])
+    behind = needed_by(joint, [value.node for name, value in joint.outputs if name.startswith("grad.")])
+    stack = [o for n in joint.nodes if n.name in behind - ahead for o in n.operands if o is not None]
+    found: set[Value] = set()
+    for value in stack:
+        node = joint.node(value.node)
+        if isinstance(OPERATORS[node.op].lowering, View):
+            stack += [operand for operand in node.operands if operand is not None]
+        elif node.name in ahead and (node.operands or node.name in updated):
+            found.add(value)
+    return sum(size_at_defaults(joint.type(value).bytes) for value in found)
+
+
+def size_at_defaults(size: Size) -> int:
+    return evaluate_size(size, {name: default_size(name) for name in size_symbols(size)})
+
+
+@given(ir=blueprint_irs(differentiable=True))
+def test_never_more_is_saved_than_the_backward_graph_reads(ir: BlueprintIR) -> None:
+    joint = joint_of(ir)
+    if joint is not None:
+        assert size_at_defaults(partition(joint).saved_bytes) <= read_bytes(joint)
+
+
+@given(ir=blueprint_irs(differentiable=True))
+def test_the_same_graph_is_cut_alike_each_time(ir: BlueprintIR) -> None:
+    joint = joint_of(ir)
+    if joint is not None:
+        assert partition(joint) == partition(BlueprintIR.from_json(joint.to_json()))
+
+
+@given(ir=blueprint_irs(differentiable=True))
+def test_what_is_computed_again_comes_from_what_is_saved_and_from_leaves(ir: BlueprintIR) -> None:
+    joint = joint_of(ir)
+    if joint is None:
+        return
+    parts = partition(joint)
+    saved = {entry.value for entry in parts.saved}
+    for entry in parts.recomputed:
+        assert entry.node in parts.forward and entry.node in parts.backward
+        assert isinstance(OPERATORS[joint.node(entry.node).op].lowering, Pointwise | Reduction)
+        assert all(source in saved or not joint.node(source.node).operands for source in entry.sources)
+
+
+def test_gradients_that_nobody_asks_for_are_in_neither_graph() -> None:
     build = Builder("b")
-    x = build.input("x", ROWS)
-    y = build.op("exp", x)
+    x, y = build.input("x", ROWS), build.input("y", ROWS)
+    joint = joint_graph(build.finish({"z": build.op("mul", x, y)}), wrt=("x",))
+    assert [name for name, _ in partition(joint).backward.outputs] == ["grad.x"]
+
+
+def test_what_is_cheap_is_computed_again_and_a_product_is_saved() -> None:
+    build = Builder("b")
+    x, w = build.input("x", ROWS), build.param("w", TensorType(DType.F32, (4, 4)))
+    h = build.op("matmul", x, w, transpose_a=False, transpose_b=False)
+    y = build.op("exp", build.op("gelu", h))
     parts = partition(joint_graph(build.finish({"y": build.op("mul", y, y)})))
-    assert [str(entry.value) for entry in parts.saved] == ["%exp"]
+    assert [(str(entry.value), entry.reason) for entry in parts.saved] == [("%matmul", Reason.EXPENSIVE)]
+    assert [entry.node for entry in parts.recomputed] == ["gelu", "exp"]
+    assert {entry.sources for entry in parts.recomputed} == {(h,)}
     assert str(parts.saved_bytes) == "16*N"
+
+
+def test_what_a_product_of_the_backward_pass_reads_is_saved() -> None:
+    build = Builder("b")
+    x, w = build.input("x", ROWS), build.param("w", TensorType(DType.F32, (4, 4)))
+    y = build.op("matmul", build.op("exp", x), w, transpose_a=False, transpose_b=False)
+    (entry,) = partition(joint_graph(build.finish({"y": y}))).saved
+    assert (str(entry.value), entry.reason) == ("%exp", Reason.STORED)
+
+
+def test_dropout_is_drawn_again_at_its_offset() -> None:
+    build = Builder("b")
+    x, seed = build.input("x", ROWS), build.seed()
+    y = build.op("dropout", x, seed, p=0.5, offset=7)
+    parts = partition(joint_graph(build.finish({"y": build.op("mul", y, y)})))
+    assert not parts.saved
+    assert parts.backward.node("dropout") == parts.forward.node("dropout")
+
+
+def test_a_long_chain_is_walked_again_in_short_pieces() -> None:
+    build = Builder("b")
+    value = build.input("x", ROWS)
+    for _ in range(3 * MAX_CHAIN):
+        value = build.op("gelu", value)
+    parts = partition(joint_graph(build.finish({"y": value})))
+    assert {entry.reason for entry in parts.saved} == {Reason.CHAIN}
+    assert len(parts.saved) == 2 and len(parts.recomputed) == 3 * (MAX_CHAIN - 1)
 
 
 def test_a_buffer_that_the_step_updates_is_saved_and_one_that_it_keeps_is_not() -> None:

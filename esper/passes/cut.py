@@ -1,0 +1,202 @@
+"""Which forward values to keep for the backward pass, and which to compute again, by a minimum cut.
+
+Keeping few bytes and computing cheap things twice is the trade of Chen et al. 2016, "Training Deep Nets with
+Sublinear Memory Cost" (arXiv:1604.06174); choosing by a minimum cut over the joint graph follows Horace He's
+partitioner in torch AOTAutograd. Each value v that could be kept is an edge `v.in -> v.out` of capacity
+`bytes(v)`. An edge without limit leads from `u.out` to `v.in` where v is computed again from u, from the
+source to `v.in` where v must not be computed again, and from `v.out` to the sink where the backward pass
+reads v. Every path from source to sink then needs one kept value, and with S the source's side,
+
+    saved bytes = sum of bytes(v) over v with v.in in S and v.out not in S
+
+is least for a minimum cut (max-flow min-cut). Of several, the one nearest to the sink is taken: it computes
+least again, and it is unique, so the choice depends on the graph alone.
+
+What is computed again costs arithmetic, but must cost no trip through memory, so the rule is:
+- pointwise operators are, casts and random draws (from their counter) included; views always are;
+- a reduction is only if its result has a quarter of what it reads, or more: it is cheap to keep otherwise;
+- products, library calls, scans and whole norms never are;
+- nothing is that a product or a library call of the backward pass reads: its operands lie in memory, so
+  computing one again would write it a second time;
+- every `MAX_CHAIN`-th operator of a chain is not, so no chain is walked again from its beginning.
+Inputs, params, constants, the seed, and buffers that the step does not update are free to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import networkx as nx
+
+from esper.ir.dims import default_size, evaluate_size
+from esper.ir.graph import BlueprintIR, Node, Value
+from esper.ir.operator import OPERATORS, Outside, Pointwise, Reduction, Template, View
+from esper.ir.types import TensorType
+
+MAX_CHAIN = 24
+"""The longest chain of operators that is computed again: as many as Urza fuses into one kernel's load."""
+
+MAX_SHRINKAGE = 4
+"""A reduction whose result is smaller than its operand by more than this is not computed again."""
+
+_Vertex = tuple[Value, str] | str
+_SOURCE, _SINK = "source", "sink"
+
+
+class Reason(Enum):
+    """Why a value is kept. `CHEAPEST`: it may be computed again, but only from more bytes than its own."""
+
+    EXPENSIVE = "its operator is too expensive to run twice"
+    SHRINKS = "it is much smaller than what it is computed from"
+    STORED = "a product or library call of the backward pass reads it from memory"
+    CHAIN = f"it ends a chain of {MAX_CHAIN} operators"
+    UPDATED = "the step changes this buffer before the backward pass reads it"
+    CHEAPEST = "it is no larger than what it could be computed from"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """kept: the values to keep, in the graph's order. again: the nodes to run again, by name, leaves too."""
+
+    kept: Mapping[Value, Reason]
+    again: frozenset[str]
+
+
+def minimum_cut(
+    joint: BlueprintIR,
+    ahead: set[str],
+    behind: set[str],
+    wanted: Iterable[Value],
+    sizes: Mapping[str, int],
+) -> Cut:
+    """The cut of least bytes.
+
+    ahead: nodes of the forward pass; behind: nodes of the backward pass alone. wanted: values of the first
+    that the second reads. sizes: values of size symbols; those of others are `default_size`'s.
+    """
+    wanted = tuple(dict.fromkeys(wanted))
+    fixed = _fixed(joint, ahead, behind, sizes)
+    flow = _flow(joint, wanted, fixed, sizes)
+    chosen: set[Value] = set()
+    inner = flow.subgraph(flow.nodes - {_SOURCE, _SINK})
+    for component in nx.weakly_connected_components(inner):
+        part = flow.subgraph(component | {_SOURCE, _SINK})
+        if not part.out_degree(_SOURCE):
+            continue
+        _, (near_source, near_sink) = nx.minimum_cut(part, _SOURCE, _SINK)
+        chosen.update(
+            vertex[0]
+            for vertex in near_source
+            if isinstance(vertex, tuple) and vertex[1] == "in" and (vertex[0], "out") in near_sink
+        )
+    return _walk_back(joint, wanted, chosen, fixed)
+
+
+def _fixed(
+    joint: BlueprintIR, ahead: set[str], behind: set[str], sizes: Mapping[str, int]
+) -> dict[str, Reason]:
+    """The nodes of `ahead` that are not run again, and why."""
+    updated = {name for name, _ in joint.updates}
+    stored = _read_from_memory(joint, behind)
+    found: dict[str, Reason] = {}
+    depth: dict[str, int] = {}
+    for node in joint.nodes:
+        if node.name not in ahead:
+            continue
+        before = max(
+            (depth.get(operand.node, 0) for operand in node.operands if operand is not None), default=0
+        )
+        if not node.operands:
+            reason = Reason.UPDATED if node.name in updated else None
+            length = 0
+        elif isinstance(OPERATORS[node.op].lowering, View):
+            reason, length = None, before
+        else:
+            length = before + 1
+            reason = _reason(joint, node, node.name in stored, sizes)
+            if reason is None and length >= MAX_CHAIN:
+                reason = Reason.CHAIN
+        if reason is not None:
+            found[node.name] = reason
+        depth[node.name] = 0 if reason is not None else length
+    return found
+
+
+def _reason(joint: BlueprintIR, node: Node, stored: bool, sizes: Mapping[str, int]) -> Reason | None:
+    lowering = OPERATORS[node.op].lowering
+    if isinstance(lowering, Reduction):
+        read = sum(_bytes(joint.type(operand), sizes) for operand in node.operands if operand is not None)
+        if sum(_bytes(type, sizes) for type in node.types) * MAX_SHRINKAGE < read:
+            return Reason.SHRINKS
+    elif not isinstance(lowering, Pointwise):
+        return Reason.EXPENSIVE
+    return Reason.STORED if stored else None
+
+
+def _read_from_memory(joint: BlueprintIR, behind: set[str]) -> set[str]:
+    """The nodes whose results, or views of them, a product or library call of `behind` reads."""
+    found: set[str] = set()
+    for node in reversed(joint.nodes):
+        lowering = OPERATORS[node.op].lowering
+        reads = node.name in behind and isinstance(lowering, Template | Outside)
+        if reads or (node.name in found and isinstance(lowering, View)):
+            found.update(operand.node for operand in node.operands if operand is not None)
+    return found
+
+
+def _flow(
+    joint: BlueprintIR, wanted: tuple[Value, ...], fixed: Mapping[str, Reason], sizes: Mapping[str, int]
+) -> nx.DiGraph[_Vertex]:
+    """The network whose minimum cut is sought; an edge without `capacity` has no limit."""
+    flow: nx.DiGraph[_Vertex] = nx.DiGraph()
+    flow.add_nodes_from((_SOURCE, _SINK))
+    flow.add_edges_from(((value, "out"), _SINK) for value in wanted)
+    stack, seen = list(wanted), set(wanted)
+    while stack:
+        value = stack.pop()
+        node = joint.node(value.node)
+        if isinstance(OPERATORS[node.op].lowering, View):
+            flow.add_edge((value, "in"), (value, "out"))
+        elif node.operands or node.name in fixed:
+            flow.add_edge((value, "in"), (value, "out"), capacity=_bytes(joint.type(value), sizes))
+        if node.name in fixed:
+            flow.add_edge(_SOURCE, (value, "in"))
+            continue
+        for operand in node.operands:
+            if operand is None:
+                continue
+            flow.add_edge((operand, "out"), (value, "in"))
+            if operand not in seen:
+                seen.add(operand)
+                stack.append(operand)
+    return flow
+
+
+def _walk_back(
+    joint: BlueprintIR, wanted: tuple[Value, ...], chosen: set[Value], fixed: Mapping[str, Reason]
+) -> Cut:
+    """From what is wanted to what is kept, which nodes lie between."""
+    again: set[str] = set()
+    kept: set[Value] = set()
+    stack, seen = list(wanted), set(wanted)
+    while stack:
+        value = stack.pop()
+        if value in chosen:
+            kept.add(value)
+            continue
+        again.add(value.node)
+        for operand in joint.node(value.node).operands:
+            if operand is not None and operand not in seen:
+                seen.add(operand)
+                stack.append(operand)
+    order = {node.name: position for position, node in enumerate(joint.nodes)}
+    ordered = sorted(kept, key=lambda value: (order[value.node], value.index))
+    return Cut({value: fixed.get(value.node, Reason.CHEAPEST) for value in ordered}, frozenset(again))
+
+
+def _bytes(type: TensorType, sizes: Mapping[str, int]) -> int:
+    """At least one: keeping nothing must not cost less than keeping little."""
+    values = {name: sizes.get(name, default_size(name)) for name in type.symbols}
+    return max(evaluate_size(type.bytes, values), 1)
