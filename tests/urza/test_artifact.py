@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from esper.urza.artifact import Artifact, manifest_of, read_artifact, write_artifact
 from esper.files import FileUnwritable
+from esper.urza.artifact import Artifact, manifest_of, read_artifact, write_artifact
 from esper.urza.errors import ArtifactTampered, ArtifactUnreadable
 from esper.urza.kernel import BuiltKernel, KernelSource, Resources
 
