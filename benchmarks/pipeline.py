@@ -175,12 +175,12 @@ def plot(rows: list[Row]) -> str:
         parts.append(f'<line x1="{x}" y1="{top}" x2="{x}" y2="{top + height}" stroke="#eee"/>')
         parts.append(f'<text x="{x}" y="{top + height + 18}" text-anchor="middle">{nodes}</text>')
     parts.append(f'<text x="{left + width / 2}" y="400" text-anchor="middle">nodes</text>')
-    for colour, family in zip(("#1f6feb", "#c2410c"), FAMILIES, strict=True):
+    for colour, family, gap in zip(("#1f6feb", "#c2410c"), FAMILIES, (-8, 18), strict=True):
         found = [row for row in rows if row.family == family]
         points = " ".join(place(row.nodes, row.pipeline) for row in found)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         x, y = points.split()[-1].split(",")
-        parts.append(f'<text x="{x}" y="{float(y) - 8}" text-anchor="end" fill="{colour}">{family}</text>')
+        parts.append(f'<text x="{x}" y="{float(y) + gap}" text-anchor="end" fill="{colour}">{family}</text>')
     first = rows[0]
     ends = [place(nodes, first.pipeline * nodes / first.nodes) for nodes in (first.nodes, SIZES[-1])]
     parts.append(f'<polyline points="{" ".join(ends)}" fill="none" stroke="#888" stroke-dasharray="4 4"/>')
