@@ -13,6 +13,7 @@ from esper.ir.errors import TypeRuleViolated
 from esper.ir.graph import Node
 from esper.ir.operator import OPERATORS, AttrValue, Site
 from esper.ops.reference.evaluate import bind_sizes, evaluate
+from esper.ops.reference.scan import scan
 from esper.ops.scan import Layout
 from esper.passes import Law, joint_graph, partition, run_passes
 from esper.passes.errors import NotDifferentiable
@@ -124,6 +125,20 @@ def test_a_running_sum_runs_forwards_and_backwards() -> None:
         found = evaluate(decaying_sum(reverse=reverse), given, decay)
         assert found["every"][:, 0].tolist() == expected
         assert found["last"].tolist() == [1.75] * 4
+
+
+def test_a_carry_that_is_a_constant_on_another_device_is_moved_without_being_spread_out() -> None:
+    found: list[torch.Tensor] = []
+
+    def step(h: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found.append(h)
+        return (x,)
+
+    start = torch.zeros(()).broadcast_to(3, 4)
+    rows = torch.empty(2, 3, 4, device="meta")
+    last = scan(start, rows, body=step, carries=1, sequences=1, reverse=False, histories=False)
+    assert isinstance(last, torch.Tensor)
+    assert (found[0].device.type, found[0].shape, found[0].stride()) == ("meta", (3, 4), (0, 0))
 
 
 def test_a_thousand_steps_and_their_gradients_are_no_deeper_than_one() -> None:

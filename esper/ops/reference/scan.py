@@ -23,7 +23,7 @@ def scan(
     slices = [sequence.unbind() for sequence in operands[carries : carries + sequences]]
     constants = operands[carries + sequences :]
     device = operands[carries].device
-    state = tuple(carry.to(device) for carry in operands[:carries])
+    state = tuple(_moved(carry, device) for carry in operands[:carries])
     length = len(slices[0])
     made: list[tuple[torch.Tensor, ...]] = [()] * length
     for step in reversed(range(length)) if reverse else range(length):
@@ -34,3 +34,11 @@ def scan(
     stacked = tuple(torch.stack(steps) for steps in zip(*made, strict=True))
     found = (*state, *stacked)
     return found if len(found) > 1 else found[0]
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor` on `device`; of a broadcast one only what it stores is copied."""
+    if tensor.device == device:
+        return tensor
+    stored = tensor[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())]
+    return stored.to(device).expand(tensor.shape)
