@@ -2,10 +2,10 @@
 
 Every library blueprint, its parameters at their defaults, in float32 and bfloat16: bytes kept from the
 forward to the backward pass beside inputs, params and buffers, and with those that the backward pass
-reads. torch traces the blueprint written in its own functions through `aot_function`, in training, on the CPU; of its
-min-cut with and without Inductor's decompositions the better counts, `default_partition` is for scale.
-Memory is counted once, a view as what it is a view of; the traced graph is not run. Fails if torch
-reports nothing.
+reads. torch traces the blueprint written in its own functions through `aot_function`, in training, on
+the CPU; of its min-cut with and without Inductor's decompositions the better counts, `default_partition`
+is for scale. Memory is counted once, a view as what it is a view of; the traced graph is not run. Fails
+if torch reports nothing.
 
     python benchmarks/saved_bytes.py --write
 """
