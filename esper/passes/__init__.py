@@ -9,11 +9,12 @@ from pkgutil import iter_modules
 import esper.ops  # noqa: F401  (fills the operator table)
 from esper.ir.graph import BlueprintIR
 from esper.passes.law import PASSES, Law, Pass, register
-from esper.passes.manager import DEFAULT, PassRecord, joint_graph, run_passes
+from esper.passes.manager import DECOMPOSED, DEFAULT, PassRecord, joint_graph, run_passes
 from esper.passes.partition import Partition, Saved, partition
 from esper.passes.pipeline import parse_pipeline, pipeline_text
 
 __all__ = [
+    "DECOMPOSED",
     "DEFAULT",
     "PASSES",
     "BlueprintIR",

@@ -12,12 +12,10 @@ reads v. Every path from source to sink then needs one kept value, and with S th
 is least for a minimum cut (max-flow min-cut). Of several, the one nearest to the sink is taken: it computes
 least again, and it is unique, so the choice depends on the graph alone.
 
-What is computed again costs arithmetic, but must cost no trip through memory, so the rule is:
+What is computed again costs arithmetic, and at most one trip through memory each:
 - pointwise operators are, casts and random draws (from their counter) included; views always are;
 - a reduction is only if its result has a quarter of what it reads, or more: it is cheap to keep otherwise;
 - products, library calls, scans and whole norms never are;
-- nothing is that a product or a library call of the backward pass reads: its operands lie in memory, so
-  computing one again would write it a second time;
 - every `MAX_CHAIN`-th operator of a chain is not, so no chain is walked again from its beginning.
 Inputs, params, constants, the seed, and buffers that the step does not update are free to read.
 """
@@ -32,7 +30,7 @@ import networkx as nx
 
 from esper.ir.dims import default_size, evaluate_size
 from esper.ir.graph import BlueprintIR, Node, Value
-from esper.ir.operator import OPERATORS, Outside, Pointwise, Reduction, Template, View
+from esper.ir.operator import OPERATORS, Pointwise, Reduction, View
 from esper.ir.types import TensorType
 
 MAX_CHAIN = 24
@@ -50,7 +48,6 @@ class Reason(Enum):
 
     EXPENSIVE = "its operator is too expensive to run twice"
     SHRINKS = "it is much smaller than what it is computed from"
-    STORED = "a product or library call of the backward pass reads it from memory"
     CHAIN = f"it ends a chain of {MAX_CHAIN} operators"
     UPDATED = "the step changes this buffer before the backward pass reads it"
     CHEAPEST = "it is no larger than what it could be computed from"
@@ -65,19 +62,15 @@ class Cut:
 
 
 def minimum_cut(
-    joint: BlueprintIR,
-    ahead: set[str],
-    behind: set[str],
-    wanted: Iterable[Value],
-    sizes: Mapping[str, int],
+    joint: BlueprintIR, ahead: set[str], wanted: Iterable[Value], sizes: Mapping[str, int]
 ) -> Cut:
     """The cut of least bytes.
 
-    ahead: nodes of the forward pass; behind: nodes of the backward pass alone. wanted: values of the first
-    that the second reads. sizes: values of size symbols; those of others are `default_size`'s.
+    ahead: nodes of the forward pass. wanted: their values that the backward pass reads. sizes: values of size
+    symbols; those of others are `default_size`'s.
     """
     wanted = tuple(dict.fromkeys(wanted))
-    fixed = _fixed(joint, ahead, behind, sizes)
+    fixed = _fixed(joint, ahead, sizes)
     flow = _flow(joint, wanted, fixed, sizes)
     chosen: set[Value] = set()
     inner = flow.subgraph(flow.nodes - {_SOURCE, _SINK})
@@ -94,12 +87,9 @@ def minimum_cut(
     return _walk_back(joint, wanted, chosen, fixed)
 
 
-def _fixed(
-    joint: BlueprintIR, ahead: set[str], behind: set[str], sizes: Mapping[str, int]
-) -> dict[str, Reason]:
+def _fixed(joint: BlueprintIR, ahead: set[str], sizes: Mapping[str, int]) -> dict[str, Reason]:
     """The nodes of `ahead` that are not run again, and why."""
     updated = {name for name, _ in joint.updates}
-    stored = _read_from_memory(joint, behind)
     found: dict[str, Reason] = {}
     depth: dict[str, int] = {}
     for node in joint.nodes:
@@ -115,7 +105,7 @@ def _fixed(
             reason, length = None, before
         else:
             length = before + 1
-            reason = _reason(joint, node, node.name in stored, sizes)
+            reason = _reason(joint, node, sizes)
             if reason is None and length >= MAX_CHAIN:
                 reason = Reason.CHAIN
         if reason is not None:
@@ -124,7 +114,7 @@ def _fixed(
     return found
 
 
-def _reason(joint: BlueprintIR, node: Node, stored: bool, sizes: Mapping[str, int]) -> Reason | None:
+def _reason(joint: BlueprintIR, node: Node, sizes: Mapping[str, int]) -> Reason | None:
     lowering = OPERATORS[node.op].lowering
     if isinstance(lowering, Reduction):
         read = sum(_bytes(joint.type(operand), sizes) for operand in node.operands if operand is not None)
@@ -132,18 +122,7 @@ def _reason(joint: BlueprintIR, node: Node, stored: bool, sizes: Mapping[str, in
             return Reason.SHRINKS
     elif not isinstance(lowering, Pointwise):
         return Reason.EXPENSIVE
-    return Reason.STORED if stored else None
-
-
-def _read_from_memory(joint: BlueprintIR, behind: set[str]) -> set[str]:
-    """The nodes whose results, or views of them, a product or library call of `behind` reads."""
-    found: set[str] = set()
-    for node in reversed(joint.nodes):
-        lowering = OPERATORS[node.op].lowering
-        reads = node.name in behind and isinstance(lowering, Template | Outside)
-        if reads or (node.name in found and isinstance(lowering, View)):
-            found.update(operand.node for operand in node.operands if operand is not None)
-    return found
+    return None
 
 
 def _flow(

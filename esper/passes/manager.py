@@ -22,6 +22,8 @@ from esper.passes.pipeline import parse_pipeline, pipeline_text
 
 DEFAULT = "expand,canonicalize,fold,cse,dce"
 CLEAN = "canonicalize,fold,cse,dce"
+DECOMPOSED = f"decompose,{CLEAN}"
+"""What a joint graph goes through before it is cut in two, so that parts of norms can be computed again."""
 
 # On a graph that the verifier has passed, these are the fault of the pass that built something on it.
 BUILT_WRONGLY = (InvalidGraph, InvalidNode, TypeRuleViolated, UnknownIROperator)

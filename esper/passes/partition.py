@@ -76,7 +76,7 @@ def partition(joint: BlueprintIR, sizes: Mapping[str, int] | None = None) -> Par
     forward_results = [value.node for _, value in [*primal, *joint.updates]]
     ahead = needed_by(joint, [*forward_results, *(name for name, _ in joint.updates)])
     behind, wanted = _behind(joint, [value for _, value in gradients], ahead)
-    cut = minimum_cut(joint, ahead, behind, wanted, sizes or {})
+    cut = minimum_cut(joint, ahead, wanted, sizes or {})
     saved = {
         value: Saved(f"{SAVED}{index}", value, joint.type(value), reason)
         for index, (value, reason) in enumerate(cut.kept.items())

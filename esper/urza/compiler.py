@@ -16,7 +16,7 @@ from typing import Any
 from esper.ir.dims import evaluate_size
 from esper.ir.graph import BlueprintIR
 from esper.lang import SizeValue, size_values
-from esper.passes import joint_graph, partition, run_passes
+from esper.passes import DECOMPOSED, joint_graph, partition, run_passes
 from esper.passes.partition import Partition
 from esper.urza.artifact import Artifact
 from esper.urza.build import Build, build_kernels
@@ -87,7 +87,7 @@ def make_programs(ir: BlueprintIR) -> Programs:
     Raises `UnsupportedElementType` for float64, and `NotAJointGraph` where nothing has a gradient.
     """
     joint = joint_graph(run_passes(ir))
-    parts = partition(joint)
+    parts = partition(run_passes(joint, DECOMPOSED))
     return Programs(
         ir, joint, parts, make_program(parts.forward, "forward"), make_program(parts.backward, "backward")
     )

@@ -18,8 +18,8 @@ def rows_0_rms_norm_mul_3_body(row, column, mask, operands):
     rms_norm_mul = x_value * x_value
     rms_norm_sum = tl.sum(tl.where(mask, rms_norm_mul, 0.0), 1)[:, None]
     rms_norm_div = rms_norm_sum / 32.0
-    rms_norm_add = rms_norm_div + 1e-05
-    rms_norm_rsqrt = tl.rsqrt(rms_norm_add)
+    rms_norm_add_2 = rms_norm_div + 1e-05
+    rms_norm_rsqrt = tl.rsqrt(rms_norm_add_2)
     rms_norm_mul_2 = x_value * rms_norm_rsqrt
     rms_norm_weight_value = tl.load(rms_norm_weight_ptr + column, column < 32, 0)
     rms_norm_mul_3 = rms_norm_weight_value * rms_norm_mul_2
@@ -85,56 +85,58 @@ def matmul_2_linear_matmul_matmul(grad_result_ptr, linear_weight_ptr, linear_mat
     matmul(grad_result_ptr, linear_weight_ptr, size_0, 32, 32, (0, 32, 1), (0, 32, 1), (linear_matmul_matmul_ptr,), matmul_2_linear_matmul_matmul_body, BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=32 % BLOCK_K == 0)
 
 
-# backward: grid (ceil(32 / BLOCK_M) * ceil(32 / BLOCK_N), 16), BLOCK_M = 64, BLOCK_N = 32, BLOCK_K = 32, 4 warps
-@triton.jit
-def matmul_3_linear_matmul_matmul_2_body(tile, slice_index, row, column, mask, operands):
-    (partials_3_0_ptr,) = operands
-    tl.store(partials_3_0_ptr + (slice_index * 32 + row) * 32 + column, tile, mask)
-
-
-@triton.jit
-def matmul_3_linear_matmul_matmul_2(grad_result_ptr, saved_0_ptr, partials_3_0_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
-    matmul(grad_result_ptr, saved_0_ptr, 32, 32, size_0, (0, 1, 32), (0, 32, 1), (partials_3_0_ptr,), matmul_3_linear_matmul_matmul_2_body, BLOCK_M, BLOCK_N, BLOCK_K, "ieee", SPLITS=16)
-
-
-# backward: grid (ceil(1024 / BLOCK_W)), BLOCK_P = 16, BLOCK_W = 64, 4 warps
-@triton.jit
-def total_4_linear_matmul_matmul_2_body(totals, offsets, mask, operands):
-    (linear_matmul_matmul_2_ptr,) = operands
-    tl.store(linear_matmul_matmul_2_ptr + offsets, totals[0], mask)
-
-
-@triton.jit
-def total_4_linear_matmul_matmul_2(linear_matmul_matmul_2_ptr, partials_3_0_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
-    finish(16, 1024, (partials_3_0_ptr,), (linear_matmul_matmul_2_ptr,), total_4_linear_matmul_matmul_2_body, BLOCK_P, BLOCK_W)
-
-
 # backward: grid (128), BLOCK_M = 32, BLOCK_K = 32, 2 warps
 @triton.jit
-def rows_5_rms_norm_rms_norm_backward_sum_2_body(row, column, mask, operands):
-    (x_ptr, saved_1_ptr, size_0, rms_norm_weight_ptr, linear_matmul_matmul_ptr, grad_result_ptr, rms_norm_add_ptr,) = operands
+def rows_3_rms_norm_rms_norm_backward_sum_2_body(row, column, mask, operands):
+    (x_ptr, saved_0_ptr, size_0, rms_norm_weight_ptr, linear_matmul_matmul_ptr, grad_result_ptr, rms_norm_mul_3_ptr, rms_norm_add_ptr,) = operands
     x_value = tl.load(x_ptr + row * 32 + column, mask, 0)
-    saved_1_value = tl.load(saved_1_ptr + row, row < size_0, 0)
-    rms_norm_rms_norm_backward_mul = x_value * saved_1_value
+    saved_0_value = tl.load(saved_0_ptr + row, row < size_0, 0)
+    rms_norm_mul_2 = x_value * saved_0_value
     rms_norm_weight_value = tl.load(rms_norm_weight_ptr + column, column < 32, 0)
+    rms_norm_mul_3 = rms_norm_weight_value * rms_norm_mul_2
     linear_matmul_matmul_value = tl.load(linear_matmul_matmul_ptr + row * 32 + column, mask, 0)
     rms_norm_rms_norm_backward_mul_2 = rms_norm_weight_value * linear_matmul_matmul_value
-    rms_norm_rms_norm_backward_mul_3 = rms_norm_rms_norm_backward_mul * rms_norm_rms_norm_backward_mul_2
+    rms_norm_rms_norm_backward_mul_3 = rms_norm_mul_2 * rms_norm_rms_norm_backward_mul_2
     rms_norm_rms_norm_backward_sum = tl.sum(tl.where(mask, rms_norm_rms_norm_backward_mul_3, 0.0), 1)[:, None]
     rms_norm_rms_norm_backward_div = rms_norm_rms_norm_backward_sum / 32.0
-    rms_norm_rms_norm_backward_mul_4 = rms_norm_rms_norm_backward_mul * rms_norm_rms_norm_backward_div
+    rms_norm_rms_norm_backward_mul_4 = rms_norm_mul_2 * rms_norm_rms_norm_backward_div
     rms_norm_rms_norm_backward_sub = rms_norm_rms_norm_backward_mul_2 - rms_norm_rms_norm_backward_mul_4
-    rms_norm_rms_norm_backward_mul_5 = saved_1_value * rms_norm_rms_norm_backward_sub
-    rms_norm_rms_norm_backward_mul_6 = linear_matmul_matmul_value * rms_norm_rms_norm_backward_mul
+    rms_norm_rms_norm_backward_mul_5 = saved_0_value * rms_norm_rms_norm_backward_sub
+    rms_norm_rms_norm_backward_mul_6 = rms_norm_mul_2 * linear_matmul_matmul_value
     grad_result_value = tl.load(grad_result_ptr + row * 32 + column, mask, 0)
     rms_norm_add = grad_result_value + rms_norm_rms_norm_backward_mul_5
+    tl.store(rms_norm_mul_3_ptr + row * 32 + column, rms_norm_mul_3, mask)
     tl.store(rms_norm_add_ptr + row * 32 + column, rms_norm_add, mask)
     return (tl.where(mask, rms_norm_rms_norm_backward_mul_6, 0.0),)
 
 
 @triton.jit
-def rows_5_rms_norm_rms_norm_backward_sum_2(x_ptr, saved_1_ptr, rms_norm_weight_ptr, linear_matmul_matmul_ptr, grad_result_ptr, rms_norm_add_ptr, partials_5_0_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):
-    rows_with_sums(size_0, (x_ptr, saved_1_ptr, size_0, rms_norm_weight_ptr, linear_matmul_matmul_ptr, grad_result_ptr, rms_norm_add_ptr,), (partials_5_0_ptr,), rows_5_rms_norm_rms_norm_backward_sum_2_body, 32, BLOCK_M, BLOCK_K)
+def rows_3_rms_norm_rms_norm_backward_sum_2(x_ptr, saved_0_ptr, rms_norm_weight_ptr, linear_matmul_matmul_ptr, grad_result_ptr, rms_norm_mul_3_ptr, rms_norm_add_ptr, partials_3_0_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):
+    rows_with_sums(size_0, (x_ptr, saved_0_ptr, size_0, rms_norm_weight_ptr, linear_matmul_matmul_ptr, grad_result_ptr, rms_norm_mul_3_ptr, rms_norm_add_ptr,), (partials_3_0_ptr,), rows_3_rms_norm_rms_norm_backward_sum_2_body, 32, BLOCK_M, BLOCK_K)
+
+
+# backward: grid (ceil(32 / BLOCK_M) * ceil(32 / BLOCK_N), 16), BLOCK_M = 64, BLOCK_N = 32, BLOCK_K = 32, 4 warps
+@triton.jit
+def matmul_4_linear_matmul_matmul_2_body(tile, slice_index, row, column, mask, operands):
+    (partials_4_0_ptr,) = operands
+    tl.store(partials_4_0_ptr + (slice_index * 32 + row) * 32 + column, tile, mask)
+
+
+@triton.jit
+def matmul_4_linear_matmul_matmul_2(grad_result_ptr, rms_norm_mul_3_ptr, partials_4_0_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
+    matmul(grad_result_ptr, rms_norm_mul_3_ptr, 32, 32, size_0, (0, 1, 32), (0, 32, 1), (partials_4_0_ptr,), matmul_4_linear_matmul_matmul_2_body, BLOCK_M, BLOCK_N, BLOCK_K, "ieee", SPLITS=16)
+
+
+# backward: grid (ceil(1024 / BLOCK_W)), BLOCK_P = 16, BLOCK_W = 64, 4 warps
+@triton.jit
+def total_5_linear_matmul_matmul_2_body(totals, offsets, mask, operands):
+    (linear_matmul_matmul_2_ptr,) = operands
+    tl.store(linear_matmul_matmul_2_ptr + offsets, totals[0], mask)
+
+
+@triton.jit
+def total_5_linear_matmul_matmul_2(linear_matmul_matmul_2_ptr, partials_4_0_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
+    finish(16, 1024, (partials_4_0_ptr,), (linear_matmul_matmul_2_ptr,), total_5_linear_matmul_matmul_2_body, BLOCK_P, BLOCK_W)
 
 
 # backward: grid (ceil(32 / BLOCK_W)), BLOCK_P = 32, BLOCK_W = 64, 4 warps
@@ -145,5 +147,5 @@ def total_6_rms_norm_rms_norm_backward_sum_2_body(totals, offsets, mask, operand
 
 
 @triton.jit
-def total_6_rms_norm_rms_norm_backward_sum_2(rms_norm_rms_norm_backward_sum_2_ptr, partials_5_0_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
-    finish(128, 32, (partials_5_0_ptr,), (rms_norm_rms_norm_backward_sum_2_ptr,), total_6_rms_norm_rms_norm_backward_sum_2_body, BLOCK_P, BLOCK_W)
+def total_6_rms_norm_rms_norm_backward_sum_2(rms_norm_rms_norm_backward_sum_2_ptr, partials_3_0_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
+    finish(128, 32, (partials_3_0_ptr,), (rms_norm_rms_norm_backward_sum_2_ptr,), total_6_rms_norm_rms_norm_backward_sum_2_body, BLOCK_P, BLOCK_W)
