@@ -10,6 +10,7 @@ from esper.ir.graph import Node, Value
 from esper.ir.operator import (
     Attribute,
     AttrValue,
+    Composite,
     Decompose,
     Input,
     Kind,
@@ -181,5 +182,49 @@ define(
         cost=lambda site: traffic(site, site.type(0).elements * 14),
         sample=_sample_backward,
         in_language=False,
+    )
+)
+
+
+def _infer_instance(site: Site) -> Sequence[TensorType]:
+    require_floating(site)
+    x = site.type(0)
+    site.require(x.rank >= 3, f"`x` is {x}, expected [N, C, ...S] with at least one axis in S")
+    for index in (1, 2):
+        stats.require_vector(site, index, x.shape[1], x.dtype)
+    return [x]
+
+
+def _define_instance(build: Builder, node: Node) -> Sequence[Value]:
+    """Each channel of each example is an example of one group."""
+    x, weight, bias = node.operands
+    assert x is not None
+    type = build.type(x)
+    rows = build.op("reshape", x, shape=(type.shape[0] * type.shape[1], 1, *type.shape[2:]))
+    rows = build.op("group_norm", rows, None, None, groups=1, eps=attribute_number(node.attrs, "eps"))
+    y = stats.widen(build, stats.reshaped(build, rows, type.shape))
+    return [stats.cast(build, stats.scaled_and_shifted(build, y, weight, bias, axis=1), type.dtype)]
+
+
+def _sample_instance(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
+    x = draw.tensor(dtype=draw.dtype(), min_rank=3)
+    type = draw.type(x)
+    affine = draw.boolean()
+    return [x, *(draw.param((type.shape[1],), type.dtype) if affine else None for _ in range(2))], {}
+
+
+define(
+    Operator(
+        name="instance_norm",
+        doc="`(x - mean) * rstd * weight + bias` with statistics of each channel of each example (Ulyanov et "
+        "al. 2016). `x` [N, C, ...S], `weight` and `bias` [C].",
+        lowering=Composite(_define_instance),
+        inputs=(Input("x"), *stats.affine_inputs(axis=1)),
+        attributes=(EPS, AFFINE),
+        infer=_infer_instance,
+        reference="esper.ops.reference.normalization:instance_norm",
+        no_gradient="`expand` replaces it by its definition",
+        cost=lambda site: traffic(site, site.type(0).elements * 8),
+        sample=_sample_instance,
     )
 )

@@ -156,3 +156,10 @@ def group_norm_backward(
     axes = _without_channels(x)
     dweight = (wide(g) * xhat.reshape(x.shape)).sum(axes)
     return dx.reshape(x.shape).to(x.dtype), dweight.to(x.dtype), wide(g).sum(axes).to(x.dtype)
+
+
+def instance_norm(
+    x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *, eps: float
+) -> torch.Tensor:
+    """`x` [N, C, ...S] normalised over S."""
+    return torch.instance_norm(x, weight, bias, None, None, True, 0.0, eps, False)
