@@ -1,6 +1,7 @@
 """Calls of operators: arguments to operands and attributes, and the weights that a call makes.
 
-Positional arguments fill the tensor inputs, then the attributes, in the order of the operator's entry.
+Positional arguments fill the tensor inputs, then the attributes, in the order of the operator's entry; an
+input of any number of tensors takes all that are left.
 The parameters, buffers and random offset of a call come from its entry and are named after the call's node.
 """
 
@@ -78,6 +79,7 @@ class Arguments:
     """The arguments of one call, bound to the inputs and attributes of its operator.
 
     All arguments are evaluated and all errors reported; `are_complete` is false if there was one.
+    `others` are the tensors of a variadic input after its first.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Arguments:
         self.are_complete = True
         self._has_unknown = False
         self.tensors: dict[str, Value | float] = {}
+        self.others: list[Value | float] = []
         self.attributes: dict[str, AttrValue] = {}
         self._call = call
         self._evaluator = evaluator
@@ -123,7 +126,7 @@ class Arguments:
 
     def _try_positional(self, argument: Argument | None, piped: Piped | None) -> None:
         slots: list[Input | Attribute] = [*self._inputs, *self._attributes]
-        slot = next((s for s in slots if not self._is_given(s.name)), None)
+        slot = next((s for s in slots if not self._is_given(s.name) or _is_variadic(s)), None)
         if slot is None:
             count = len(slots)
             expected = f"{count} argument{'s' if count != 1 else ''}"
@@ -156,6 +159,8 @@ class Arguments:
         try:
             if isinstance(slot, Attribute):
                 self.attributes[slot.name] = self._attribute(slot, argument, piped)
+            elif slot.name in self.tensors:
+                self.others.append(self._tensor(slot, argument, piped))
             else:
                 self.tensors[slot.name] = self._tensor(slot, argument, piped)
         except EsperError as error:
@@ -170,7 +175,7 @@ class Arguments:
         if isinstance(slot, Attribute):
             self.attributes[slot.name] = 0
         else:
-            self.tensors[slot.name] = 0.0
+            self.tensors.setdefault(slot.name, 0.0)
 
     def _given(self, argument: Argument | None, piped: Piped | None) -> AnyValue:
         if piped is not None:
@@ -186,8 +191,9 @@ class Arguments:
             return value
         if isinstance(value, int | float) and not isinstance(value, bool) and len(self._inputs) > 1:
             return float(value)
+        suggestion = "arguments after the tensors are named" if slot.variadic else ""
         raise ExpectedTensor(
-            where=f"`{slot.name}` of `{self._operator.name}`", found=describe(value), suggestion=""
+            where=f"`{slot.name}` of `{self._operator.name}`", found=describe(value), suggestion=suggestion
         )
 
     def _attribute(self, slot: Attribute, argument: Argument | None, piped: Piped | None) -> AttrValue:
@@ -266,6 +272,10 @@ class Arguments:
                     MissingArgument(operator=self._operator.name, name=attribute.name, doc=doc),
                     self._call.span,
                 )
+
+
+def _is_variadic(slot: Input | Attribute) -> bool:
+    return isinstance(slot, Input) and slot.variadic
 
 
 class _Poisoned(Exception):
@@ -353,6 +363,8 @@ class Graph:
                 if operand is not None:
                     types[slot.name] = self.build.type(operand)
             operands.append(operand)
+            if slot.variadic:
+                operands.extend(arguments.others)
         stored = {a.name: values[a.name] for a in operator.attributes if a.stored and a.name in values}
         results = self.build.ops(operator.name, *operands, name=name, span=span, **stored)
         for result, position in operator.updates.items():
