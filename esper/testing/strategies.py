@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import esper.ops  # noqa: F401  (fills the operator table)
 from esper.ir.build import Builder
-from esper.ir.dims import Size, symbol
-from esper.ir.graph import BlueprintIR, Value
+from esper.ir.dims import Dim, Size, size_symbols, symbol
+from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, Composite, Leaf, Operator
 from esper.ir.types import DType, TensorType
 from esper.testing.sampler import GraphSampler
@@ -104,12 +104,23 @@ def _outputs(build: Builder, chosen: int) -> dict[str, Value]:
 def _bind_symbols(build: Builder) -> None:
     """An input whose axis it is, for each symbol that is no axis of an input as it stands."""
     bound = {size for node in build.nodes if node.op == "input" for size in node.type.shape}
-    used: set[str] = set()
-    for node in build.nodes:
-        used.update(*(type.symbols for type in node.types))
-    for name in sorted(used):
+    for name in sorted(_symbols(build.nodes)):
         if symbol(name) not in bound:
             build.input(build.fresh("x"), TensorType(DType.F32, (symbol(name),)))
+
+
+def _symbols(nodes: Iterable[Node]) -> set[str]:
+    """The size symbols of types and attributes, those in bodies included."""
+    used: set[str] = set()
+    for node in nodes:
+        used.update(*(type.symbols for type in node.types))
+        for value in node.attrs.values():
+            if isinstance(value, BlueprintIR):
+                used |= _symbols(value.nodes)
+            for item in value if isinstance(value, tuple) else (value,):
+                if isinstance(item, Dim):
+                    used |= size_symbols(item)
+    return used
 
 
 def tensor_types(

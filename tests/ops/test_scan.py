@@ -97,12 +97,22 @@ def test_passes_work_in_bodies_by_their_laws(ir: BlueprintIR) -> None:
 @settings(max_examples=60)
 @given(scans(max_nodes=2))
 def test_the_torch_tier_runs_scans_and_their_gradients(ir: BlueprintIR) -> None:
+    """To the bit, but for operators that the tier runs by another of torch's kernels."""
     joint = joint_graph(ir)
     values = random_values(joint)
     expected = run(joint, values)
     found = call(graph_module(joint), joint, {**values.inputs, **values.weights})
+    tolerance = 0.02 if has_fast_path(joint) else 0.0
     for name, result in zip([name for name, _ in joint.outputs], found, strict=True):
-        torch.testing.assert_close(result, expected[name], rtol=0, atol=0, equal_nan=True)
+        finite = expected[name][expected[name].isfinite()]
+        most = finite.double().abs().max().item() if finite.numel() else 0.0
+        torch.testing.assert_close(result, expected[name], rtol=0, atol=tolerance * most, equal_nan=True)
+
+
+def has_fast_path(ir: BlueprintIR) -> bool:
+    """Whether an operator of `ir` or of a body has a reference for its first result alone."""
+    own = any(OPERATORS[node.op].first_result_reference is not None for node in ir.nodes)
+    return own or any(has_fast_path(body) for node in ir.nodes for _, body in node.bodies)
 
 
 def decaying_sum(steps: int | None = None, reverse: bool = False) -> BlueprintIR:
