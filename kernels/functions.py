@@ -10,6 +10,8 @@ import triton.language as tl
 _SQRT_HALF = tl.constexpr(0.7071067811865476)
 _INV_SQRT_TWO_PI = tl.constexpr(0.3989422804014327)
 _TWICE_SQRT_TWO_OVER_PI = tl.constexpr(1.5957691216057308)
+_SELU_ALPHA = tl.constexpr(1.6732632423543772)
+_SELU_SCALE = tl.constexpr(1.0507009873554805)
 
 
 @triton.jit
@@ -99,6 +101,77 @@ def relu6(x):
 
 
 @triton.jit
+def log1p(x):
+    """log(1 + x), exact near 0: the error of rounding 1 + x is divided out (Kahan)."""
+    wide = 1.0 + x
+    near = tl.log(wide) * (x / (wide - 1.0))
+    return tl.where(wide == 1.0, x, tl.where(wide == float("inf"), wide, near))
+
+
+@triton.jit
+def expm1(x):
+    """exp(x) - 1, exact near 0: the error of rounding exp(x) is divided out (Kahan)."""
+    power = tl.exp(x)
+    near = (power - 1.0) * (x / tl.log(power))
+    far = (power == 0.0) | (power == float("inf"))
+    return tl.where(power == 1.0, x, tl.where(far, power - 1.0, near))
+
+
+@triton.jit
+def elu(x, alpha):
+    """The value x where it is positive, else alpha (exp(x) - 1)."""
+    return tl.where(x > 0.0, x, alpha * expm1(x))
+
+
+@triton.jit
+def celu(x, alpha):
+    """The value x where it is positive, else alpha (exp(x / alpha) - 1)."""
+    return tl.where(x > 0.0, x, alpha * expm1(x / alpha))
+
+
+@triton.jit
+def selu(x):
+    """The function elu with the constants of Klambauer et al. 2017."""
+    return _SELU_SCALE * tl.where(x > 0.0, x, _SELU_ALPHA * expm1(x))
+
+
+@triton.jit
+def selu_gradient(x):
+    """The scale, times alpha exp(x) where x is not positive."""
+    return _SELU_SCALE * tl.where(x > 0.0, 1.0, _SELU_ALPHA * tl.exp(x))
+
+
+@triton.jit
+def softplus(x, beta, threshold):
+    """log(1 + exp(beta x)) / beta, without overflow; x itself where beta x is above the threshold."""
+    inner = x * beta
+    soft = (tl.where(inner > 0.0, inner, 0.0) + log1p(tl.exp(-tl.abs(inner)))) / beta
+    return tl.where(inner > threshold, x, soft)
+
+
+@triton.jit
+def mish(x):
+    """The product x tanh(log(1 + exp(x)))."""
+    return x * _tanh_of_softplus(x)
+
+
+@triton.jit
+def mish_gradient(x):
+    """With t = tanh(log(1 + exp(x))) and s = sigmoid(x): t + x s (1 - t^2)."""
+    t = _tanh_of_softplus(x)
+    return t + x * tl.sigmoid(x) * (1.0 - t * t)
+
+
+@triton.jit
+def _tanh_of_softplus(x):
+    """With e = exp(-|x|): (1 + 2 e) / (1 + 2 e + 2 e^2) for positive x, else e (2 + e) / (2 + 2 e + e^2)."""
+    e = tl.exp(-tl.abs(x))
+    right = (1.0 + 2.0 * e) / (1.0 + 2.0 * e + 2.0 * e * e)
+    left = e * (2.0 + e) / (2.0 + 2.0 * e + e * e)
+    return tl.where(x > 0.0, right, left)
+
+
+@triton.jit
 def uniform(seed, offset, index):
     """A float32 number in [0, 1) for each counter, a multiple of 2^-24.
 
@@ -110,7 +183,7 @@ def uniform(seed, offset, index):
     high = (seed >> 32).to(tl.uint32)
     first_key = _mix(low ^ _mix(tl.cast(offset, tl.uint32) + 0x9E3779B9))
     second_key = _mix(high + first_key)
-    x = index.to(tl.uint32) ^ first_key
+    x = tl.cast(index, tl.uint32) ^ first_key
     x = (x ^ (x >> 16)) * 0x7FEB352D + second_key
     x = (x ^ (x >> 15)) * 0x846CA68B
     x = x ^ (x >> 16)

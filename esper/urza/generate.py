@@ -10,6 +10,7 @@ import keyword
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from math import gcd
 
 from esper.ir.dims import Dim, Size, product
@@ -28,10 +29,11 @@ OWN = re.compile(r"^size_|_ptr$")
 
 FUNCTION_CALL = re.compile(r"(?<![\w.])([a-z]\w*)\(")
 LIBRARY = frozenset(
-    {
-        *("gelu", "gelu_gradient", "gelu_tanh", "gelu_tanh_gradient", "relu", "relu6", "sigmoid"),
-        *("sigmoid_gradient", "silu", "silu_gradient", "tanh", "tanh_gradient", "uniform"),
-    }
+    re.findall(
+        r"^def ([a-z]\w*)\(",
+        (files("esper.kernels") / "functions.py").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
 )
 """The functions of `esper.kernels.functions` that operators' expressions call."""
 
