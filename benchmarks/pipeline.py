@@ -54,7 +54,8 @@ def transformer(nodes: int) -> BlueprintIR:
     while len(build.nodes) < nodes:
         h = norm(x)
         q, k, v = (split(linear(h, features)) for _ in range(3))
-        a = build.op("permute", build.op("scaled_dot_product_attention", q, k, v), axes=(0, 2, 1, 3))
+        a = build.op("scaled_dot_product_attention", q, k, v, None, None)
+        a = build.op("permute", a, axes=(0, 2, 1, 3))
         x = build.op("add", x, linear(build.op("reshape", a, shape=(n, t, features)), features))
         h = linear(build.op("gelu", linear(norm(x), 4 * features)), features)
         x = build.op("add", x, build.op("dropout", h, build.seed(), p=0.1, offset=len(build.nodes)))

@@ -331,7 +331,9 @@ class Operator:
     residuals: attributes that a node takes on before it is differentiated, so that after its own results
         it has those that `vjp` reads.
     variadic_results: the last of `results` stands for any number of results; the type rule says how many.
-    random: true where the node draws; two such nodes are never merged.
+    random: true where a node draws; two such nodes are never merged.
+    undrawn: attributes under which a node of a random operator draws nothing and takes no seed; the pass
+        `inference` gives it these.
     """
 
     name: str
@@ -351,12 +353,17 @@ class Operator:
     sample: Sample | None = None
     in_language: bool = True
     random: bool = False
+    undrawn: Attrs = field(default_factory=dict)
     updates: Mapping[int, int] = field(default_factory=dict)  # result index -> buffer operand it updates
 
-    @property
-    def has_identity(self) -> bool:
-        """Whether two equal nodes are still two: parameters, buffers and random draws."""
-        return self.random or self.name in ("param", "buffer")
+    def draws(self, attrs: Attrs) -> bool:
+        """Whether a node with `attrs` draws random numbers."""
+        is_undrawn = bool(self.undrawn) and self.undrawn.items() <= attrs.items()
+        return self.random and not is_undrawn
+
+    def has_identity(self, attrs: Attrs) -> bool:
+        """Whether two equal nodes with `attrs` are still two: parameters, buffers and random draws."""
+        return self.draws(attrs) or self.name in ("param", "buffer")
 
     def attribute(self, name: str) -> Attribute | None:
         return next((a for a in self.attributes if a.name == name), None)

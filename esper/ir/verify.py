@@ -129,7 +129,7 @@ def _verify_attrs(node: Node, entry: Operator) -> None:
 def _verify_closed(body: BlueprintIR) -> None:
     for node in body.nodes:
         way = "give what it holds as an operand" if node.op in _STATE else "draw outside and give the result"
-        closed = node.op not in _STATE and not OPERATORS[node.op].random
+        closed = node.op not in _STATE and not OPERATORS[node.op].draws(node.attrs)
         _require(node, closed, f"`{node.op}` may not stand in a body: {way}")
     _require_graph(body, not body.updates, "a body updates no buffer")
 

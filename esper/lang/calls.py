@@ -339,12 +339,12 @@ class Graph:
     def call(self, operator: Operator, arguments: Arguments, span: Span) -> tuple[Value, ...]:
         """Adds the node of a call with its parameters and buffers; returns its results."""
         name = self.build.fresh(self.prefix + operator.name)
-        given = dict(arguments.attributes)
-        if operator.random:
-            given["offset"] = self._offsets
-            self._offsets += 1
-        complete = {a.name: given.get(a.name, a.default) for a in operator.attributes}
+        complete = {a.name: arguments.attributes.get(a.name, a.default) for a in operator.attributes}
         values = {key: value for key, value in complete.items() if value is not REQUIRED}
+        draws = operator.draws(values)
+        if draws:
+            values["offset"] = self._offsets
+            self._offsets += 1
         types: dict[str, TensorType] = {
             key: self.build.type(tensor)
             for key, tensor in arguments.tensors.items()
@@ -357,7 +357,7 @@ class Graph:
             if slot.role is Role.TENSOR:
                 operand = arguments.tensors.get(slot.name)
             elif slot.role is Role.SEED:
-                operand = self.build.seed()
+                operand = self.build.seed() if draws else None
             else:
                 operand = self._create(operator, slot, name, Creation(types, values), dtype, span)
                 if operand is not None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from esper.ir.build import Builder
 from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
+from esper.ir.operator import OPERATORS, Role
 from esper.ir.rewrite import map_bodies, rewrite
 from esper.passes.law import Law, register
 
@@ -23,9 +24,22 @@ class Inference:
     def run(self, ir: BlueprintIR) -> BlueprintIR:
         def rule(build: Builder, node: Node) -> Sequence[Value] | Node | None:
             found = RULES.get(node.op)
-            return None if found is None else found(node)
+            return _undrawn(node) if found is None else found(node)
 
         return rewrite(map_bodies(ir, self.run).replace(updates=()), rule)
+
+
+def _undrawn(node: Node) -> Node | None:
+    """A node that need not draw, without its draws."""
+    entry = OPERATORS[node.op]
+    if not entry.undrawn or not entry.draws(node.attrs):
+        return None
+    inputs = map(entry.input_of, range(len(node.operands)))
+    operands = (
+        None if declared.role is Role.SEED else operand
+        for declared, operand in zip(inputs, node.operands, strict=True)
+    )
+    return node.replace(operands=tuple(operands), attrs=frozen_attrs({**node.attrs, **entry.undrawn}))
 
 
 def _identity(node: Node) -> Sequence[Value]:

@@ -20,7 +20,7 @@ class ValueNumbers:
     def number(self, node: Node) -> int:
         """The number of `node`, whose operands have been numbered."""
         key: object = node.name
-        if not (OPERATORS[node.op].has_identity or node.op in ("input", "seed")):
+        if not (OPERATORS[node.op].has_identity(node.attrs) or node.op in ("input", "seed")):
             operands = tuple(None if operand is None else self.of(operand) for operand in node.operands)
             key = (node.op, operands, tuple(map(_exactly, node.attrs.values())), node.types)
         number = self._numbers.setdefault(key, len(self._numbers))

@@ -274,7 +274,7 @@ CHANGES: Mapping[str, Change] = {
     "shape": _types(_longer),
     "param split": _split(lambda node: node.op == "param"),
     "params tied": _params_tied,
-    "draw split": _split(lambda node: OPERATORS[node.op].random),
+    "draw split": _split(lambda node: OPERATORS[node.op].draws(node.attrs)),
     "outputs reordered": _outputs_reordered,
     "output repeated": _output_repeated,
     "output dropped": _output_dropped,

@@ -71,7 +71,7 @@ def test_created_operands_have_a_shape_rule_and_a_flag_that_exists(entry: Operat
         created = operand.role in (Role.PARAM, Role.BUFFER)
         assert (operand.shape is not None) == (created and entry.in_language)
         flag = None if operand.when is None else entry.attribute(operand.when)
-        assert operand.optional == (flag is not None) or not entry.in_language
+        assert operand.optional == (flag is not None) or not created or not entry.in_language
         assert flag is None or not flag.stored
 
 
@@ -151,8 +151,6 @@ def test_composites_leave_differentiation_to_their_definitions() -> None:
 def all_results(ir: BlueprintIR, entry: Operator) -> BlueprintIR:
     """`ir` with every result of each use of `entry` for an output."""
     outputs = [
-        (f"{node.name}.{name}", node.result(index))
-        for node in ir.of(entry.name)
-        for index, name in enumerate(entry.results)
+        (f"{node.name}.r{result.index}", result) for node in ir.of(entry.name) for result in node.results
     ]
     return ir.replace(outputs=outputs, updates=())

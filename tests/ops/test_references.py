@@ -112,7 +112,9 @@ def test_conv_is_torchs_in_any_number_of_axes(axes: int, stride: int, padding: i
 def test_attention_is_torchs(causal: bool, scale: float) -> None:
     q = torch.randn(2, 3, 5, 8, dtype=torch.float64)
     k, v = torch.randn(2, 3, 5, 8, dtype=torch.float64), torch.randn(2, 3, 5, 4, dtype=torch.float64)
-    out, _ = call("scaled_dot_product_attention", q, k, v, causal=causal, scale=scale)
+    out, _ = call(
+        "scaled_dot_product_attention", q, k, v, None, None, causal=causal, scale=scale, dropout=0.0, offset=0
+    )
     torch.testing.assert_close(
         out, F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale or None)
     )

@@ -59,13 +59,13 @@ REFUSED: list[Case] = [
     ("dropout", ["f32[N]", "i64[]"], {"p": 0.5, "offset": -1}, "`offset` is -1"),
     (
         "scaled_dot_product_attention",
-        ["f32[N, 4, T, 8]", "f32[N, 2, T, 8]", "f32[N, 2, T, 8]"],
+        ["f32[N, 4, T, 8]", "f32[N, 3, T, 8]", "f32[N, 3, T, 8]", None, None],
         {},
-        "its batch and heads are not those of",
+        "its batch is not that of f32[N, 4, T, 8], or its heads do not divide those",
     ),
     (
         "scaled_dot_product_attention",
-        ["f32[N, 4, T, 8]", "f32[N, 4, T, 6]", "f32[N, 4, T, 8]"],
+        ["f32[N, 4, T, 8]", "f32[N, 4, T, 6]", "f32[N, 4, T, 8]", None, None],
         {},
         "their last axes differ",
     ),
@@ -101,7 +101,7 @@ ACCEPTED: list[tuple[str, list[str | None], dict[str, AttrValue], list[str]]] = 
     ),
     (
         "scaled_dot_product_attention",
-        ["bf16[N, 4, T, 8]", "bf16[N, 4, S, 8]", "bf16[N, 4, S, 6]"],
+        ["bf16[N, 4, T, 8]", "bf16[N, 4, S, 8]", "bf16[N, 4, S, 6]", None, None],
         {},
         ["bf16[N, 4, T, 6]", "f32[N, 4, T]"],
     ),

@@ -1,4 +1,9 @@
-"""References of attention: `q` [B, H, T, D], `k` [B, H, S, D], `v` [B, H, S, E]."""
+"""References of attention: `q` [B, H, T, D], `k` [B, K, S, D], `v` [B, K, S, E], `mask` to [B, H, T, S].
+
+A row of scores that are all -inf, a query that sees no key, has weights of zero: the softmax is computed on
+zeros in its place, so that no NaN arises on the way. Its log-sum-exp is given as 0, from which the gradient
+computes weights of zero again.
+"""
 
 from __future__ import annotations
 
@@ -8,59 +13,144 @@ import torch
 import torch.nn.functional as F
 
 from esper.ops.reference.normalization import wide
+from esper.ops.reference.random import dropout as dropout_of
+
+Tensor = torch.Tensor
 
 
 def attention_result(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool, scale: float
-) -> torch.Tensor:
-    """`softmax(q k' * scale) v` [B, H, T, E] by torch's fastest kernel; scale 0 is `1 / sqrt(D)`."""
-    return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale or None)
-
-
-def attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool, scale: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The result, and the log-sum-exp of the scores [B, H, T] in float32 (float64 for float64 operands)."""
-    scores = _scores(q, k, causal, scale)
-    logsumexp = torch.logsumexp(scores, -1)
-    weights = torch.exp(scores - logsumexp.unsqueeze(-1))
-    return (weights @ wide(v)).to(q.dtype), logsumexp
-
-
-def attention_backward(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    result: torch.Tensor,
-    logsumexp: torch.Tensor,
-    g: torch.Tensor | None,
-    g_logsumexp: torch.Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    seed: Tensor | None,
     *,
     causal: bool,
     scale: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The gradients of q, k and v, where g and g_logsumexp are those of the results.
-
-    With P = exp(scores - logsumexp): dv = P' g, and the scores have the gradient
-    dS = P * (g v' - rowsum(g * result) + g_logsumexp).
-    """
-    weights = torch.exp(_scores(q, k, causal, scale) - logsumexp.unsqueeze(-1))
-    slope = torch.zeros_like(weights) if g_logsumexp is None else g_logsumexp.unsqueeze(-1)
-    dv = torch.zeros_like(v)
-    if g is not None:
-        slope = slope + wide(g) @ wide(v).mT - (wide(g) * wide(result)).sum(-1, keepdim=True)
-        dv = (weights.mT @ wide(g)).to(v.dtype)
-    slope = weights * slope * _factor(q, scale)
-    return (slope @ wide(k)).to(q.dtype), (slope.mT @ wide(q)).to(k.dtype), dv
-
-
-def _scores(q: torch.Tensor, k: torch.Tensor, causal: bool, scale: float) -> torch.Tensor:
-    scores = wide(q) @ wide(k).mT * _factor(q, scale)
+    dropout: float,
+    offset: int,
+) -> Tensor:
+    """`softmax(q k' * scale + mask) v` [B, H, T, E] by torch's fastest kernel; scale 0 is `1 / sqrt(D)`."""
+    if dropout:
+        return attention(q, k, v, mask, seed, causal=causal, scale=scale, dropout=dropout, offset=offset)[0]
+    grouped = q.shape[1] != k.shape[1]
+    if mask is None:
+        return F.scaled_dot_product_attention(
+            q, k, v, is_causal=causal, scale=scale or None, enable_gqa=grouped
+        )
+    mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
     if causal:
-        seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
-        scores = scores.masked_fill(~seen, -math.inf)
-    return scores
+        mask = _hidden(mask, ~_past(q, k))
+    sees_none = ~(mask if mask.dtype is torch.bool else mask > -math.inf).any(-1, keepdim=True)
+    safe = mask | sees_none if mask.dtype is torch.bool else mask.masked_fill(sees_none, 0.0)
+    found = F.scaled_dot_product_attention(q, k, v, attn_mask=safe, scale=scale or None, enable_gqa=grouped)
+    return found.masked_fill(sees_none, 0.0)
 
 
-def _factor(q: torch.Tensor, scale: float) -> float:
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    seed: Tensor | None,
+    *,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    offset: int,
+) -> tuple[Tensor, Tensor]:
+    """The result, and the log-sum-exp of the scores [B, H, T] in float32 (float64 for float64 operands)."""
+    heads = q.shape[1]
+    scores = _scores(q, _for_each_head(k, heads), mask, causal, scale)
+    sees_none = None if mask is None else (scores == -math.inf).all(-1, keepdim=True)
+    if sees_none is not None:
+        scores = scores.masked_fill(sees_none, 0.0)
+    logsumexp = torch.logsumexp(scores, -1, keepdim=True)
+    weights = torch.exp(scores - logsumexp)
+    if sees_none is not None:
+        weights = weights.masked_fill(sees_none, 0.0)
+        logsumexp = logsumexp.masked_fill(sees_none, 0.0)
+    weights = _dropped(weights, seed, dropout, offset)
+    return (weights @ wide(_for_each_head(v, heads))).to(q.dtype), logsumexp.squeeze(-1)
+
+
+def attention_backward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    seed: Tensor | None,
+    result: Tensor,
+    logsumexp: Tensor,
+    g: Tensor | None,
+    g_logsumexp: Tensor | None,
+    *,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    offset: int,
+    mask_gradient: bool,
+) -> tuple[Tensor, ...]:
+    """The gradients of q, k, v and, if asked for, the added mask; g and g_logsumexp are those of the results.
+
+    With P = exp(scores - logsumexp) and the dropped, scaled weights P * K: dv = (P * K)' g, and the scores
+    have the gradient dS = P * (K * (g v') - rowsum(g * result) + g_logsumexp).
+    """
+    heads = q.shape[1]
+    all_k, all_v = _for_each_head(k, heads), wide(_for_each_head(v, heads))
+    scores = _scores(q, all_k, mask, causal, scale)
+    weights = torch.exp(scores - logsumexp.unsqueeze(-1))
+    slope = torch.zeros_like(weights) if g_logsumexp is None else g_logsumexp.unsqueeze(-1)
+    dv = torch.zeros_like(all_v)
+    if g is not None:
+        slope = slope + _dropped(wide(g) @ all_v.mT, seed, dropout, offset)
+        slope = slope - (wide(g) * wide(result)).sum(-1, keepdim=True)
+        dv = _dropped(weights, seed, dropout, offset).mT @ wide(g)
+    slope = weights * slope
+    dq = (slope @ wide(all_k)) * _factor(q, scale)
+    dk = (slope.mT @ wide(q)) * _factor(q, scale)
+    gradients: tuple[Tensor, ...] = (dq.to(q.dtype), _of_groups(dk, k), _of_groups(dv, v))
+    if not mask_gradient:
+        return gradients
+    assert mask is not None
+    return (*gradients, slope.sum_to_size(mask.shape).to(mask.dtype))
+
+
+def _scores(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
+    scores = wide(q) @ wide(k).mT * _factor(q, scale)
+    if mask is not None:
+        scores = _hidden(scores, ~mask) if mask.dtype is torch.bool else scores + wide(mask)
+    return _hidden(scores, ~_past(q, k)) if causal else scores
+
+
+def _hidden(scores: Tensor, unseen: Tensor) -> Tensor:
+    """`scores`, or a mask, with what `unseen` says taken from sight."""
+    if scores.dtype is torch.bool:
+        return scores & ~unseen
+    scores, unseen = torch.broadcast_tensors(scores, unseen)
+    return scores.masked_fill(unseen, -math.inf)
+
+
+def _past(q: Tensor, k: Tensor) -> Tensor:
+    """[T, S]: whether key s is not after query t, both counted from the first."""
+    return torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+
+
+def _for_each_head(x: Tensor, heads: int) -> Tensor:
+    """The keys or values of `x` [B, K, ...] that each of `heads` heads reads."""
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], 1)
+
+
+def _of_groups(gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient of `x` [B, K, ...] from that of each head's copy of it."""
+    batch, groups, *rest = x.shape
+    return gradient.reshape(batch, groups, -1, *rest).sum(2).to(x.dtype)
+
+
+def _dropped(weights: Tensor, seed: Tensor | None, p: float, offset: int) -> Tensor:
+    """`weights` [B, H, T, S] after dropout; as they are without a seed."""
+    return weights if seed is None else dropout_of(weights, seed, p=p, offset=offset)
+
+
+def _factor(q: Tensor, scale: float) -> float:
     return scale or 1.0 / math.sqrt(q.shape[3])
