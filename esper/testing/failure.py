@@ -14,7 +14,7 @@ from esper.testing.laws import require_gradients, require_law, run
 from esper.testing.values import random_values
 
 LONGEST = 300  # characters of a reason, in which torch prints tensors
-CHECKED = (Law.EXACT, Law.REAL_EQUAL)
+CHECKED = (Law.EXACT, Law.REAL_EQUAL, Law.TOLERANCE)
 
 
 def broken_law(
@@ -23,7 +23,7 @@ def broken_law(
     """How `after`, which `entry` made of `before`, breaks the law of `entry`, in results or gradients.
 
     sizes: values of size symbols, as `random_values` takes them. A law that has no check on random values
-    (another precision, another signature) is not checked; of `autodiff` the gradients are.
+    (another signature) is not checked; of `autodiff` the gradients are.
     Raises `NotEvaluated`.
     """
     values = random_values(before, sizes)

@@ -40,6 +40,8 @@ def doubled(factor: float) -> BlueprintIR:
         (Law.EXACT, 2.0 + 1e-6, "breaks its law exact"),
         (Law.REAL_EQUAL, 2.0, None),
         (Law.REAL_EQUAL, 2.0 + 1e-6, "breaks its law real_equal"),
+        (Law.TOLERANCE, 2.0, None),
+        (Law.TOLERANCE, 2.0 + 1e-6, "breaks its law tolerance"),
         (Law.CHANGES_SIGNATURE, 3.0, None),
     ],
 )
