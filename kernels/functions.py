@@ -118,6 +118,22 @@ def expm1(x):
 
 
 @triton.jit
+def round_to_even(x):
+    """The nearest integer, of two the even one; adding and subtracting 2^23 rounds, in float32."""
+    size = tl.abs(x)
+    rounded = (size + 8388608.0) - 8388608.0
+    rounded = tl.where(size < 8388608.0, rounded, size)
+    return tl.where(x < 0.0, -rounded, rounded)
+
+
+@triton.jit
+def remainder(x, y):
+    """What is left of x after whole multiples of y, with the sign of y."""
+    rest = x % y
+    return tl.where((rest != 0) & ((rest < 0) != (y < 0)), rest + y, rest)
+
+
+@triton.jit
 def elu(x, alpha):
     """The value x where it is positive, else alpha (exp(x) - 1)."""
     return tl.where(x > 0.0, x, alpha * expm1(x))

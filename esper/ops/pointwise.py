@@ -180,25 +180,6 @@ define(
 )
 
 
-def _infer_comparison(site: Site) -> Sequence[TensorType]:
-    return [broadcast(site)[0].with_dtype(DType.BOOL)]
-
-
-define(
-    Operator(
-        name="greater",
-        doc="`x > y`, a boolean tensor.",
-        lowering=Pointwise("{x} > {y}"),
-        inputs=(Input("x"), Input("y")),
-        infer=_infer_comparison,
-        reference="torch:gt",
-        no_gradient="boolean results have none",
-        cost=elementwise_cost(1),
-        sample=broadcastable,
-    )
-)
-
-
 def _infer_where(site: Site) -> Sequence[TensorType]:
     condition, x, y = site.type(0), site.type(1), site.type(2)
     site.require(condition.dtype is DType.BOOL, f"`condition` is {condition}, expected dtype bool")

@@ -20,6 +20,7 @@ from esper.urza.verify import verify_programs
 
 TOGETHER = 6
 TAPE = 64
+TRIALS = 40
 
 
 def is_gradient(entry: Operator) -> bool:
@@ -63,8 +64,8 @@ def programs_of(names: list[str]) -> Programs:
     outputs = {}
     for name in names:
         draws = random.Random(name)
-        tape = next(t for t in iter(lambda: draws.randbytes(TAPE), b"") if not broadcasts(name, t))
-        outputs[f"{name}_out"] = use(build, name, tape)
+        tapes = [draws.randbytes(TAPE) for _ in range(TRIALS)]
+        outputs[f"{name}_out"] = use(build, name, next(tape for tape in tapes if not broadcasts(name, tape)))
     return make_programs(build.finish(outputs))
 
 

@@ -107,3 +107,20 @@ def entry(seed, out, n, BLOCK: tl.constexpr):
     call = KernelCall(kernel, {"seed": "seed", "out": "out"}, {"n": 3000})
     result = interpret([call], {"seed": np.array([seed], np.int64)}, {"out": ("f32", (3000,))})
     assert torch.equal(torch.from_numpy(result.buffers["out"]), uniform(seed, 7, (3000,)))
+
+
+EXACT: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "log1p": torch.log1p,
+    "expm1": torch.expm1,
+    "round_to_even": torch.round,
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_function_is_exact_near_zero_and_at_its_edges(name: str) -> None:
+    edges = torch.tensor([0.0, 0.5, 1.5, 2.5, 8388607.5, 1e10, float("inf"), float("nan")])
+    x = torch.cat([torch.logspace(-30, 1.9, 400), edges])
+    x = torch.cat([x, -x[x < 0.99]]) if name == "log1p" else torch.cat([x, -x])
+    torch.testing.assert_close(
+        apply(name, x).double(), EXACT[name](x.double()).float().double(), rtol=5e-7, atol=0.0, equal_nan=True
+    )
