@@ -306,6 +306,9 @@ class Sampler(Protocol):
         Its first outputs are as many and of the same types as `carries`; there is at least one output.
         """
 
+    def indices(self, shape: tuple[Size, ...], below: int) -> Value:
+        """i64 values from 0 to `below` - 1; `below` is at least 4."""
+
     def param(self, shape: tuple[Size, ...], dtype: DType) -> Value: ...
     def buffer(self, shape: tuple[Size, ...], dtype: DType) -> Value: ...
     def seed(self) -> Value: ...

@@ -302,12 +302,14 @@ class Graph:
     """The graph under construction, and what a call adds besides its node.
 
     later: size symbols that get their numbers before lowering, when a blueprint is only checked.
+    dtype: of the weights of a call without floating operands.
     """
 
     build: Builder
     later: frozenset[str] = frozenset()
     updates: dict[str, Value] = field(default_factory=dict)
     prefix: str = ""
+    dtype: DType = DType.F32
     _offsets: int = 0
     _instances: dict[str, int] = field(default_factory=dict)
 
@@ -350,7 +352,7 @@ class Graph:
             for key, tensor in arguments.tensors.items()
             if isinstance(tensor, Value)
         }
-        dtype = next((type.dtype for type in types.values()), DType.F32)
+        dtype = next((type.dtype for type in types.values() if type.dtype.is_floating), self.dtype)
         operands: list[Value | float | None] = []
         for slot in operator.inputs:
             operand: Value | float | None

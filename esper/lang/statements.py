@@ -123,6 +123,8 @@ class Statements:
             self.scope, self.report, self.graph, blueprints=self, checks_all=whole.settings.symbolic
         )
         self.precision = self._precision(precision)
+        if self.precision is not None:
+            self.graph.dtype = self.precision
         self.types = InputTypes(
             self.blueprint,
             self.scope,

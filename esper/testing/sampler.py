@@ -93,6 +93,11 @@ class GraphSampler:
         x = self.tensor(shape, self.dtype())
         return self._build.op("add", self._build.op("sigmoid", x), 0.5)
 
+    def indices(self, shape: tuple[Size, ...], below: int) -> Value:
+        """A fresh input: `random_values` gives integers from 0 to 3."""
+        assert below >= 4, below
+        return self._build.input(self._build.fresh("x"), TensorType(DType.I64, shape))
+
     def param(self, shape: tuple[Size, ...], dtype: DType) -> Value:
         """A fresh parameter, or now and then one of the same type that other nodes read too."""
         same = [
