@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from esper.ops.reference.normalization import wide
+
 
 def mse_loss(x: torch.Tensor, target: torch.Tensor, *, reduction: str) -> torch.Tensor:
     """The squared difference."""
@@ -35,8 +37,9 @@ def binary_cross_entropy_with_logits(
 
 def kl_div(x: torch.Tensor, target: torch.Tensor, *, reduction: str) -> torch.Tensor:
     """`target * (log(target) - x)`."""
-    losses = F.kl_div(x, target, reduction="none")
-    return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
+    losses = F.kl_div(wide(x), wide(target), reduction="none")
+    reduced = losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
+    return reduced.to(x.dtype)
 
 
 def nll_loss(x: torch.Tensor, target: torch.Tensor, *, reduction: str) -> torch.Tensor:
