@@ -295,7 +295,7 @@ class Sampler(Protocol):
     ) -> Value:
         """A value of the graph so far, or a fresh input, of this (or any) type."""
 
-    def positive(self, shape: tuple[Size, ...] | None = None) -> Value:
+    def positive(self, shape: tuple[Size, ...] | None = None, dtype: DType | None = None) -> Value:
         """A floating value whose elements are all above zero."""
 
     def body(

@@ -74,7 +74,8 @@ def _elementwise(
     def sample(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
         target = draw.positive() if positive_target else draw.tensor(dtype=draw.dtype())
         type = draw.type(target)
-        x = draw.tensor(type.shape, type.dtype)
+        make = draw.positive if positive_target else draw.tensor
+        x = make(type.shape, type.dtype)
         settings: dict[str, AttrValue] = {a.name: draw.choice((1.0, 0.5)) for a in attributes}
         return [x, target], {**settings, "reduction": draw.choice(REDUCTIONS)}
 

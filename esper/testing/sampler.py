@@ -88,9 +88,9 @@ class GraphSampler:
         fresh = TensorType(dtype, self.shape(min_rank, max_rank) if shape is None else shape)
         return self._build.input(self._build.fresh("x"), fresh)
 
-    def positive(self, shape: tuple[Size, ...] | None = None) -> Value:
+    def positive(self, shape: tuple[Size, ...] | None = None, dtype: DType | None = None) -> Value:
         """Between 0.5 and 1.5."""
-        x = self.tensor(shape, self.dtype())
+        x = self.tensor(shape, dtype or self.dtype())
         return self._build.op("add", self._build.op("sigmoid", x), 0.5)
 
     def indices(self, shape: tuple[Size, ...], below: int) -> Value:
