@@ -188,6 +188,7 @@ def test_a_graph_in_mixed_precision(golden: Callable[[str, str], None]) -> None:
 
 
 SAMPLED = [*PRODUCTS, "gelu", "mul", "add", "softmax", "permute", "sum", "gelu_backward"]
+TRAINED = [name for name in SAMPLED if not name.endswith(("_backward", "_grad"))]
 
 
 @LAW
@@ -198,3 +199,12 @@ def test_graphs_of_products_keep_the_law(ir: BlueprintIR) -> None:
         require_law(Law.TOLERANCE, ir, after, random_values(ir))
         assert not any(reads_f32(after, op) for op in PRODUCTS)
         assert Precision(dtype).run(after) == after
+
+
+@LAW
+@given(ir=blueprint_irs(operators=TRAINED, dtypes=(DType.F32,)))
+def test_joint_graphs_of_products_keep_the_law(ir: BlueprintIR) -> None:
+    joint = joint_graph(ir)
+    after = run_passes(joint, "precision")
+    require_law(Law.TOLERANCE, joint, after, random_values(joint))
+    assert not any(reads_f32(after, op) for op in PRODUCTS)
