@@ -134,23 +134,11 @@ def _shown(type: TensorType | None) -> str:
 
 
 def _apart(build: Builder, value: Value) -> list[Value]:
-    """The slices of `value` along its first axis, whose size is a number.
-
-    A scan moves them up through its carries, the last of which are all of them: that copies nothing, and its
-    gradient is a stack.
-    """
-    type = build.type(value)
-    count, *rest = type.shape
+    """The slices of `value` along its first axis, whose size is a number."""
+    count, *rest = build.type(value).shape
     assert isinstance(count, int)
-    one = type.with_shape(tuple(rest))
-    if count == 1:
-        return [build.op("reshape", value, shape=one.shape)]
-    step = Builder("apart")
-    carries = [step.input(f"c{index}", one) for index in range(count)]
-    moved = [*carries[1:], step.input("s", one)]
-    body = step.finish({f"next_c{index}": value for index, value in enumerate(moved)})
-    start = [_zeros(build, one)] * count
-    return list(build.ops("scan", *start, value, body=body, carries=count, sequences=1))
+    parts = [build.op("slice", value, axes=(0,), start=(index,), stop=(index + 1,)) for index in range(count)]
+    return [build.op("reshape", part, shape=tuple(rest)) for part in parts]
 
 
 def _zeros(build: Builder, type: TensorType) -> Value:
