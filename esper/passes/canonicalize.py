@@ -182,7 +182,7 @@ def _keeping_axes(site: Site, node: Node) -> Node | None:
     return None
 
 
-_WIDER = {
+WIDER = {
     DType.F16: (DType.F32, DType.F64),
     DType.BF16: (DType.F32, DType.F64),
     DType.F32: (DType.F64,),
@@ -195,7 +195,7 @@ def _cast_and_back(site: Site, node: Node) -> Value | None:
     inner = site.made_by(node.operands[0], "cast")
     if inner is None or (x := inner.operands[0]) is None or site.build.type(x) != node.type:
         return None
-    return x if inner.type.dtype in _WIDER.get(node.type.dtype, ()) else None
+    return x if inner.type.dtype in WIDER.get(node.type.dtype, ()) else None
 
 
 RULES: dict[str, tuple[Rule, ...]] = {

@@ -1,4 +1,6 @@
-"""simplify: the algebra of `esper.passes.patterns`, matched from a node towards its operands."""
+"""simplify: the algebra of `esper.passes.patterns`, and the rewrites of `esper.passes.structure`.
+
+Both are matched from a node towards its operands."""
 
 from __future__ import annotations
 
@@ -23,6 +25,7 @@ from esper.passes.patterns import (
     Pattern,
     is_scalar,
 )
+from esper.passes.structure import STRUCTURE, Place
 
 _ARITHMETIC: Mapping[str, Callable[..., float]] = {
     "add": operator.add,
@@ -39,7 +42,8 @@ class Simplify:
     """Law: equal over the reals; with `fast_math`, where both sides are finite.
 
     fast_math: also reassociates and cancels, which moves roundings, infinities and NaN.
-    Each rewrite lowers `weight` of the unfolded graph, so a fixed point is reached.
+    Each pattern lowers `weight` of the unfolded graph, and each structural rewrite takes an operator away, so
+    a fixed point is reached.
     """
 
     name: ClassVar[str] = "simplify"
@@ -47,22 +51,46 @@ class Simplify:
     fast_math: bool = False
 
     def run(self, ir: BlueprintIR) -> BlueprintIR:
-        patterns: dict[str, list[Pattern]] = {}
+        """Again until nothing changes: a rewrite may leave a value with one reader, which others wait for."""
+        rules: dict[str, list[Rule]] = {}
         for pattern in PATTERNS:
             if self.fast_math or not pattern.fast_math:
-                patterns.setdefault(pattern.sides[0].op, []).append(pattern)
+                rules.setdefault(pattern.sides[0].op, []).append(_pattern_rule(pattern))
+        for entry in STRUCTURE:
+            if self.fast_math or not entry.fast_math:
+                rules.setdefault(entry.op, []).append(entry.rule)
+        while True:
+            after = _once(map_bodies(ir, self.run), rules)
+            if after == ir:
+                return ir
+            ir = after
 
-        def rule(build: Builder, node: Node) -> Sequence[Value] | Node:
-            while True:
-                applied = (apply(pattern, build, node) for pattern in patterns.get(node.op, ()))
-                found = next((after for after in applied if after is not None), None)
-                if isinstance(found, Value):
-                    return (found,)
-                if found is None:
-                    return node
-                node = found
 
-        return rewrite(map_bodies(ir, self.run), rule)
+Rule = Callable[[Place, Node], Node | Value | None]
+
+
+def _pattern_rule(pattern: Pattern) -> Rule:
+    return lambda place, node: apply(pattern, place.build, node)
+
+
+def _once(ir: BlueprintIR, rules: Mapping[str, Sequence[Rule]]) -> BlueprintIR:
+    results = {value.node for value in ir.results}
+    single = frozenset(
+        node.name for node in ir.nodes if len(ir.users(node.name)) == 1 and node.name not in results
+    )
+
+    def rule(build: Builder, node: Node) -> Sequence[Value] | Node:
+        place = Place(build, single)
+        while True:
+            tried = (apply_to(place, node) for apply_to in rules.get(node.op, ()))
+            found = next((after for after in tried if after is not None), None)
+            if isinstance(found, Value):
+                return (found,)
+            if found is None:
+                return node
+            node = found
+
+    return rewrite(ir, rule)
 
 
 @dataclass(frozen=True, slots=True)
