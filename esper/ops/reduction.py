@@ -18,19 +18,26 @@ from esper.ir.operator import (
     Sampler,
     Site,
     Vjp,
+    VjpRule,
     define,
 )
 from esper.ir.types import TensorType
 from esper.ops.rules import require_floating, traffic
 
-_ATTRIBUTES = (
+ATTRIBUTES = (
     Attribute("axes", Kind.DIMS, doc="the axes to reduce, from 0, in rising order"),
     Attribute("keepdims", Kind.BOOL, False, doc="whether reduced axes stay, with size 1"),
 )
 
 
-def _infer(site: Site) -> Sequence[TensorType]:
+def infer_reduction(site: Site) -> Sequence[TensorType]:
+    """A floating tensor without `axes`, or with size 1 along them."""
     require_floating(site)
+    return reduced(site)
+
+
+def reduced(site: Site) -> Sequence[TensorType]:
+    """As `infer_reduction`, for tensors of any dtype."""
     type, axes = site.type(0), site.integers("axes")
     site.require(bool(axes), "`axes` is empty")
     site.require(list(axes) == sorted(set(axes)), f"`axes` {list(axes)} are not distinct and rising")
@@ -40,14 +47,15 @@ def _infer(site: Site) -> Sequence[TensorType]:
     return [type.with_shape(tuple(s for a, s in enumerate(type.shape) if a not in axes))]
 
 
-def _sample(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
+def sample_reduction(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
+    """Samples a floating tensor and some of its axes."""
     x = draw.tensor(dtype=draw.dtype(), min_rank=1)
     rank = draw.type(x).rank
     axes = tuple(axis for axis in range(rank) if draw.boolean())
     return [x], {"axes": axes or (rank - 1,), "keepdims": draw.boolean()}
 
 
-def _spread(v: Vjp, value: Value) -> Value:
+def spread(v: Vjp, value: Value) -> Value:
     """A reduced `value` broadcast back to the operand's shape."""
     shape = v.build.type(v.operand(0)).shape
     axes = v.attrs["axes"]
@@ -58,16 +66,22 @@ def _spread(v: Vjp, value: Value) -> Value:
     return v.op("broadcast_to", value, shape=shape)
 
 
-def _amax_vjp(v: Vjp) -> Sequence[Value | None]:
-    """The gradient goes to the greatest elements, in equal shares where several are."""
-    x = v.operand(0)
-    axes = v.attrs["axes"]
-    below = v.op("greater", _spread(v, v.result()), x)
-    dtype = v.build.type(x).dtype
-    zero, one = v.build.constant(0.0, dtype), v.build.constant(1.0, dtype)
-    chosen = v.op("broadcast_to", v.op("where", below, zero, one), shape=v.build.type(x).shape)
-    count = v.op("sum", chosen, axes=axes, keepdims=bool(v.attrs["keepdims"]))
-    return [v.op("mul", chosen, _spread(v, v.op("div", v.gradient, count)))]
+def extremum_vjp(beyond: str) -> VjpRule:
+    """The gradient goes to the extreme elements, in equal shares where several are.
+
+    `beyond` is the comparison that holds between the result and all other elements.
+    """
+
+    def vjp(v: Vjp) -> Sequence[Value | None]:
+        x = v.operand(0)
+        other = v.op(beyond, spread(v, v.result()), x)
+        dtype = v.build.type(x).dtype
+        zero, one = v.build.constant(0.0, dtype), v.build.constant(1.0, dtype)
+        chosen = v.op("broadcast_to", v.op("where", other, zero, one), shape=v.build.type(x).shape)
+        count = v.op("sum", chosen, axes=v.attrs["axes"], keepdims=bool(v.attrs["keepdims"]))
+        return [v.op("mul", chosen, spread(v, v.op("div", v.gradient, count)))]
+
+    return vjp
 
 
 define(
@@ -76,12 +90,12 @@ define(
         doc="The sum over `axes`.",
         lowering=Reduction("sum"),
         inputs=(Input("x"),),
-        attributes=_ATTRIBUTES,
-        infer=_infer,
+        attributes=ATTRIBUTES,
+        infer=infer_reduction,
         reference="esper.ops.reference.reduction:sum",
-        vjp=lambda v: [_spread(v, v.gradient)],
+        vjp=lambda v: [spread(v, v.gradient)],
         cost=lambda site: traffic(site, site.type(0).elements),
-        sample=_sample,
+        sample=sample_reduction,
     )
 )
 
@@ -91,12 +105,12 @@ define(
         doc="The greatest element over `axes`.",
         lowering=Reduction("max"),
         inputs=(Input("x"),),
-        attributes=_ATTRIBUTES,
-        infer=_infer,
+        attributes=ATTRIBUTES,
+        infer=infer_reduction,
         reference="esper.ops.reference.reduction:amax",
-        vjp=_amax_vjp,
+        vjp=extremum_vjp("greater"),
         cost=lambda site: traffic(site, site.type(0).elements),
-        sample=_sample,
+        sample=sample_reduction,
     )
 )
 
@@ -120,11 +134,11 @@ define(
         doc="The mean over `axes`.",
         lowering=Composite(_mean),
         inputs=(Input("x"),),
-        attributes=_ATTRIBUTES,
-        infer=_infer,
+        attributes=ATTRIBUTES,
+        infer=infer_reduction,
         reference="esper.ops.reference.reduction:mean",
         no_gradient="`expand` replaces it by its definition",
         cost=lambda site: traffic(site, site.type(0).elements),
-        sample=_sample,
+        sample=sample_reduction,
     )
 )

@@ -9,6 +9,7 @@ from esper.ir.graph import Node, Value
 from esper.ir.operator import (
     Attribute,
     AttrValue,
+    Composite,
     Decompose,
     Definition,
     Input,
@@ -21,6 +22,8 @@ from esper.ir.operator import (
 from esper.ir.types import TensorType
 from esper.ops import statistics as stats
 from esper.ops.rules import attribute_integer, require_floating, traffic
+
+_AXIS = Attribute("axis", Kind.INT, -1, doc="the axis; below zero it counts from the end")
 
 
 def _infer(site: Site) -> Sequence[TensorType]:
@@ -93,14 +96,13 @@ def _sample_backward(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, A
 
 
 def _family(name: str, doc: str, definition: Definition, backward: Definition) -> None:
-    axis = Attribute("axis", Kind.INT, -1, doc="the axis; below zero it counts from the end")
     define(
         Operator(
             name=name,
             doc=doc,
             lowering=Decompose(definition),
             inputs=(Input("x"),),
-            attributes=(axis,),
+            attributes=(_AXIS,),
             infer=_infer,
             reference=f"esper.ops.reference.softmax:{name}",
             vjp=lambda v: [v.op(f"{name}_backward", v.gradient, v.result(), axis=v.attrs["axis"])],
@@ -114,7 +116,7 @@ def _family(name: str, doc: str, definition: Definition, backward: Definition) -
             doc=f"The gradient of `{name}`, from that of its result `y`.",
             lowering=Decompose(backward),
             inputs=(Input("g"), Input("y")),
-            attributes=(axis,),
+            attributes=(_AXIS,),
             infer=_infer,
             reference=f"esper.ops.reference.softmax:{name}_backward",
             no_gradient="second derivatives are not supported",
@@ -136,4 +138,26 @@ _family(
     "`x - log(sum(exp(x)))` along `axis`.",
     _define_log_softmax,
     _define_log_softmax_backward,
+)
+
+
+def _define_softmin(build: Builder, node: Node) -> Sequence[Value]:
+    (x,) = node.operands
+    assert x is not None
+    return [build.op("softmax", build.op("neg", x), axis=node.attrs["axis"], span=node.span)]
+
+
+define(
+    Operator(
+        name="softmin",
+        doc="`softmax(-x)` along `axis`.",
+        lowering=Composite(_define_softmin),
+        inputs=(Input("x"),),
+        attributes=(_AXIS,),
+        infer=_infer,
+        reference="esper.ops.reference.softmax:softmin",
+        no_gradient="`expand` replaces it by its definition",
+        cost=lambda site: traffic(site, site.type(0).elements * 9),
+        sample=_sample,
+    )
 )

@@ -44,6 +44,9 @@ def test_a_definition_computes_narrow_dtypes_as_exactly_as_the_reference(
     exact = evaluate(ir, values.inputs, values.weights, dtype=torch.float64)
     for graph in (ir, run_passes(ir, "expand,decompose")):
         for name, found in evaluate(graph, values.inputs, values.weights).items():
+            if not exact[name].is_floating_point():
+                assert torch.equal(found, exact[name]), name
+                continue
             scale = max(1.0, exact[name].abs().max().item())
             torch.testing.assert_close(found.double(), exact[name], rtol=0.02, atol=0.02 * scale)
 

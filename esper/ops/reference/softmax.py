@@ -25,3 +25,8 @@ def log_softmax_backward(g: torch.Tensor, y: torch.Tensor, *, axis: int) -> torc
     """`g - exp(y) * sum(g)`."""
     found: torch.Tensor = torch.ops.aten._log_softmax_backward_data(g, y, axis, y.dtype)
     return found
+
+
+def softmin(x: torch.Tensor, *, axis: int) -> torch.Tensor:
+    """`softmax(-x)` along `axis`."""
+    return torch.softmax(-x, axis)
