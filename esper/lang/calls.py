@@ -394,7 +394,8 @@ class Graph:
             return self.build.buffer(name, TensorType(DType.F32, shape), slot.init, span=span)
         init = slot.init
         chosen = creation.arguments.get("init")
-        if isinstance(chosen, str) and chosen and (slot.name == "weight" or chosen == "zeros"):
+        is_last = slot.name == "weight" or (slot.name == "bias" and chosen == "zeros")
+        if isinstance(chosen, str) and chosen and is_last:
             init = chosen
         fan_in = slot.fan_in(creation) if slot.fan_in is not None else 1
         return self.build.param(name, TensorType(dtype, shape), init=init, fan_in=fan_in, span=span)

@@ -14,44 +14,25 @@ from esper.ir.operator import (
     Kind,
     Operator,
     Outside,
-    Role,
     Sampler,
     Site,
     Vjp,
     define,
 )
 from esper.ir.types import DType, TensorType, broadcast_shapes
-from esper.ops.random import MAX_OFFSET
+from esper.ops.optional_dropout import DROPOUT, OFFSET, SEED, UNDRAWN, draw_dropout, require_draws
 from esper.ops.rules import traffic
 from esper.ops.statistics import statistics_dtype
 
-UNDRAWN: dict[str, AttrValue] = {"dropout": 0.0, "offset": 0}
-
 _Q, _K, _V = Input("q"), Input("k"), Input("v")
 _MASK = Input("mask", optional=True, doc="what may attend (bool), or what is added to the scores")
-_SEED = Input("seed", Role.SEED, optional=True)
-CAUSAL = Attribute("causal", Kind.BOOL, False, doc="whether query i sees keys 0 to i only, whatever T and S")
-DROPOUT = Attribute("dropout", Kind.FLOAT, 0.0, doc="the probability that a weight is dropped, below 1")
-OFFSET = Attribute("offset", Kind.INT, 0, doc="which stream of random numbers, if a weight may be dropped")
+_CAUSAL = Attribute("causal", Kind.BOOL, False, doc="whether query i sees keys 0 to i only, whatever T and S")
 _ATTRIBUTES = (
-    CAUSAL,
+    _CAUSAL,
     Attribute("scale", Kind.FLOAT, 0.0, doc="factor on the scores; 0 is `1 / sqrt(D)`"),
     DROPOUT,
     OFFSET,
 )
-
-
-def require_draws(site: Site, seed: TensorType | None) -> None:
-    """Refuses a `dropout` that is no probability, and a seed without dropout or dropout without a seed."""
-    p, offset = site.number("dropout"), site.integer("offset")
-    site.require(0.0 <= p < 1.0, f"`dropout` is {p}, expected a probability below 1")
-    site.require(0 <= offset < MAX_OFFSET, f"`offset` is {offset}, expected 0 to {MAX_OFFSET - 1}")
-    if p:
-        found = "left out" if seed is None else seed
-        site.require(seed == TensorType(DType.I64), f"`seed` is {found}, expected i64[] for dropout = {p}")
-    else:
-        site.require(seed is None, f"`seed` is {seed}, expected none for dropout = 0.0")
-        site.require(offset == 0, f"`offset` is {offset}, expected 0 for dropout = 0.0")
 
 
 def _result_types(site: Site) -> tuple[TensorType, TensorType]:
@@ -131,13 +112,6 @@ def _vjp(v: Vjp) -> Sequence[Value | None]:
     return [*gradients[:3], gradients[3] if v.needed[3] else None, None]
 
 
-def draw_dropout(draw: Sampler) -> tuple[Value | None, dict[str, AttrValue]]:
-    """A seed and the attributes of dropout; none of it half of the time."""
-    if draw.boolean():
-        return draw.seed(), {"dropout": draw.number(0.125, 0.875), "offset": draw.offset()}
-    return None, dict(UNDRAWN)
-
-
 def _sample(draw: Sampler) -> tuple[list[Value | None], dict[str, AttrValue]]:
     k = draw.tensor(dtype=draw.dtype(), min_rank=4, max_rank=4)
     batch, kv_heads, length, width = draw.type(k).shape
@@ -178,7 +152,7 @@ define(
         "sees no key has zeros for its result, its logarithm and its gradients. `dropout` acts on the "
         "weights, by the counter of (seed, offset, index in [B, H, T, S]).",
         lowering=Outside(),
-        inputs=(_Q, _K, _V, _MASK, _SEED),
+        inputs=(_Q, _K, _V, _MASK, SEED),
         attributes=_ATTRIBUTES,
         results=("result", "logsumexp"),
         infer=_result_types,
@@ -204,7 +178,7 @@ define(
             _K,
             _V,
             _MASK,
-            _SEED,
+            SEED,
             Input("result"),
             Input("logsumexp"),
             Input("g", optional=True),
