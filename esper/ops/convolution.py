@@ -1,5 +1,7 @@
 """The bare convolution of one to three axes and its two gradients, which PyTorch runs.
 
+The three are the partial derivatives of one trilinear form of g, x and weight, so each is the gradient of
+another.
 Stride, padding and dilation are the same along each axis.
 """
 
@@ -11,6 +13,7 @@ from esper.ir.dims import Dim, Size, product
 from esper.ir.graph import Value
 from esper.ir.operator import (
     Attribute,
+    Attrs,
     AttrValue,
     Cost,
     Input,
@@ -130,6 +133,32 @@ def _vjp(v: Vjp) -> Sequence[Value | None]:
     return [dx, dweight]
 
 
+def _geometry(attrs: Attrs) -> dict[str, AttrValue]:
+    return {attribute.name: attrs[attribute.name] for attribute in _GEOMETRY}
+
+
+def _input_grad_vjp(v: Vjp) -> Sequence[Value | None]:
+    """`<dx, input_grad(g, w)>` is `<convolution(dx, w), g>` and `<weight_grad(g, dx), w>`."""
+    g, weight, attrs = v.operand(0), v.operand(1), _geometry(v.attrs)
+    dg = dweight = None
+    if v.needed[0]:
+        dg = v.op("convolution", v.gradient, weight, **attrs)
+    if v.needed[1]:
+        dweight = v.op("convolution_weight_grad", g, v.gradient, shape=v.build.type(weight).shape, **attrs)
+    return [dg, dweight]
+
+
+def _weight_grad_vjp(v: Vjp) -> Sequence[Value | None]:
+    """`<dw, weight_grad(g, x)>` is `<convolution(x, dw), g>` and `<input_grad(g, dw), x>`."""
+    g, x, attrs = v.operand(0), v.operand(1), _geometry(v.attrs)
+    dg = dx = None
+    if v.needed[0]:
+        dg = v.op("convolution", x, v.gradient, **attrs)
+    if v.needed[1]:
+        dx = v.op("convolution_input_grad", g, v.gradient, shape=v.build.type(x).shape, **attrs)
+    return [dg, dx]
+
+
 def _sample_geometry(draw: Sampler) -> tuple[Value, Value, dict[str, AttrValue]]:
     rank = draw.integer(3, 4)
     x = draw.tensor(dtype=draw.dtype(), min_rank=rank, max_rank=rank)
@@ -202,7 +231,7 @@ define(
         attributes=(_SHAPE, *_GEOMETRY),
         infer=_infer_input_grad,
         reference="esper.ops.reference.convolution:convolution_input_grad",
-        no_gradient="second derivatives are not supported",
+        vjp=_input_grad_vjp,
         cost=cost_of(lambda site: site.type(0), lambda site: site.type(1)),
         sample=_sample_input_grad,
         in_language=False,
@@ -219,7 +248,7 @@ define(
         attributes=(_SHAPE, *_GEOMETRY),
         infer=_infer_weight_grad,
         reference="esper.ops.reference.convolution:convolution_weight_grad",
-        no_gradient="second derivatives are not supported",
+        vjp=_weight_grad_vjp,
         cost=cost_of(lambda site: site.type(0), lambda site: site.results[0]),
         sample=_sample_weight_grad,
         in_language=False,

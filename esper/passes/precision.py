@@ -59,6 +59,7 @@ BY_NAME: Mapping[str, Need] = {
             "matmul",
             "linear",
             "conv",
+            "conv_transpose",
             "depthwise_conv",
             "convolution",
             "convolution_input_grad",

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 _BY_AXES = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSED_BY_AXES = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 def convolution(
@@ -91,3 +92,20 @@ def depthwise_conv(
 ) -> torch.Tensor:
     """`conv` with a group for each channel; weight [C, 1, ...]."""
     return conv(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=x.shape[1])
+
+
+def conv_transpose(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    *,
+    channels: int,
+    stride: int,
+    padding: int,
+    output_padding: int,
+    dilation: int,
+    groups: int,
+) -> torch.Tensor:
+    """The transposed convolution; weight [C, channels / groups, ...kernel], `bias` [channels]."""
+    transposed = _TRANSPOSED_BY_AXES[x.dim() - 2]
+    return transposed(x, weight, bias, stride, padding, output_padding, groups, dilation)
