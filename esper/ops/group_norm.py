@@ -190,6 +190,8 @@ def _infer_instance(site: Site) -> Sequence[TensorType]:
     require_floating(site)
     x = site.type(0)
     site.require(x.rank >= 3, f"`x` is {x}, expected [N, C, ...S] with at least one axis in S")
+    values = product(x.shape[2:])
+    site.require(values != 1, f"`x` is {x}: one value for each channel of an example has no variance")
     for index in (1, 2):
         stats.require_vector(site, index, x.shape[1], x.dtype)
     return [x]
@@ -207,7 +209,7 @@ def _define_instance(build: Builder, node: Node) -> Sequence[Value]:
 
 
 def _sample_instance(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
-    x = draw.tensor(dtype=draw.dtype(), min_rank=3)
+    x = draw.tensor((*draw.shape(2, 2), *draw.shape(0, 1), draw.integer(2, 4)), draw.dtype())
     type = draw.type(x)
     affine = draw.boolean()
     return [x, *(draw.param((type.shape[1],), type.dtype) if affine else None for _ in range(2))], {}

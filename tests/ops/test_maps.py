@@ -112,6 +112,10 @@ def test_pixel_unshuffle_undoes_pixel_shuffle_in_one_to_three_axes() -> None:
         ("interpolate(x, scale=2, size=[3, 3])", "give either `scale` or `size`"),
         ("interpolate(x, size=[3])", "`size` is \\[3\\], expected 2"),
         ("interpolate(x, scale=-1)", "`scale` is -1, expected at least 1"),
+        (
+            "instance_norm(reshape(x, [2, 120, 1]))",
+            "one value for each channel of an example has no variance",
+        ),
         ("pixel_shuffle(x, factor=3)", "6 channels are no multiple of 9"),
         ("pixel_unshuffle(x, factor=2)", "5 along axis 3 is no multiple of factor = 2"),
         ("channel_shuffle(x, groups=4)", "its channels are not known to divide by groups = 4"),

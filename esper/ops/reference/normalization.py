@@ -162,4 +162,5 @@ def instance_norm(
     x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *, eps: float
 ) -> torch.Tensor:
     """`x` [N, C, ...S] normalised over S."""
-    return torch.instance_norm(x, weight, bias, None, None, True, 0.0, eps, False)
+    scale, shift = (None if vector is None else wide(vector) for vector in (weight, bias))
+    return torch.instance_norm(wide(x), scale, shift, None, None, True, 0.0, eps, False).to(x.dtype)
