@@ -127,6 +127,11 @@ def _infer_linear(site: Site) -> Sequence[TensorType]:
     site.require(
         bias is None or bias.shape == weight.shape[:1], f"`bias` is {bias}, expected {weight.shape[0]} values"
     )
+    for name, other in (("weight", weight), ("bias", bias)):
+        site.require(
+            other is None or other.dtype is x.dtype,
+            f"`{name}` is {other}, expected the dtype of `x`, {x.dtype}",
+        )
     return [x.with_shape((*x.shape[:-1], weight.shape[0]))]
 
 
