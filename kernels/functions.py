@@ -10,6 +10,7 @@ import triton.language as tl
 _SQRT_HALF = tl.constexpr(0.7071067811865476)
 _INV_SQRT_TWO_PI = tl.constexpr(0.3989422804014327)
 _TWICE_SQRT_TWO_OVER_PI = tl.constexpr(1.5957691216057308)
+_TWO_PI = tl.constexpr(6.283185307179586)
 _SELU_ALPHA = tl.constexpr(1.6732632423543772)
 _SELU_SCALE = tl.constexpr(1.0507009873554805)
 
@@ -148,13 +149,13 @@ def celu(x, alpha):
 @triton.jit
 def selu(x):
     """The function elu with the constants of Klambauer et al. 2017."""
-    return _SELU_SCALE * tl.where(x > 0.0, x, _SELU_ALPHA * expm1(x))
+    return tl.where(x > 0.0, x, expm1(x) * _SELU_ALPHA) * _SELU_SCALE
 
 
 @triton.jit
 def selu_gradient(x):
     """The scale, times alpha exp(x) where x is not positive."""
-    return _SELU_SCALE * tl.where(x > 0.0, 1.0, _SELU_ALPHA * tl.exp(x))
+    return tl.where(x > 0.0, 1.0, tl.exp(x) * _SELU_ALPHA) * _SELU_SCALE
 
 
 @triton.jit
@@ -204,6 +205,14 @@ def uniform(seed, offset, index):
     x = (x ^ (x >> 15)) * 0x846CA68B
     x = x ^ (x >> 16)
     return (x >> 8).to(tl.int32).to(tl.float32) * 5.9604644775390625e-08
+
+
+@triton.jit
+def normal(seed, offset, index):
+    """A float32 standard normal number for each counter, of two uniform ones (Box and Muller 1958)."""
+    u = uniform(seed, offset, index)
+    v = uniform(seed ^ 0x3C6EF372, offset, index)
+    return tl.sqrt(-2.0 * tl.log(1.0 - u)) * tl.cos(v * _TWO_PI)
 
 
 @triton.jit

@@ -54,5 +54,8 @@ def _running_statistics(node: Node) -> Node:
 
 RULES: dict[str, Callable[[Node], Sequence[Value] | Node]] = {
     "dropout": _identity,
+    "feature_dropout": _identity,
+    "drop_path": _identity,
+    "gaussian_noise": _identity,
     "batch_norm": _running_statistics,
 }

@@ -32,3 +32,8 @@ def gather_backward(g: torch.Tensor, indices: torch.Tensor, *, axis: int, size: 
 def one_hot(indices: torch.Tensor, *, classes: int, dtype: torch.dtype) -> torch.Tensor:
     """One at each index of the last axis, zero elsewhere."""
     return F.one_hot(indices, classes).to(dtype)
+
+
+def arange(*, size: int, dtype: torch.dtype) -> torch.Tensor:
+    """The numbers from 0 to `size - 1`."""
+    return torch.arange(size, dtype=dtype)

@@ -6,11 +6,13 @@ no unsigned arithmetic, so keys are mixed in int64 and masked, and tiles in int3
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 
 _MASK = 0xFFFFFFFF
+_SECOND_STREAM = 0x3C6EF372
 _FIRST, _SECOND, _GOLDEN = 0x7FEB352D, 0x846CA68B, 0x9E3779B9
 
 
@@ -62,3 +64,37 @@ def dropout(x: torch.Tensor, seed: torch.Tensor, *, p: float, offset: int) -> to
     """`x / (1 - p)` where the uniform number of an element's row-major index is at least `p`, else zero."""
     keep = uniform(seed, offset, x.shape, x.device) >= p
     return torch.where(keep, x * (1.0 / (1.0 - p)), torch.zeros((), dtype=x.dtype, device=x.device))
+
+
+def feature_dropout(x: torch.Tensor, seed: torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
+    """`x` [N, C, ...] times the dropout of ones [N, C]."""
+    return x * _dropped_ones(x, 2, seed, p, offset)
+
+
+def drop_path(x: torch.Tensor, seed: torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
+    """`x` [N, ...] times the dropout of ones [N]."""
+    return x * _dropped_ones(x, 1, seed, p, offset)
+
+
+def _dropped_ones(x: torch.Tensor, axes: int, seed: torch.Tensor, p: float, offset: int) -> torch.Tensor:
+    ones = torch.ones((*x.shape[:axes], *(1 for _ in x.shape[axes:])), dtype=x.dtype, device=x.device)
+    return dropout(ones, seed, p=p, offset=offset)
+
+
+def normal(
+    seed: int | torch.Tensor, offset: int, shape: Sequence[int], device: torch.device | str | None = None
+) -> torch.Tensor:
+    """Float32 standard normal numbers in `shape`: `sqrt(-2 log(1 - u)) cos(2 pi v)` of two uniform ones.
+
+    u and v have the same bits on every tier; the logarithm and the cosine may differ in the last ones.
+    """
+    if not isinstance(seed, torch.Tensor):
+        seed = torch.tensor(seed, dtype=torch.int64, device=device)
+    u = uniform(seed, offset, shape, device)
+    v = uniform(seed ^ _SECOND_STREAM, offset, shape, device)
+    return torch.sqrt(-2.0 * torch.log(1.0 - u)) * torch.cos(2.0 * math.pi * v)
+
+
+def gaussian_noise(x: torch.Tensor, seed: torch.Tensor, *, std: float, offset: int) -> torch.Tensor:
+    """`x + std * z`, with z the normal number of an element's row-major index."""
+    return x + (std * normal(seed, offset, x.shape, x.device)).to(x.dtype)
