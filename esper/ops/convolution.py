@@ -33,7 +33,7 @@ SAME = -1
 STRIDE = Attribute("stride", Kind.INT, 1, doc="step between windows")
 DILATION = Attribute("dilation", Kind.INT, 1, doc="step between the elements of one window")
 GROUPS = Attribute("groups", Kind.DIM, 1, doc="how many groups of channels are convolved apart")
-_GEOMETRY = (
+GEOMETRY = (
     STRIDE,
     Attribute("padding", Kind.INT, 0, doc="zeros before and after each axis"),
     DILATION,
@@ -133,13 +133,13 @@ def _vjp(v: Vjp) -> Sequence[Value | None]:
     return [dx, dweight]
 
 
-def _geometry(attrs: Attrs) -> dict[str, AttrValue]:
-    return {attribute.name: attrs[attribute.name] for attribute in _GEOMETRY}
+def geometry(attrs: Attrs) -> dict[str, AttrValue]:
+    return {name: value for name, value in attrs.items() if name != "shape"}
 
 
 def _input_grad_vjp(v: Vjp) -> Sequence[Value | None]:
     """`<dx, input_grad(g, w)>` is `<convolution(dx, w), g>` and `<weight_grad(g, dx), w>`."""
-    g, weight, attrs = v.operand(0), v.operand(1), _geometry(v.attrs)
+    g, weight, attrs = v.operand(0), v.operand(1), geometry(v.attrs)
     dg = dweight = None
     if v.needed[0]:
         dg = v.op("convolution", v.gradient, weight, **attrs)
@@ -150,7 +150,7 @@ def _input_grad_vjp(v: Vjp) -> Sequence[Value | None]:
 
 def _weight_grad_vjp(v: Vjp) -> Sequence[Value | None]:
     """`<dw, weight_grad(g, x)>` is `<convolution(x, dw), g>` and `<input_grad(g, dw), x>`."""
-    g, x, attrs = v.operand(0), v.operand(1), _geometry(v.attrs)
+    g, x, attrs = v.operand(0), v.operand(1), geometry(v.attrs)
     dg = dx = None
     if v.needed[0]:
         dg = v.op("convolution", x, v.gradient, **attrs)
@@ -212,7 +212,7 @@ CONVOLUTION = define(
         doc="The cross-correlation of `x` [N, C, ...S] with `weight` [channels, C / groups, ...kernel].",
         lowering=Outside(),
         inputs=(Input("x"), Input("weight")),
-        attributes=_GEOMETRY,
+        attributes=GEOMETRY,
         infer=_infer,
         reference="esper.ops.reference.convolution:convolution",
         vjp=_vjp,
@@ -228,7 +228,7 @@ define(
         doc="The gradient of the `x` of `convolution`, of the sizes `shape`, from that of its result, `g`.",
         lowering=Outside(),
         inputs=(Input("g"), Input("weight")),
-        attributes=(_SHAPE, *_GEOMETRY),
+        attributes=(_SHAPE, *GEOMETRY),
         infer=_infer_input_grad,
         reference="esper.ops.reference.convolution:convolution_input_grad",
         vjp=_input_grad_vjp,
@@ -245,7 +245,7 @@ define(
         "`g`.",
         lowering=Outside(),
         inputs=(Input("g"), Input("x")),
-        attributes=(_SHAPE, *_GEOMETRY),
+        attributes=(_SHAPE, *GEOMETRY),
         infer=_infer_weight_grad,
         reference="esper.ops.reference.convolution:convolution_weight_grad",
         vjp=_weight_grad_vjp,

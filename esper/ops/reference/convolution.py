@@ -28,7 +28,7 @@ def convolution_input_grad(
 ) -> torch.Tensor:
     """The gradient of x, of `shape`."""
     x = g.new_empty(1).expand(shape)
-    return _backward(g, x, weight, stride, padding, dilation, groups, wanted=0)
+    return backward(g, x, weight, stride, padding, dilation, groups, wanted=0)
 
 
 def convolution_weight_grad(
@@ -43,10 +43,10 @@ def convolution_weight_grad(
 ) -> torch.Tensor:
     """The gradient of weight, of `shape`."""
     weight = g.new_empty(1).expand(shape)
-    return _backward(g, x, weight, stride, padding, dilation, groups, wanted=1)
+    return backward(g, x, weight, stride, padding, dilation, groups, wanted=1)
 
 
-def _backward(
+def backward(
     g: torch.Tensor,
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -57,6 +57,7 @@ def _backward(
     *,
     wanted: int,
 ) -> torch.Tensor:
+    """The gradient of x (`wanted` 0) or weight (1); the other one's values are read, its own are not."""
     mask = [wanted == index for index in range(3)]
     steps = ([value] * (x.dim() - 2) for value in (stride, padding, dilation))
     found: tuple[torch.Tensor, ...] = torch.ops.aten.convolution_backward(
