@@ -44,6 +44,11 @@ def _activation(
             accepts(site)
         return broadcast_floating(site)
 
+    def infer_gradient(site: Site) -> Sequence[TensorType]:
+        g, other = site.type(0), site.type(1)
+        site.require(g == other, f"`g` is {g}, expected {other}")
+        return infer(site)
+
     define(
         Operator(
             name=name,
@@ -68,7 +73,7 @@ def _activation(
             lowering=Pointwise(gradient),
             inputs=(Input("g"), Input(reads)),
             attributes=attributes,
-            infer=infer,
+            infer=infer_gradient,
             reference=f"esper.ops.reference.activation:{name}_backward",
             no_gradient="second derivatives are not supported",
             cost=elementwise_cost(flops + 2),

@@ -34,6 +34,7 @@ from esper.ops.reduction import (
     extremum_vjp,
     infer_reduction,
     reduced,
+    require_axes,
     sample_reduction,
     spread,
 )
@@ -228,7 +229,9 @@ for _name, _doc, _definition, _vjp in (
 def _infer_prod_backward(site: Site) -> Sequence[TensorType]:
     require_floating(site)
     g, x = site.type(0), site.type(1)
-    kept = tuple(s for a, s in enumerate(x.shape) if a not in site.integers("axes"))
+    axes = site.integers("axes")
+    require_axes(site, x, axes)
+    kept = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
     site.require(g == x.with_shape(kept), f"`g` is {g}, expected {x.with_shape(kept)}")
     return [x]
 

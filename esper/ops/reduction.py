@@ -39,12 +39,17 @@ def infer_reduction(site: Site) -> Sequence[TensorType]:
 def reduced(site: Site) -> Sequence[TensorType]:
     """As `infer_reduction`, for tensors of any dtype."""
     type, axes = site.type(0), site.integers("axes")
-    site.require(bool(axes), "`axes` is empty")
-    site.require(list(axes) == sorted(set(axes)), f"`axes` {list(axes)} are not distinct and rising")
-    site.require(axes[0] >= 0 and axes[-1] < type.rank, f"`axes` {list(axes)} are not all axes of {type}")
+    require_axes(site, type, axes)
     if site.flag("keepdims"):
         return [type.with_shape(tuple(1 if a in axes else s for a, s in enumerate(type.shape)))]
     return [type.with_shape(tuple(s for a, s in enumerate(type.shape) if a not in axes))]
+
+
+def require_axes(site: Site, type: TensorType, axes: Sequence[int]) -> None:
+    """Raises `TypeRuleViolated` unless `axes` are some of the axes of `type`, in rising order."""
+    site.require(bool(axes), "`axes` is empty")
+    site.require(list(axes) == sorted(set(axes)), f"`axes` {list(axes)} are not distinct and rising")
+    site.require(axes[0] >= 0 and axes[-1] < type.rank, f"`axes` {list(axes)} are not all axes of {type}")
 
 
 def sample_reduction(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:

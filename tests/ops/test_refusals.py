@@ -18,26 +18,11 @@ from esper.ops.reference.evaluate import TORCH_DTYPES, evaluate
 from esper.testing import blueprint_irs, random_values
 
 COMPUTED = tuple(entry for entry in OPERATORS.values() if not isinstance(entry.lowering, Leaf))
-DEFECTS = {
-    "gelu_backward": "the rule broadcasts `g` and `x`, torch's kernel does not",
-    "prod_backward": "the rule takes axes that `x` does not have",
-}  # each is to be mended where the operator is defined, and then struck from here
-each_judged = pytest.mark.parametrize(
-    "entry",
-    [
-        pytest.param(
-            entry,
-            id=entry.name,
-            marks=[pytest.mark.xfail(reason=DEFECTS[entry.name])] if entry.name in DEFECTS else [],
-        )
-        for entry in COMPUTED
-    ],
-)
 each_computed = pytest.mark.parametrize("entry", COMPUTED, ids=lambda entry: entry.name)
 OTHERS = (DType.I64, DType.BOOL, DType.F64)
 
 
-@each_judged
+@each_computed
 @settings(max_examples=15)
 @given(data=st.data())
 def test_a_wrong_type_is_refused_or_runs_as_inferred(entry: Operator, data: st.DataObject) -> None:
