@@ -27,7 +27,10 @@ _NORMS = {"batch_norm": (0,), "batch_norm_backward": (0, 1)}
 @register
 @dataclass(frozen=True)
 class Layout:
-    """For graphs after `expand`: layers are left alone, and a graph without bare convolutions is."""
+    """For graphs after `expand`, and after `precision` and `fold_batch_norm`, which look for convolutions.
+
+    A graph without bare convolutions is left alone; so are layers.
+    """
 
     name: ClassVar[str] = "layout"
     law: ClassVar[Law] = Law.REAL_EQUAL

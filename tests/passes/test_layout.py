@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from esper.ir import BlueprintIR
+from esper.ir import BlueprintIR, DType
 from esper.lang import lower
 from esper.ops.reference import channels_last as last
 from esper.ops.reference import convolution as first
@@ -41,6 +41,14 @@ def test_so_do_its_gradients(name: str, convolutions: int, permutes: int) -> Non
     after = run_passes(joint, "layout")
     assert counts(after) == {"permute": permutes} | {f"{op}_channels_last": convolutions for op in FORMS}
     require_law(Law.REAL_EQUAL, joint, after, random_values(joint))
+
+
+def test_convolutions_that_run_narrow_stay_narrow() -> None:
+    joint = joint_graph(lower(BLUEPRINTS / "conv_enhance.esp"))
+    after = run_passes(joint, "precision,layout")
+    for op in FORMS:
+        earlier, later = after.of(f"{op}_channels_last")
+        assert earlier.type.dtype is later.type.dtype is DType.BF16
 
 
 CHAIN = """
