@@ -15,7 +15,7 @@ from esper.ir import OPERATORS, BlueprintIR, parse_size, parse_type
 from esper.ir.errors import InvalidNode, MalformedIR, SizeOverflow, UnknownIROperator, UnsupportedSchema
 from esper.ir.operator import Kind
 
-VALIDATED: set[tuple[str, str]] = set()  # texts without choices whose form a type rule prescribes
+VALIDATED = {("einsum", "equation")}  # texts without choices whose form a type rule prescribes
 CODE = "__import__('os').system('true')"
 
 
