@@ -359,7 +359,7 @@ class Evaluator:
         return OPERATORS[name.text]
 
 
-_INSTEAD = {">": "`greater(a, b)` compares tensors", "<": "`greater(b, a)` compares tensors"}
+_INSTEAD = {">": "`greater(a, b)` compares tensors", "<": "`less(a, b)` compares tensors"}
 
 
 def language_operators() -> list[str]:
