@@ -197,6 +197,8 @@ def _vjp(v: Vjp) -> Sequence[Value | None]:
             sums[index] = step.build.op("add", so_far, gradient)
     slices = {index: value for index, value in found.items() if carries <= index < layout.constants}
     places = (*next_carries, *sums, *slices)
+    if not places:
+        return [None] * len(inputs)
     made = step.scan(v, [*next_carries.values(), *sums.values(), *slices.values()])
     results = dict(zip(places, made, strict=True))
     return [results.get(index) if v.needed[index] else None for index in range(len(inputs))]
