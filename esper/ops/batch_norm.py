@@ -27,7 +27,7 @@ from esper.ir.operator import (
 )
 from esper.ir.types import TensorType
 from esper.ops import statistics as stats
-from esper.ops.normalization import AFFINE, EPS
+from esper.ops.normalization import AFFINE, EPS, INIT
 from esper.ops.rules import attribute_number, require_floating, traffic
 
 TRAINING = Attribute(
@@ -225,7 +225,7 @@ define(
             Input("running_mean", Role.BUFFER, shape=_channels, init="zeros"),
             Input("running_var", Role.BUFFER, shape=_channels, init="ones"),
         ),
-        attributes=(TRAINING, MOMENTUM, EPS, AFFINE),
+        attributes=(TRAINING, MOMENTUM, EPS, AFFINE, INIT),
         results=("result", "mean", "rstd", "new_running_mean", "new_running_var"),
         infer=_infer,
         reference="esper.ops.reference.normalization:batch_norm",

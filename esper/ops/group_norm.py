@@ -22,7 +22,7 @@ from esper.ir.operator import (
 )
 from esper.ir.types import TensorType
 from esper.ops import statistics as stats
-from esper.ops.normalization import AFFINE, EPS
+from esper.ops.normalization import AFFINE, EPS, INIT
 from esper.ops.rules import attribute_integer, attribute_number, require_floating, traffic
 
 GROUPS = Attribute("groups", Kind.INT, doc="how many groups the channels form")
@@ -157,7 +157,7 @@ define(
         "and He 2018). `x` [N, C, ...], `weight` and `bias` [C]; `mean` and `rstd` are [N, groups].",
         lowering=Decompose(_define),
         inputs=(Input("x"), *stats.affine_inputs(axis=1)),
-        attributes=(GROUPS, EPS, AFFINE),
+        attributes=(GROUPS, EPS, AFFINE, INIT),
         results=("result", "mean", "rstd"),
         infer=_infer,
         reference="esper.ops.reference.normalization:group_norm",
@@ -222,7 +222,7 @@ define(
         "al. 2016). `x` [N, C, ...S], `weight` and `bias` [C].",
         lowering=Composite(_define_instance),
         inputs=(Input("x"), *stats.affine_inputs(axis=1)),
-        attributes=(EPS, AFFINE),
+        attributes=(EPS, AFFINE, INIT),
         infer=_infer_instance,
         reference="esper.ops.reference.normalization:instance_norm",
         no_gradient="`expand` replaces it by its definition",

@@ -28,6 +28,13 @@ from esper.ops.rules import attribute_number, require_floating, traffic
 
 EPS = Attribute("eps", Kind.FLOAT, 1e-5, doc="added to the variance before the square root")
 AFFINE = Attribute("affine", Kind.BOOL, True, doc="whether a scale and a shift follow", stored=False)
+INIT = Attribute(
+    "init",
+    Kind.STRING,
+    "",
+    doc="initialiser of the scale; `zeros` makes a branch that ends here start at zero (Goyal et al. 2017)",
+    stored=False,
+)
 
 
 def row_statistic(x: TensorType) -> TensorType:
@@ -154,7 +161,7 @@ define(
         "K], `weight` and `bias` [K]; `mean` and `rstd = 1 / sqrt(variance + eps)` are [..., 1].",
         lowering=Decompose(_define_layer_norm),
         inputs=(Input("x"), *stats.affine_inputs(axis=-1)),
-        attributes=(EPS, AFFINE),
+        attributes=(EPS, AFFINE, INIT),
         results=("result", "mean", "rstd"),
         infer=_infer,
         reference="esper.ops.reference.normalization:layer_norm",
@@ -227,7 +234,7 @@ define(
         "`rstd = 1 / sqrt(mean(x * x) + eps)` is [..., 1].",
         lowering=Decompose(_define_rms_norm),
         inputs=(Input("x"), *stats.affine_inputs(axis=-1, bias=False)),
-        attributes=(EPS, AFFINE),
+        attributes=(EPS, AFFINE, INIT),
         results=("result", "rstd"),
         infer=_infer,
         reference="esper.ops.reference.normalization:rms_norm",
