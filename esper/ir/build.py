@@ -184,7 +184,7 @@ def infer_types(
     try:
         return tuple(entry.infer(Site(entry, tuple(operands), attrs)))
     except TypeRuleViolated as error:
-        raise error if error.span or span is None else TypeRuleViolated(span=span, **error.details) from None
+        raise error if error.span or span is None else type(error)(span=span, **error.details) from None
 
 
 def check_arity(entry: Operator, operands: Sequence[object | None], span: Span | None = None) -> None:

@@ -128,6 +128,12 @@ def floor_divide(numerator: Size, denominator: Size) -> Size:
     return _divide(numerator, denominator)
 
 
+def simplicity(size: Size) -> tuple[bool, int, str]:
+    """A key that sorts numbers first, then symbols, then what is made of them."""
+    text = str(size)
+    return isinstance(size, Dim), len(text), text
+
+
 def size_symbols(size: Size) -> frozenset[str]:
     """The names of the symbols in `size`."""
     if isinstance(size, int):

@@ -1,8 +1,13 @@
 """What can be wrong with a size, a type or a graph; each message names the node and the rule."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from esper.errors import EsperError, Span
+
+if TYPE_CHECKING:
+    from esper.ir.dims import Size
 
 LONGEST = 300  # characters of a file that a message repeats
 
@@ -29,6 +34,21 @@ class TypeRuleViolated(EsperError):
     message = "`{operator}`: {reason}"
 
 
+class SizesUnproved(TypeRuleViolated):
+    """Operand number `operand` must have the size `wanted` on its axis `axis`, which its type does not show.
+
+    Symbols hide what is equal when the graph runs: a caller that builds graphs may ask for a check there.
+    """
+
+    operand: int
+    axis: int
+    wanted: Size
+
+    def __init__(self, *, span: Span | None = None, **details: Any) -> None:
+        super().__init__(span=span, **details)
+        self.operand, self.axis, self.wanted = (details[key] for key in ("operand", "axis", "wanted"))
+
+
 class UnboundSize(EsperError):
     code = "E0302"
     message = "the size `{name}` in `{size}` has no value"
@@ -42,6 +62,12 @@ class SizeOverflow(EsperError):
         "or a number beyond 64 bits"
     )
     help = "bind some of the parameters in it to numbers"
+
+
+class SizesDiffer(EsperError):
+    code = "E0304"
+    message = "{because}: found the shape {found}, expected {expected}"
+    help = "give tensors of other sizes"
 
 
 class MalformedIR(FromFile):

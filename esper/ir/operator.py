@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
-from esper.ir.dims import Dim, Size
-from esper.ir.errors import TypeRuleViolated
+from esper.ir.dims import Dim, Size, simplicity
+from esper.ir.errors import SizesUnproved, TypeRuleViolated
 from esper.ir.types import DType, TensorType
 
 if TYPE_CHECKING:
@@ -138,6 +138,28 @@ class Site:
         """Raises `TypeRuleViolated` with `reason` unless `holds`."""
         if not holds:
             raise TypeRuleViolated(operator=self.op.name, reason=reason)
+
+    def require_size(self, operand: int, axis: int, wanted: Size, reason: str) -> None:
+        """Raises `SizesUnproved` with `reason` unless operand number `operand` has that size on `axis`."""
+        if self.type(operand).shape[axis] != wanted:
+            raise SizesUnproved(
+                operator=self.op.name, reason=reason, operand=operand, axis=axis, wanted=wanted
+            )
+
+    def require_same_size(self, one: tuple[int, int], other: tuple[int, int], reason: str) -> None:
+        """`require_size` for two places (operand, axis): the simpler of two sizes is what is wanted."""
+        found = self.type(one[0]).shape[one[1]]
+        wanted = self.type(other[0]).shape[other[1]]
+        if simplicity(found) < simplicity(wanted):
+            one, wanted = other, found
+        self.require_size(*one, wanted, reason)
+
+    def require_same_shape(self, one: int, other: int, reason: str) -> None:
+        """`require_same_size` for every axis. Raises `TypeRuleViolated` where the ranks differ."""
+        rank = self.type(one).rank
+        self.require(rank == self.type(other).rank, reason)
+        for axis in range(rank):
+            self.require_same_size((one, axis), (other, axis), reason)
 
 
 def graph_of(attrs: Attrs, name: str) -> BlueprintIR:

@@ -7,15 +7,16 @@ The parameters, buffers and random offset of a call come from its entry and are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Protocol
 
 from esper.errors import EsperError, Span
 from esper.ir.build import Builder
 from esper.ir.dims import Dim, size_symbols
-from esper.ir.errors import TypeRuleViolated
+from esper.ir.errors import SizesUnproved, TypeRuleViolated
 from esper.ir.graph import Value
 from esper.ir.operator import (
     OPERATORS,
@@ -43,6 +44,8 @@ from esper.lang.errors import (
 )
 from esper.lang.names import did_you_mean
 from esper.lang.scope import Scope
+from esper.lang.sizes_at_run_time import ensured, with_ensured_sizes
+from esper.lang.source import Source
 from esper.lang.values import AnyValue, Poison, Static, Unknown, describe, is_size
 
 _KINDS = {
@@ -54,6 +57,7 @@ _KINDS = {
     Kind.DTYPE: "an element type",
     Kind.DIMS: "a list such as [1, 2]",
 }
+MAX_LINE = 100  # characters of a source line that an error at run time shows
 _PLACEHOLDERS: dict[Kind, AttrValue] = {Kind.INT: 1, Kind.FLOAT: 1.0, Kind.BOOL: True}
 
 
@@ -301,11 +305,14 @@ def element_type(name: Name, scope: Scope) -> DType:
 class Graph:
     """The graph under construction, and what a call adds besides its node.
 
+    report, sources: for what is to be said of sizes that only a run can compare, and in which words.
     later: size symbols that get their numbers before lowering, when a blueprint is only checked.
     dtype: of the weights of a call without floating operands.
     """
 
     build: Builder
+    report: Report
+    sources: Mapping[str, Source]
     later: frozenset[str] = frozenset()
     updates: dict[str, Value] = field(default_factory=dict)
     prefix: str = ""
@@ -315,7 +322,35 @@ class Graph:
 
     def op(self, name: str, *operands: Value | float, span: Span) -> Value:
         """Adds a node without parameters. Raises what the builder raises."""
-        return self.build.op(name, *operands, name=self.build.fresh(self.prefix + name), span=span)
+        return self._add(name, list(operands), self.build.fresh(self.prefix + name), span, {})[0]
+
+    def _add(
+        self,
+        op: str,
+        operands: list[Value | float | None],
+        name: str,
+        span: Span,
+        attrs: Mapping[str, AttrValue],
+    ) -> tuple[Value, ...]:
+        """Adds a node, and before it the checks of sizes that cannot be compared yet."""
+        try:
+            return self.build.ops(op, *operands, name=name, span=span, **attrs)
+        except SizesUnproved as error:
+            operands = with_ensured_sizes(
+                self.build, op, operands, attrs, error, self.later, self.report, self._place(span)
+            )
+        return self.build.ops(op, *operands, name=name, span=span, **attrs)
+
+    def ensured(self, value: Value, type: TensorType, span: Span) -> Value:
+        """`value`, checked when it runs if its sizes are not those of `type`."""
+        return ensured(self.build, value, type, self._place(span), span)
+
+    def _place(self, span: Span) -> str:
+        """The line of the source, for an error at run time."""
+        source = self.sources.get(span.file)
+        line = source.lines[span.line - 1].strip() if source is not None else ""
+        place = f"{PurePath(span.file).name}:{span.line}: `{line[:MAX_LINE]}`"
+        return place if place.isprintable() else ascii(place)[1:-1]
 
     @contextmanager
     def instance(self, blueprint: str) -> Iterator[None]:
@@ -368,7 +403,7 @@ class Graph:
             if slot.variadic:
                 operands.extend(arguments.others)
         stored = {a.name: values[a.name] for a in operator.attributes if a.stored and a.name in values}
-        results = self.build.ops(operator.name, *operands, name=name, span=span, **stored)
+        results = self._add(operator.name, operands, name, span, stored)
         for result, position in operator.updates.items():
             buffer = operands[position]
             assert isinstance(buffer, Value)

@@ -5,6 +5,7 @@ A `Report` collects them in one run and drops repetitions at one place, so that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ class Report:
         kind = "syntax" if error.code.startswith("E01") else error.code
         message = str(error)
         for printed, written in self.spelling.items():
-            message = message.replace(printed, written)
+            message = _spelled(message, printed, written)
         notes = (*notes, *(note for note in reversed(self._outer) if note.span != place))
         diagnostic = Diagnostic(error.code, message, place, error.help_text, notes)
         self._found.setdefault((place.file, place.line, place.column, kind), diagnostic)
@@ -95,6 +96,19 @@ class Report:
     @property
     def has_errors(self) -> bool:
         return any(diagnostic.is_error for diagnostic in self._found.values())
+
+
+def _spelled(message: str, printed: str, written: str) -> str:
+    """`message` with `written` for `printed`, and `2*written` for twice as many of what `printed` is 4 of."""
+    factor, _, rest = printed.partition("*")
+    if not factor.isdecimal():
+        return message.replace(printed, written)
+
+    def spelled(match: re.Match[str]) -> str:
+        count, remainder = divmod(int(match[1]), int(factor))
+        return match[0] if remainder else written if count == 1 else f"{count}*{written}"
+
+    return re.sub(rf"\b(\d+)\*{re.escape(rest)}", spelled, message)
 
 
 class BlueprintRejected(EsperError):

@@ -62,7 +62,7 @@ def _run(
     symbols = _symbols(blueprint, settings)
     own = find_facts(blueprint, settings.values, symbols) if symbols else {}
     report.spelling.update({str(size): name for name, size in {**facts, **own}.items()})
-    graph = Graph(Builder(blueprint.name.text), frozenset(symbols))
+    graph = Graph(Builder(blueprint.name.text), report, definition.unit.sources, frozenset(symbols))
     whole = Whole(settings, report, graph, symbols)
     body = Statements(whole, definition, settings.precision, {}, blueprint.span)
     ir: BlueprintIR | None = None

@@ -451,3 +451,11 @@ class SizeLikeParameter(EsperError):
     code = "W0202"
     message = "`{name}` is a fresh size symbol"
     help = "did you mean the parameter `{parameter}`?"
+
+
+class TakenAsEqual(EsperError):
+    """Two sizes with names of their own meet where one is asked for; each run compares them."""
+
+    code = "W0301"
+    message = "{where}: {one} and {other} must be equal, which only a run can tell"
+    help = "give both one name if they always are, or say so with `ensure_shape`"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from esper.errors import EsperError
+from esper.errors import EsperError, Span
 from esper.ir.dims import Dim, Size, symbol
 from esper.ir.types import MAX_RANK, DType, TensorType
 from esper.lang.ast import Blueprint, Input, Name, Spread, TensorTypeExpr
@@ -16,6 +16,7 @@ from esper.lang.evaluate import Evaluator
 from esper.lang.names import closest
 from esper.lang.parameters import all_parameters
 from esper.lang.scope import Scope, What
+from esper.lang.sizes_at_run_time import can_be_equal, tell_apart
 from esper.lang.values import Poison, describe, is_size, shown
 
 DEFAULT_RANK = 2
@@ -66,10 +67,11 @@ class InputTypes:
             is_whole = False
         return TensorType(dtype, tuple(shape)) if dtype is not None and is_whole else None
 
-    def given(self, statement: Input, found: TensorType) -> None:
+    def given(self, statement: Input, found: TensorType, place: Span) -> TensorType:
         """Binds the sizes that `found`, the type of the caller's tensor, gives to the names of the input.
 
-        Raises `ArgumentShape` where it cannot be of the declared type.
+        Returns the type that the input then has, which differs from `found` in sizes that only a run can
+        compare. Raises `ArgumentShape` where it cannot be of the declared type.
         """
         declared = statement.type
         items = declared.shape.items
@@ -82,22 +84,41 @@ class InputTypes:
             least = "at least " if spread is not None else ""
             raise self._misfit(statement, found, f"{least}{fixed} axes")
         axis = 0
+        shape = list(found.shape)
         for item in items:
             if isinstance(item, Spread):
                 rest = found.shape[axis : axis + found.rank - fixed]
                 axis += found.rank - fixed
                 if item.name.text not in self.scope:
                     self.scope.bind(item.name, rest, What.SIZE)
-                elif (value := self.scope.read(item.name)) != rest and not isinstance(value, Poison):
-                    raise self._misfit(statement, found, f"the axes of `...{item.name.text}` as before")
+                elif isinstance(value := self.scope.read(item.name), tuple):
+                    expected = f"the axes of `...{item.name.text}` as before"
+                    if len(value) != len(rest):
+                        raise self._misfit(statement, found, expected)
+                    for index, known in enumerate(value, start=axis - len(rest)):
+                        shape[index] = self._same(statement, found, index, known, expected, place)
                 continue
             if isinstance(item, Name) and item.text not in self.scope:
                 self.scope.bind(item, found.shape[axis], What.SIZE)
             else:
                 size = self.evaluator.static(item, "a size")
-                if not isinstance(size, Poison) and size != found.shape[axis]:
-                    raise self._misfit(statement, found, f"{shown(size)} on axis {axis}")
+                if isinstance(size, int | Dim):
+                    expected = f"{shown(size)} on axis {axis}"
+                    shape[axis] = self._same(statement, found, axis, size, expected, place)
             axis += 1
+        return found.with_shape(tuple(shape))
+
+    def _same(
+        self, statement: Input, found: TensorType, axis: int, size: Size, expected: str, place: Span
+    ) -> Size:
+        """`size`, which `found` has on `axis` or may turn out to have. Raises `ArgumentShape`."""
+        graph = self.evaluator.graph
+        if found.shape[axis] != size:
+            if not can_be_equal(found.shape[axis], size, frozenset() if graph is None else graph.later):
+                raise self._misfit(statement, found, expected)
+            where = f"`{statement.name.text}` of `{self.blueprint.name.text}`"
+            tell_apart(found.shape[axis], size, where, place, self.report)
+        return size
 
     def _misfit(self, statement: Input, found: TensorType, expected: str) -> EsperError:
         return ArgumentShape(

@@ -356,7 +356,8 @@ class Statements:
         if given is not None:
             bound: Value | Poison = given
             try:
-                self.types.given(statement, self.graph.build.type(given))
+                expected = self.types.given(statement, self.graph.build.type(given), self.place)
+                bound = self.graph.ensured(given, expected, self.place)
             except ArgumentShape as error:
                 self.report.add(error, self.place, [Note("declared here", statement.span)])
                 bound = POISON

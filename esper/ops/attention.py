@@ -38,17 +38,16 @@ _ATTRIBUTES = (
 def _result_types(site: Site) -> tuple[TensorType, TensorType]:
     q, k, v = (site.type(index) for index in range(3))
     mask, seed = site.types[3:5]
-    for name, type in (("q", q), ("k", k), ("v", v)):
+    for index, (name, type) in enumerate((("q", q), ("k", k), ("v", v))):
         site.require(type.dtype.is_floating, f"`{name}` is {type}, expected a floating dtype")
         site.require(type.rank == 4, f"`{name}` is {type}, expected [B, H, T, D]")
         site.require(type.dtype is q.dtype, f"`{name}` is {type}, but `q` has dtype {q.dtype}")
-        site.require(
-            type.shape[0] == q.shape[0] and q.shape[1] % type.shape[1] == 0,
-            f"`{name}` is {type}: its batch is not that of {q}, or its heads do not divide those",
-        )
-    site.require(k.shape[1] == v.shape[1], f"`k` is {k} and `v` is {v}: their heads differ")
-    site.require(q.shape[3] == k.shape[3], f"`q` is {q} and `k` is {k}: their last axes differ")
-    site.require(k.shape[2] == v.shape[2], f"`k` is {k} and `v` is {v}: their lengths differ")
+        reason = f"`{name}` is {type}: its batch is not that of {q}, or its heads do not divide those"
+        site.require(q.shape[1] % type.shape[1] == 0, reason)
+        site.require_same_size((index, 0), (0, 0), reason)
+    site.require_same_size((1, 1), (2, 1), f"`k` is {k} and `v` is {v}: their heads differ")
+    site.require_same_size((0, 3), (1, 3), f"`q` is {q} and `k` is {k}: their last axes differ")
+    site.require_same_size((1, 2), (2, 2), f"`k` is {k} and `v` is {v}: their lengths differ")
     if mask is not None:
         scores = (*q.shape[:3], k.shape[2])
         site.require(

@@ -123,7 +123,9 @@ define(
 def _infer_add_and_norm(site: Site) -> Sequence[TensorType]:
     x, y = site.type(0), site.type(1)
     site.require(x.dtype.is_floating, f"`x` is {x}, expected a floating dtype")
-    site.require(y == x, f"`y` is {y}, expected {x} as `x` is")
+    reason = f"`y` is {y}, expected {x} as `x` is"
+    site.require(y.dtype is x.dtype, reason)
+    site.require_same_shape(1, 0, reason)
     site.require(x.rank >= 1, f"`x` is {x}, expected at least one axis")
     for index in (3, 4):
         found, expected = site.types[index], x.with_shape(x.shape[-1:])

@@ -27,7 +27,7 @@ def _infer(site: Site) -> Sequence[TensorType]:
     x = site.type(0)
     axis = axis_of(site, x)
     size = x.shape[axis]
-    site.require(size % 2 == 0, f"axis {axis} of {x} is {size}, expected two halves")
+    site.require_size(0, axis, size // 2 * 2, f"axis {axis} of {x} is {size}, expected two halves")
     return [x.with_shape((*x.shape[:axis], size // 2, *x.shape[axis + 1 :]))]
 
 

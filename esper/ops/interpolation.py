@@ -149,10 +149,8 @@ def _infer_unshuffle(site: Site) -> Sequence[TensorType]:
     _require_map(site, x)
     site.require(factor >= 1, f"`factor` is {factor}, expected at least 1")
     for axis, size in enumerate(x.shape[2:], start=2):
-        site.require(
-            not isinstance(size, int) or size % factor == 0,
-            f"`x` is {x}: {size} along axis {axis} is no multiple of factor = {factor}",
-        )
+        reason = f"`x` is {x}: {size} along axis {axis} is no multiple of factor = {factor}"
+        site.require_size(0, axis, size // factor * factor, reason)
     block = factor ** (x.rank - 2)
     return [x.with_shape((x.shape[0], x.shape[1] * block, *(size // factor for size in x.shape[2:])))]
 

@@ -42,12 +42,12 @@ def _infer_concat(site: Site) -> Sequence[TensorType]:
     first, *rest = _operands(site)
     axis = axis_of(site, first)
     total = first.shape[axis]
-    for type in rest:
-        others = zip(first.shape, type.shape, strict=False)
-        fits = type.rank == first.rank and all(
-            ours == theirs for index, (ours, theirs) in enumerate(others) if index != axis
-        )
-        site.require(fits, f"found {first} and {type} in `tensors`: they differ beside axis {axis}")
+    for index, type in enumerate(rest, start=1):
+        reason = f"found {first} and {type} in `tensors`: they differ beside axis {axis}"
+        site.require(type.rank == first.rank, reason)
+        for other in range(first.rank):
+            if other != axis:
+                site.require_size(index, other, first.shape[other], reason)
         total = total + type.shape[axis]
     return [first.with_shape((*first.shape[:axis], total, *first.shape[axis + 1 :]))]
 
@@ -96,8 +96,8 @@ define(
 
 def _infer_stack(site: Site) -> Sequence[TensorType]:
     first, *rest = types = _operands(site)
-    for type in rest:
-        site.require(type == first, f"found {first} and {type} in `tensors`, expected equal shapes")
+    for index, type in enumerate(rest, start=1):
+        site.require_same_shape(index, 0, f"found {first} and {type} in `tensors`, expected equal shapes")
     longer = first.with_shape((*first.shape, 1))
     axis = axis_of(site, longer)
     return [first.with_shape((*first.shape[:axis], len(types), *first.shape[axis:]))]

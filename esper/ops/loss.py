@@ -49,7 +49,9 @@ def _result(site: Site, single: TensorType) -> Sequence[TensorType]:
 def _infer_elements(site: Site) -> Sequence[TensorType]:
     require_floating(site)
     x, target = site.type(0), site.type(1)
-    site.require(x == target, f"`x` is {x} and `target` is {target}, expected one type")
+    reason = f"`x` is {x} and `target` is {target}, expected one type"
+    site.require(x.dtype is target.dtype, reason)
+    site.require_same_shape(0, 1, reason)
     for attribute in site.op.attributes:
         if attribute.kind is Kind.FLOAT:
             value = site.number(attribute.name)

@@ -18,11 +18,12 @@ from esper.ir.operator import (
     VjpRule,
     define,
 )
-from esper.ir.types import DType, TensorType, broadcast_shapes
+from esper.ir.types import DType, TensorType
 from esper.ops.rules import (
     attribute_dtype,
     broadcast,
     broadcast_floating,
+    broadcast_shape,
     broadcastable,
     elementwise_cost,
     positive_operand,
@@ -184,9 +185,7 @@ def _infer_where(site: Site) -> Sequence[TensorType]:
     condition, x, y = site.type(0), site.type(1), site.type(2)
     site.require(condition.dtype is DType.BOOL, f"`condition` is {condition}, expected dtype bool")
     site.require(x.dtype is y.dtype, f"`x` is {x} and `y` is {y}: the dtypes differ")
-    shape = broadcast_shapes(condition.shape, x.shape, y.shape)
-    site.require(shape is not None, f"the shapes {condition}, {x} and {y} do not broadcast")
-    return [TensorType(x.dtype, shape or ())]
+    return [TensorType(x.dtype, broadcast_shape(site, f"{condition}, {x} and {y}"))]
 
 
 def _where_vjp(v: Vjp) -> Sequence[Value | None]:

@@ -43,9 +43,14 @@ def _infer_matmul(site: Site) -> Sequence[TensorType]:
     site.require(a.rank >= 2 and b.rank >= 2, f"`a` is {a} and `b` is {b}, expected at least two axes each")
     m, k = _matrix(a, site.flag("transpose_a"))
     inner, n = _matrix(b, site.flag("transpose_b"))
-    site.require(k == inner, f"`a` is {a} and `b` is {b}: the inner sizes {k} and {inner} differ")
+    inner_axes = (0, -2 if site.flag("transpose_a") else -1), (1, -1 if site.flag("transpose_b") else -2)
+    reason = f"`a` is {a} and `b` is {b}: the inner sizes {k} and {inner} differ"
+    site.require_same_size(*inner_axes, reason)
     if b.rank > 2:
-        site.require(a.shape[:-2] == b.shape[:-2], f"`a` is {a} and `b` is {b}: the batch axes differ")
+        reason = f"`a` is {a} and `b` is {b}: the batch axes differ"
+        site.require(a.rank == b.rank, reason)
+        for axis in range(b.rank - 2):
+            site.require_same_size((1, axis), (0, axis), reason)
     else:
         site.require(
             a.rank == 2 or not site.flag("transpose_a"), f"`a` is {a}: only a matrix can be transposed here"

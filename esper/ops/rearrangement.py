@@ -241,7 +241,8 @@ def _chunked(site: Site, x: TensorType) -> tuple[Size, ...]:
         -chunks <= index < chunks, f"`index` is {index}, expected 0 to {chunks - 1} for chunks = {chunks}"
     )
     size = x.shape[axis]
-    site.require(size % chunks == 0, f"axis {axis} of {x} is {size}, not divisible by chunks = {chunks}")
+    reason = f"axis {axis} of {x} is {size}, not divisible by chunks = {chunks}"
+    site.require_size(0, axis, size // chunks * chunks, reason)
     return (*x.shape[:axis], size // chunks, *x.shape[axis + 1 :])
 
 

@@ -19,9 +19,21 @@ def broadcast(site: Site) -> tuple[TensorType]:
             type.dtype is dtype,
             f"`{site.op.input_of(index).name}` is {type}, but `{site.op.inputs[0].name}` has dtype {dtype}",
         )
-    shape = broadcast_shapes(*(type.shape for type in types))
-    site.require(shape is not None, f"the shapes {' and '.join(map(str, types))} do not broadcast")
-    return (TensorType(dtype, shape or ()),)
+    return (TensorType(dtype, broadcast_shape(site, f"{' and '.join(map(str, types))}")),)
+
+
+def broadcast_shape(site: Site, named: str) -> tuple[Size, ...]:
+    """The shape that all operands broadcast to; `named` stands for them in the error."""
+    shapes = [() if type is None else type.shape for type in site.types]
+    shape = broadcast_shapes(*shapes)
+    if shape is not None:
+        return shape
+    reason = f"the shapes {named} do not broadcast"
+    for axis in range(-max(map(len, shapes)), 0):
+        wide = [i for i, s in enumerate(shapes) if len(s) >= -axis and s[axis] != 1]
+        for index in wide[1:]:
+            site.require_same_size((index, axis), (wide[0], axis), reason)
+    raise AssertionError(reason)
 
 
 def broadcast_floating(site: Site) -> tuple[TensorType]:

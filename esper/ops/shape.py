@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from esper.ir.dims import Size, product
+from esper.ir.dims import Dim, Size, product, size_symbols
 from esper.ir.graph import Value
 from esper.ir.operator import (
     Attribute,
@@ -13,6 +13,7 @@ from esper.ir.operator import (
     Input,
     Kind,
     Operator,
+    Outside,
     Sampler,
     Site,
     View,
@@ -20,6 +21,8 @@ from esper.ir.operator import (
     define,
 )
 from esper.ir.types import TensorType, broadcast_shapes
+
+MOST_WORDS = 1000  # characters of what an error begins with
 
 
 def _free(site: Site) -> Cost:
@@ -29,10 +32,15 @@ def _free(site: Site) -> Cost:
 
 def _infer_reshape(site: Site) -> Sequence[TensorType]:
     type, shape = site.type(0), site.sizes("shape")
-    site.require(
-        product(type.shape) == product(shape),
-        f"{type} has {type.elements} elements, the shape [{', '.join(map(str, shape))}] has {product(shape)}",
-    )
+    elements = product(shape)
+    reason = f"{type} has {type.elements} elements, the shape [{', '.join(map(str, shape))}] has {elements}"
+    if type.elements != elements:
+        for axis, size in enumerate(type.shape):
+            others = product((*type.shape[:axis], *type.shape[axis + 1 :]))
+            wanted = elements // others
+            if size_symbols(size) and wanted * others == elements:
+                site.require_size(0, axis, wanted, reason)
+    site.require(type.elements == elements, reason)
     return [type.with_shape(shape)]
 
 
@@ -124,5 +132,43 @@ define(
         vjp=lambda v: [v.unbroadcast(v.gradient, 0)],
         cost=_free,
         sample=_sample_broadcast,
+    )
+)
+
+
+def _infer_ensured(site: Site) -> Sequence[TensorType]:
+    type, shape, because = site.type(0), site.sizes("shape"), str(site.attrs["because"])
+    site.require(
+        because.isprintable() and len(because) <= MOST_WORDS,
+        f"`because` is no line of at most {MOST_WORDS} printable characters",
+    )
+    wanted = f"[{', '.join(map(str, shape))}]"
+    site.require(len(shape) == type.rank, f"{type} has {type.rank} axes, the shape {wanted} has {len(shape)}")
+    for found, size in zip(type.shape, shape, strict=True):
+        can_be = found == size or isinstance(found, Dim) or isinstance(size, Dim)
+        site.require(can_be, f"{type} is never of the shape {wanted}")
+    return [type.with_shape(shape)]
+
+
+def _ensured_vjp(v: Vjp) -> Sequence[Value | None]:
+    shape = v.build.type(v.operand(0)).shape
+    return [v.op("ensure_shape", v.gradient, shape=shape, because=v.attrs["because"])]
+
+
+define(
+    Operator(
+        name="ensure_shape",
+        doc="`x`, whose sizes are those of `shape`: an error when it runs, where they are not.",
+        lowering=Outside(),
+        inputs=(Input("x"),),
+        attributes=(
+            Attribute("shape", Kind.DIMS, doc="the sizes of the result"),
+            Attribute("because", Kind.STRING, "these sizes are ensured", doc="what the error begins with"),
+        ),
+        infer=_infer_ensured,
+        reference="esper.ops.reference.shape:ensure_shape",
+        vjp=_ensured_vjp,
+        cost=_free,
+        sample=lambda draw: ([x := draw.tensor()], {"shape": draw.type(x).shape}),
     )
 )

@@ -10,11 +10,12 @@ an error is charged to the kernel that made it, and a kernel that reads a wrong 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
 
+from esper.ir.dims import Dim, evaluate_size, size_symbols
 from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
 from esper.ir.rewrite import needed_by, replace_results, with_operands
 from esper.lang import SizeValue, size_values
@@ -31,6 +32,8 @@ DEFAULT_BATCH = 3
 DEFAULT_AXES = (9, 7, 5)
 DEFAULT_SIZE = 21
 """Small, since the interpreter is slow, and odd, since full tiles need no mask."""
+
+MOST_ADDED = 64  # to a size that must be equal to another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +110,38 @@ def verify_programs(
 
 
 def small_sizes(ir: BlueprintIR, sizes: Mapping[str, SizeValue]) -> dict[str, int]:
-    """A number for each size symbol: as given, else N = 3, axes of a `...` 9, 7, 5, others 21."""
+    """A number for each size symbol: as given, else N = 3, axes of a `...` 9, 7, 5, others 21.
+
+    Where the graph ensures that sizes are equal, those that were not given follow.
+    """
     values = size_values(ir, sizes)
     for name in values:
         stem, dot, axis = name.partition(".")
         if stem not in sizes:
             small = DEFAULT_AXES[int(axis) % len(DEFAULT_AXES)] if dot else DEFAULT_SIZE
             values[name] = DEFAULT_BATCH if name == "N" else small
+    free = {name for name in values if name.partition(".")[0] not in sizes}
+    _make_equal(_ensured_zeros(ir), values, free)
     return values
+
+
+def _ensured_zeros(ir: BlueprintIR) -> list[Dim]:
+    """The differences of sizes that must be zero for `ir` to run."""
+    found = []
+    for node in ir.of("ensure_shape"):
+        (operand,) = node.operands
+        assert operand is not None
+        pairs = zip(ir.type(operand).shape, node.type.shape, strict=True)
+        found += [zero for one, other in pairs if isinstance(zero := one - other, Dim)]
+    return found
+
+
+def _make_equal(zeros: Sequence[Dim], values: dict[str, int], free: Set[str]) -> None:
+    """Changes one of `values` for each of `zeros` that is none, as far as changing one is enough."""
+    for zero in zeros:
+        names = sorted(size_symbols(zero) & free)
+        near = ({**values, name: values[name] + more} for name in names for more in range(MOST_ADDED))
+        values.update(next((sizes for sizes in near if evaluate_size(zero, sizes) == 0), {}))
 
 
 def _draw(node: Node, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:

@@ -12,10 +12,22 @@ import pytest
 import esper.ops  # noqa: F401  (fills the operator table)
 from esper.errors import EsperError
 from esper.ir import OPERATORS, BlueprintIR, parse_size, parse_type
-from esper.ir.errors import InvalidNode, MalformedIR, SizeOverflow, UnknownIROperator, UnsupportedSchema
+from esper.ir.build import Builder
+from esper.ir.errors import (
+    InvalidNode,
+    MalformedIR,
+    SizeOverflow,
+    TypeRuleViolated,
+    UnknownIROperator,
+    UnsupportedSchema,
+)
 from esper.ir.operator import Kind
+from esper.ir.types import DType, TensorType
 
-VALIDATED = {("einsum", "equation")}  # texts without choices whose form a type rule prescribes
+VALIDATED = {
+    ("einsum", "equation"),
+    ("ensure_shape", "because"),
+}  # texts without choices whose form a type rule prescribes
 CODE = "__import__('os').system('true')"
 
 
@@ -242,6 +254,14 @@ def test_no_operator_takes_a_text_from_a_file_but_one_of_its_choices() -> None:
     texts = [(entry.name, a) for entry in OPERATORS.values() for a in entry.attributes if a.stored]
     open_ended = [(name, a.name) for name, a in texts if a.kind is Kind.STRING and not a.choices]
     assert set(open_ended) <= VALIDATED
+
+
+@pytest.mark.parametrize("because", ["two\nlines", "\x1b[2J", "left\u202eright", "x" * 1001])
+def test_what_an_error_begins_with_is_a_short_printable_line(because: str) -> None:
+    build = Builder("b")
+    x = build.input("x", TensorType(DType.F32, (2,)))
+    with pytest.raises(TypeRuleViolated, match="printable"):
+        build.op("ensure_shape", x, shape=(2,), because=because)
 
 
 def test_references_are_functions_of_torch_and_of_the_operators_own_modules() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from esper.ir.errors import SizesDiffer
+
 
 def reshape(x: torch.Tensor, *, shape: tuple[int, ...]) -> torch.Tensor:
     """`x` in row-major order with the sizes `shape`."""
@@ -18,3 +20,10 @@ def permute(x: torch.Tensor, *, axes: tuple[int, ...]) -> torch.Tensor:
 def broadcast_to(x: torch.Tensor, *, shape: tuple[int, ...]) -> torch.Tensor:
     """`x` broadcast to `shape`."""
     return x.broadcast_to(shape)
+
+
+def ensure_shape(x: torch.Tensor, *, shape: tuple[int, ...], because: str) -> torch.Tensor:
+    """`x`. Raises `SizesDiffer` unless its sizes are `shape`."""
+    if tuple(x.shape) != shape:
+        raise SizesDiffer(because=because, found=list(x.shape), expected=list(shape))
+    return x
