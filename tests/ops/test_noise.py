@@ -16,12 +16,13 @@ from esper.ir.build import complete_attrs, infer_types
 from esper.ir.errors import TypeRuleViolated
 from esper.ir.operator import OPERATORS, AttrValue
 from esper.lang import lower
-from esper.ops.reference.random import drop_path, feature_dropout, gaussian_noise, normal
+from esper.ops.reference.random import drop_path, feature_dropout, gaussian_noise, normal, uniform
 from esper.passes import run_passes
 from esper.testing import random_values
 from esper.testing.laws import run
 
 COUNT = 1 << 18
+GOLDEN = 0x9E3779B9  # 2^32 over the golden ratio
 Z = 4.42  # two-sided, level 1e-5
 KOLMOGOROV = 2.47  # of sqrt(n) times the greatest distance, level 1e-5
 
@@ -34,6 +35,28 @@ def test_normal_numbers_have_the_moments_and_the_distribution_of_the_normal() ->
     steps = torch.arange(COUNT + 1, dtype=torch.float64) / COUNT
     distance = torch.maximum((cdf - steps[:-1]).abs().max(), (cdf - steps[1:]).abs().max())
     assert distance.item() * math.sqrt(COUNT) < KOLMOGOROV
+
+
+def lowbias32(x: int) -> int:
+    """Chris Wellons's 32-bit mixer, in Python's own integers."""
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) % 2**32
+    x = ((x ^ (x >> 15)) * 0x846CA68B) % 2**32
+    return x ^ (x >> 16)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31 + 7, 2**40 + 12345, 2**63 - 1])
+@pytest.mark.parametrize("offset", [0, 3, 2**20])
+def test_uniform_numbers_are_those_of_the_published_mixer(seed: int, offset: int) -> None:
+    low, high = seed % 2**32, seed >> 32
+    first = lowbias32(low ^ lowbias32((offset + GOLDEN) % 2**32))
+    second = lowbias32((high + first) % 2**32)
+    expected = []
+    for index in range(64):
+        x = index ^ first
+        x = ((x ^ (x >> 16)) * 0x7FEB352D + second) % 2**32
+        x = ((x ^ (x >> 15)) * 0x846CA68B) % 2**32
+        expected.append(((x ^ (x >> 16)) >> 8) / 2**24)
+    assert uniform(torch.tensor(seed), offset, (64,)).tolist() == expected
 
 
 @pytest.mark.parametrize("lag", [1, 2, 1024])

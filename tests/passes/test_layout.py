@@ -156,3 +156,27 @@ def test_a_map_is_written_with_its_channels_last_in_memory() -> None:
     y = last.convolution(x, weight, **geometry)
     assert y.is_contiguous()
     assert last.convolution_input_grad(y, weight, shape=(2, 5, 6, 4), **geometry).is_contiguous()
+
+
+@pytest.mark.parametrize("axes", [[1], [2], [3], [1, 2], [2, 3], [0, 3]])
+@pytest.mark.parametrize("keepdims", ["true", "false"])
+def test_a_sum_reads_the_axes_where_they_lie(axes: list[int], keepdims: str) -> None:
+    ir = BlueprintIR.from_text(
+        f"""
+blueprint sums {{
+  %x = input() : f32[2, 3, 5, 7]
+  %w = param() {{init="normal", fan_in=1, gain=1.0}} : f32[4, 3, 1, 1]
+  %c = convolution(%x, %w) {{stride=1, padding=0, dilation=1, groups=1}} : f32[2, 4, 5, 7]
+  %s = sum(%c) {{axes={axes}, keepdims={keepdims}}} : f32[{", ".join(_left(axes, keepdims == "true"))}]
+  output y = %s
+}}
+"""
+    )
+    after = run_passes(ir, "layout")
+    assert after.of("convolution_channels_last")
+    require_law(Law.REAL_EQUAL, ir, after, random_values(ir))
+
+
+def _left(axes: list[int], keepdims: bool) -> list[str]:
+    sizes = [(axis, "1" if axis in axes else str(size)) for axis, size in enumerate((2, 4, 5, 7))]
+    return [size for axis, size in sizes if keepdims or axis not in axes]

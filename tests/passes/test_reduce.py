@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from esper.ir import OPERATORS, BlueprintIR, Builder, DType, TensorType, symbol, verify
 from esper.ir.operator import Leaf
 from esper.passes.reduce import complexity, reduce
+from esper.passes.simpler import simpler_attributes
 from esper.testing import blueprint_irs
 
 
@@ -45,6 +46,15 @@ def test_when_the_time_is_over_the_simplest_graph_so_far_is_given() -> None:
     ir = long_chain(30)
     found = reduce(ir, lambda ir: True, seconds=0)
     assert found.ir is ir and not found.is_minimal
+
+
+def test_a_number_of_an_attribute_becomes_one() -> None:
+    build = Builder("b")
+    x = build.input("x", TensorType(DType.F32, (2, 3, 9)))
+    ir = build.finish({"y": build.op("max_pool", x, kernel=3)})
+    tried = [node.attrs["kernel"] for found in simpler_attributes(ir) for node in found.of("max_pool")]
+    assert 1 in tried
+    assert reduce(ir, lambda ir: bool(ir.of("max_pool"))).ir.of("max_pool")[0].attrs["kernel"] == 1
 
 
 @pytest.mark.skipif("scan" not in OPERATORS, reason="no operator owns a body")
