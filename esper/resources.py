@@ -1,4 +1,4 @@
-"""The files that travel with the package: grammars and the blueprint library, read as text."""
+"""The files that travel with the package: grammars, blueprints and pages on codes, as text."""
 
 from __future__ import annotations
 
@@ -15,3 +15,10 @@ def blueprint_files() -> list[Traversable]:
     """The library's `.esp` files, by name."""
     folder = files("esper.blueprints")
     return sorted((f for f in folder.iterdir() if f.name.endswith(".esp")), key=lambda f: f.name)
+
+
+def explanations() -> dict[str, Traversable]:
+    """The pages that explain codes of errors and warnings, by code."""
+    folder = files("esper") / "lang" / "explanations"
+    pages = (file for file in folder.iterdir() if file.name.endswith(".md"))
+    return {page.name.removesuffix(".md"): page for page in sorted(pages, key=lambda page: page.name)}

@@ -7,6 +7,7 @@ from esper.cli.program import Program
 COMMANDS = {
     "check": "esper.cli.check:check",
     "compile": "esper.cli.compile:compile",
+    "explain": "esper.cli.explain:explain",
     "fmt": "esper.cli.fmt:fmt",
     "inspect": "esper.cli.inspect:inspect",
     "opt": "esper.cli.opt:opt",

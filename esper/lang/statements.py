@@ -183,8 +183,10 @@ class Statements:
                 self.scope.bind(name, self.evaluator.static(expression, "a static value"), What.LET)
             case Input():
                 if statement not in self.blueprint.body:
-                    raise InputInBlock(name=statement.name.text)
-                self._input(statement)
+                    self.report.add(InputInBlock(name=statement.name.text), statement.span)
+                    self.scope.bind(statement.name, POISON, What.INPUT)
+                else:
+                    self._input(statement)
             case Binding():
                 self._bind(statement)
             case Output():
