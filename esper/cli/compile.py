@@ -58,7 +58,7 @@ def compile(
     with reproducible("compile", request, *targeted) as case:
         ir = case.graph = request.lower()
         if emit and emit not in BUILT and output is None:
-            click.echo(make_programs(ir).stage(emit), nl=False)
+            _show(make_programs(ir).stage(emit))
             return
         detail(f"{ir.name}: {len(ir.nodes)} nodes for {', '.join(chosen)}")
         compiled = compile_ir(ir, chosen, sizes=request.size_values())
@@ -66,12 +66,17 @@ def compile(
             write_artifact(output, compiled.artifact(request.source(), request.options()))
             note(f"wrote {output}")
     if emit:
-        click.echo(compiled.stage(emit), nl=False)
+        _show(compiled.stage(emit))
     elif as_json:
         report = compiled.report() | {"artifact": None if output is None else str(output)}
         click.echo(json.dumps(report, indent=2))
     else:
         click.echo(report_text(compiled))
+
+
+def _show(stage: str | bytes) -> None:
+    """Text ends with a newline; a cubin is what it is."""
+    click.echo(stage, nl=isinstance(stage, str) and not stage.endswith("\n"))
 
 
 def report_text(compiled: Compilation) -> str:

@@ -180,3 +180,17 @@ blueprint sums {{
 def _left(axes: list[int], keepdims: bool) -> list[str]:
     sizes = [(axis, "1" if axis in axes else str(size)) for axis, size in enumerate((2, 4, 5, 7))]
     return [size for axis, size in sizes if keepdims or axis not in axes]
+
+
+def test_a_weight_that_no_element_meets_has_a_gradient_of_zero() -> None:
+    """oneDNN would leave it as the memory was, in bf16 with channels last."""
+    x, g = torch.ones(4, 1, 1, 3, dtype=torch.bfloat16), torch.ones(4, 1, 1, 1, dtype=torch.bfloat16)
+    expected = torch.zeros(1, 3, 3, 3)
+    expected[:, :, 1, 1] = 4.0
+    for _ in range(50):
+        nans = [torch.full((count,), torch.nan, dtype=x.dtype) for count in (27, 32, 64, 128, 256, 1024)]
+        del nans
+        found = last.convolution_weight_grad(
+            g, x, shape=(1, 3, 3, 3), stride=2, padding=1, dilation=1, groups=1
+        )
+        assert torch.equal(found.float(), expected)

@@ -42,6 +42,9 @@ def convolution_weight_grad(
     groups: int,
 ) -> torch.Tensor:
     """The gradient of weight, of `shape`."""
+    if x.dtype is torch.bfloat16 and x.device.type == "cpu":
+        # With channels last, oneDNN leaves what no window reaches unset: whatever the memory held.
+        g, x = (tensor.clone(memory_format=torch.contiguous_format) for tensor in (g, x))
     weight = g.new_empty(1).expand(shape)
     return backward(g, x, weight, stride, padding, dilation, groups, wanted=1)
 
