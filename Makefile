@@ -12,7 +12,7 @@ SUPPORTED := import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or \
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help setup check format test demo bench soak docs constraints clean
+.PHONY: help setup check format test demo bench soak fuzz docs constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -47,8 +47,12 @@ demo: setup ## compile blueprints, grow a network on MNIST-1D, write its report
 bench: setup ## run every benchmark; they assert nothing about seconds
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
-soak: setup ## run the property tests with 5,000 examples; goes on where it was killed (TESTS=tests/passes)
+soak: setup ## run the property tests with 5,000 or 10,000 examples; goes on where it was killed (TESTS=tests/passes)
 	$(BIN)/python -m pytest -p tests.soak --numprocesses $(WORKERS) --hypothesis-profile=soak -m hypothesis $(TESTS)
+
+fuzz: setup ## feed the language 1,000,000 inputs of a coverage-guided fuzzer; goes on where it was stopped
+	$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet -c constraints/$(TAG).txt --editable '.[fuzz]'
+	$(BIN)/python -m benchmarks.fuzz_language
 
 docs: setup ## write what of docs/ is generated
 	$(BIN)/python -m esper.cli.operators_page -o docs/operators.md

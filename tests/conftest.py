@@ -16,14 +16,16 @@ settings.register_profile("quick", max_examples=20, deadline=None, derandomize=T
 settings.load_profile("ci")  # `--hypothesis-profile=quick` or `soak` takes another
 
 LAW_EXAMPLES = 300  # for each law of a pass under `ci`; the other profiles keep their own number
+LANGUAGE_EXAMPLES = 10_000  # for each law of the language under `soak`; the other profiles keep their own
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure() -> None:
-    """The profile `law`, once the one that the command line names is loaded."""
-    is_ci = settings.get_current_profile_name() == "ci"
+    """The profiles `law` and `language`, once the one that the command line names is loaded."""
+    loaded, examples = settings.get_current_profile_name(), settings().max_examples
+    settings.register_profile("law", settings(), max_examples=LAW_EXAMPLES if loaded == "ci" else examples)
     settings.register_profile(
-        "law", settings(), max_examples=LAW_EXAMPLES if is_ci else settings().max_examples
+        "language", settings(), max_examples=LANGUAGE_EXAMPLES if loaded == "soak" else examples
     )
 
 

@@ -220,6 +220,7 @@ class Statements:
         if not is_size(count) or not isinstance(count, int) or not 0 <= count <= MAX_REPEATS:
             raise BadCount(found=describe(count), limit=MAX_REPEATS, span=statement.count.span)
         for index in range(count):
+            self.whole.count_statement()  # of a body without statements, too
             with self.scope.block():
                 if statement.index is not None:
                     self.scope.bind(statement.index, index, What.INDEX)

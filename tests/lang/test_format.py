@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esper.lang import BlueprintRejected, Source, format_source, library, parse_source
 from esper.testing import esp_programs
+from tests.lang.laws import meaning
 
 COMMENT = re.compile(r"#[^\n]*")
 
 
 def formatted(text: str) -> str:
     return format_source(Source("<source>", text))
-
-
-def meaning(node: Any) -> Any:
-    """A syntax tree without its places."""
-    if isinstance(node, tuple):
-        return tuple(map(meaning, node))
-    if is_dataclass(node) and not isinstance(node, type):
-        kept = [field.name for field in fields(node) if field.name not in ("span", "place")]
-        return type(node).__name__, *(meaning(getattr(node, name)) for name in kept)
-    return node
 
 
 def comments(text: str) -> list[str]:
@@ -50,12 +40,14 @@ def commented_programs(draw: st.DrawFn) -> str:
     return text
 
 
+@settings.get_profile("language")
 @given(commented_programs())
 def test_the_layout_is_reached_in_one_step(text: str) -> None:
     once = formatted(text)
     assert formatted(once) == once
 
 
+@settings.get_profile("language")
 @given(commented_programs())
 def test_the_layout_means_the_same_and_keeps_the_comments(text: str) -> None:
     once = formatted(text)
@@ -65,6 +57,7 @@ def test_the_layout_means_the_same_and_keeps_the_comments(text: str) -> None:
     assert comments(once) == comments(text)
 
 
+@settings.get_profile("language")
 @given(commented_programs())
 def test_lines_are_neither_long_nor_end_in_white_space(text: str) -> None:
     lines = formatted(text).splitlines()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esper.lang import Diagnostic, check, library, parse_source
@@ -40,6 +40,7 @@ def _assert_inside(diagnostics: list[Diagnostic], source: Source) -> None:
     assert as_text(diagnostics, {source.file: source}).count("\n") >= len(diagnostics)
 
 
+@settings.get_profile("language")
 @given(st.text())
 def test_any_text_parses_or_is_diagnosed(text: str) -> None:
     program, diagnostics = parse_source(text)
@@ -47,6 +48,7 @@ def test_any_text_parses_or_is_diagnosed(text: str) -> None:
     _assert_inside(diagnostics, Source("<source>", text))
 
 
+@settings.get_profile("language")
 @given(st.lists(PIECES, max_size=40))
 def test_any_tokens_parse_or_are_diagnosed(pieces: list[str]) -> None:
     text = " ".join(pieces)
@@ -55,6 +57,7 @@ def test_any_tokens_parse_or_are_diagnosed(pieces: list[str]) -> None:
     _assert_inside(diagnostics, Source("<source>", text))
 
 
+@settings.get_profile("language")
 @given(content=st.one_of(st.binary(max_size=200), mutated_blueprints().map(str.encode)))
 def test_any_file_checks(content: bytes) -> None:
     with NamedTemporaryFile(suffix=".esp") as file:
@@ -64,6 +67,7 @@ def test_any_file_checks(content: bytes) -> None:
     assert all(diagnostic.span.file == file.name for diagnostic in diagnostics)
 
 
+@settings.get_profile("language")
 @given(mutated_blueprints())
 def test_parsing_is_deterministic(text: str) -> None:
     assert parse_source(text) == parse_source(text)

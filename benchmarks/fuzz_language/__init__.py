@@ -1,0 +1,1 @@
+"""A coverage-guided fuzzer for the blueprint language: `make fuzz`."""
