@@ -30,7 +30,7 @@ from esper.lang.ast import (
     names_in,
 )
 from esper.lang.blueprint_calls import CallArguments
-from esper.lang.calls import Graph, Piped
+from esper.lang.calls import Arguments, Graph, Piped
 from esper.lang.diagnostics import Note, Report
 from esper.lang.errors import (
     AlreadyBound,
@@ -52,14 +52,14 @@ from esper.lang.errors import (
     Unused,
     WrongArgumentKind,
 )
-from esper.lang.evaluate import Evaluator
+from esper.lang.evaluate import Evaluator, language_operators
 from esper.lang.facts import find_facts
 from esper.lang.inputs import InputTypes, sizes_from
 from esper.lang.names import closest, did_you_mean
 from esper.lang.parameters import ParameterValue, bind_parameters
 from esper.lang.scope import Scope, What
 from esper.lang.settings import PRECISIONS, Settings
-from esper.lang.units import Definition
+from esper.lang.units import ANY_NAME, Definition
 from esper.lang.values import POISON, AnyValue, Poison, Static, Unknown, describe, is_size, shown
 
 MAX_REPEATS = 10_000
@@ -114,7 +114,7 @@ class Statements:
     ) -> None:
         self.whole = whole
         self.blueprint = definition.blueprint
-        self.callable = definition.unit.callable
+        self.callable, self.unread = definition.unit.callable, definition.unit.unread
         self.report, self.graph = whole.report, whole.graph
         self.tensors = tensors
         self.place = place
@@ -286,7 +286,13 @@ class Statements:
         """The outputs of the blueprint that `call` names, its nodes added; None if it names none."""
         definition = self.callable.get(call.function.text)
         if definition is None:
-            return None
+            name = call.function.text
+            known = [*language_operators(), *self.names]
+            is_unread = ANY_NAME in self.unread and name not in known and closest(name, known) is None
+            if name not in self.unread and not is_unread:
+                return None
+            Arguments(None, call, piped, evaluator).bind()  # the import that failed was told
+            return POISON
         blueprint = definition.blueprint
         arguments = CallArguments(blueprint, call, evaluator)
         arguments.bind(piped)

@@ -30,6 +30,7 @@ from esper.lang.source import Source, read_source
 from esper.resources import blueprint_files
 
 MAX_IMPORTS = 64  # in a chain
+ANY_NAME = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,16 @@ class Definition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """One file. sources: its own text and those of all that it imports, by file name."""
+    """One file. sources: its own text and those of all that it imports, by file name.
+
+    unread: the library names that failed imports would have brought, and `ANY_NAME` for a file's.
+    """
 
     program: Program
     source: Source
     callable: dict[str, Definition] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
 
 
 def parse_file(path: Path) -> tuple[Source, Program, Report]:
@@ -137,6 +142,7 @@ class _Loader:
             if isinstance(error, ImportCycle | ImportsTooDeep) and len(self.opened) > 1:
                 raise
             report.add(error, statement.span)
+            unit.unread.add(statement.source.text if isinstance(statement.source, Name) else ANY_NAME)
 
     def _add(self, unit: Unit, statement: Import) -> None:
         """Makes the blueprints that `statement` names callable in `unit`. Raises what is wrong with it."""

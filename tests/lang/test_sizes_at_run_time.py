@@ -54,7 +54,8 @@ def test_a_size_that_is_a_number_before_any_run_is_not_left_to_it() -> None:
 def _compiled(tmp_path: Path, text: str) -> torch.nn.Module:
     path = tmp_path / "block.esp"
     path.write_text(text, encoding="utf-8")
-    return esper.compile(path)
+    seed: torch.nn.Module = esper.compile(path)
+    return seed
 
 
 def test_a_run_with_other_sizes_names_the_line_of_the_blueprint(tmp_path: Path) -> None:
