@@ -223,7 +223,8 @@ def _divide(numerator: Size, denominator: Size) -> Size:
         return 1
     divisor = _terms(denominator)
     if len(divisor) != 1:
-        return _quotient(numerator, denominator)
+        exact_quotient = _divide_exactly(_terms(numerator), divisor)
+        return _quotient(numerator, denominator) if exact_quotient is None else exact_quotient
     whole: dict[Monomial, int] = {}
     rest: dict[Monomial, int] = {}
     for monomial, coefficient in _terms(numerator):
@@ -238,6 +239,34 @@ def _divide(numerator: Size, denominator: Size) -> Size:
     if remainder == 0:
         return _normal(whole)
     return _normal(whole) + _quotient(remainder, denominator)
+
+
+def _divide_exactly(
+    numerator: Iterable[tuple[Monomial, int]], divisor: tuple[tuple[Monomial, int], ...]
+) -> Size | None:
+    """The polynomial that times `divisor` is `numerator`, by long division; None if there is none."""
+    rest = dict(numerator)
+    atoms = sorted({atom for monomial, _ in (*rest.items(), *divisor) for atom, _ in monomial}, key=str)
+
+    def rank(monomial: Monomial) -> tuple[int, ...]:
+        powers = dict(monomial)
+        return sum(powers.values()), *(powers.get(atom, 0) for atom in atoms)
+
+    leading, factor = max(divisor, key=lambda term: rank(term[0]))
+    found: dict[Monomial, int] = {}
+    while rest and len(found) < MAX_TERMS:
+        first = max(rest, key=rank)
+        term = _divide_term(first, rest[first], leading, factor)
+        if term is None:
+            return None
+        monomial, coefficient = term
+        found[monomial] = coefficient
+        for other, weight in divisor:
+            product = _merge(monomial, other)
+            rest[product] = rest.get(product, 0) - coefficient * weight
+            if not rest[product]:
+                del rest[product]
+    return None if rest else _normal(found)
 
 
 def _divide_term(

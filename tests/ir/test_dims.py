@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import sympy
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from esper.ir import Dim, Size, evaluate_size, parse_size, product, size_symbols, substitute, symbol
@@ -78,6 +78,13 @@ def test_division_rounds_down_and_the_remainder_is_left(a: Size, b: Size, values
     x, y = evaluate_size(a, values), evaluate_size(b, values)
     assert evaluate_size(floor_divide(a, b), values) == x // y
     assert evaluate_size(a - b * floor_divide(a, b), values) == x % y
+
+
+@given(sizes(), sizes(divisions=False))
+def test_a_product_divides_by_its_factor(a: Size, b: Size) -> None:
+    assume(b != 0)
+    assert floor_divide(a * b, b) == a
+    assert a * b - b * floor_divide(a * b, b) == 0
 
 
 @given(sizes())
