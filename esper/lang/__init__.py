@@ -11,7 +11,8 @@ from esper.lang.ast import Program
 from esper.lang.diagnostics import BlueprintRejected, Diagnostic, Note, Report
 from esper.lang.domains import Interval
 from esper.lang.fit import fit
-from esper.lang.format import format_file, format_source
+from esper.lang.format import format_file, format_program, format_source
+from esper.lang.insight import Insight, inspect_source
 from esper.lang.library import LibraryEntry, library, library_entry, load
 from esper.lang.lower import Checked, check, check_files, lower, lower_loaded, signature
 from esper.lang.parameters import ParameterInfo, ParameterValue, Signature, parse_settings
@@ -28,6 +29,7 @@ __all__ = [
     "Bound",
     "Checked",
     "Diagnostic",
+    "Insight",
     "Interval",
     "LibraryEntry",
     "Note",
@@ -46,7 +48,9 @@ __all__ = [
     "check_files",
     "fit",
     "format_file",
+    "format_program",
     "format_source",
+    "inspect_source",
     "library",
     "library_entry",
     "load",

@@ -347,6 +347,15 @@ def _parts(expression: Expression) -> Sequence[Expression | Spread]:
             return []
 
 
+def subexpressions(expression: Expression) -> Iterator[Expression | Spread]:
+    """`expression` and its parts, in the order of the source, without recursion."""
+    pending: list[Expression | Spread] = [expression]
+    while pending:
+        node = pending.pop()
+        yield node
+        pending.extend(_parts(node)[::-1] if not isinstance(node, Spread) else [])
+
+
 def names_in(expression: Expression) -> Iterator[Name]:
     """All names that `expression` reads, called operators included, without recursion."""
     pending: list[Expression | Spread] = [expression]

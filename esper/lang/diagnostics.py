@@ -6,7 +6,7 @@ A `Report` collects them in one run and drops repetitions at one place, so that 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -73,9 +73,7 @@ class Report:
             error, notes = TooManyErrors(limit=MAX_DIAGNOSTICS), ()
         # A second syntax error at one place is the first one seen from another side.
         kind = "syntax" if error.code.startswith("E01") else error.code
-        message = str(error)
-        for printed, written in self.spelling.items():
-            message = _spelled(message, printed, written)
+        message = in_spelling(str(error), self.spelling)
         notes = (*notes, *(note for note in reversed(self._outer) if note.span != place))
         diagnostic = Diagnostic(error.code, message, place, error.help_text, notes)
         self._found.setdefault((place.file, place.line, place.column, kind), diagnostic)
@@ -96,6 +94,13 @@ class Report:
     @property
     def has_errors(self) -> bool:
         return any(diagnostic.is_error for diagnostic in self._found.values())
+
+
+def in_spelling(text: str, spelling: Mapping[str, str]) -> str:
+    """`text` with sizes as the user wrote them."""
+    for printed, written in spelling.items():
+        text = _spelled(text, printed, written)
+    return text
 
 
 def _spelled(message: str, printed: str, written: str) -> str:

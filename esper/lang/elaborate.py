@@ -13,15 +13,41 @@ from dataclasses import dataclass
 from esper.errors import EsperError
 from esper.ir.build import Builder
 from esper.ir.dims import Dim, Size, symbol
-from esper.ir.graph import BlueprintIR
+from esper.ir.graph import BlueprintIR, Value
 from esper.lang.ast import Blueprint, Call, expressions_in
 from esper.lang.calls import Graph
-from esper.lang.diagnostics import Report
+from esper.lang.diagnostics import Report, in_spelling
 from esper.lang.evaluate import deep_recursion
 from esper.lang.facts import find_facts
+from esper.lang.scope import Place
 from esper.lang.settings import Settings
 from esper.lang.statements import Bound, Statements, Whole
 from esper.lang.units import Definition, Unit
+from esper.lang.values import AnyValue, Poison, Unknown, describe, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What each name and call of one blueprint came to, also where there were errors."""
+
+    values: Mapping[Place, tuple[AnyValue, ...]]
+    build: Builder
+    spelling: Mapping[str, str]
+
+    def texts(self) -> dict[Place, tuple[str, ...]]:
+        """Types such as `f32[N, width]`, and static values, in the user's names; nothing after an error."""
+        return {place: tuple(map(self._text, values)) for place, values in self.values.items()}
+
+    def _text(self, value: AnyValue) -> str:
+        match value:
+            case Value():
+                return in_spelling(str(self.build.type(value)), self.spelling)
+            case Poison():
+                return ""
+            case Unknown():
+                return describe(value)
+            case _:
+                return in_spelling(shown(value), self.spelling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +56,8 @@ class Elaborated:
 
     ir: BlueprintIR | None
     sizes: tuple[str, ...]
-    constraints: tuple[Bound, ...] = ()
+    constraints: tuple[Bound, ...]
+    found: Found
 
 
 def elaborate(unit: Unit, blueprint: Blueprint, settings: Settings, report: Report) -> Elaborated:
@@ -73,8 +100,9 @@ def _run(
     except EsperError as error:
         report.add(error, blueprint.name.span)
     finally:
+        found = Found(body.scope.found, graph.build, dict(report.spelling))
         report.spelling.clear()
-    return Elaborated(ir, tuple(body.types.sizes), tuple(body.constraints)), whole.learned
+    return Elaborated(ir, tuple(body.types.sizes), tuple(body.constraints), found), whole.learned
 
 
 def _symbols(blueprint: Blueprint, settings: Settings) -> dict[str, Dim]:

@@ -326,6 +326,8 @@ class Evaluator:
         if self.blueprints is not None and call.function.text not in self.scope:
             outputs = self.blueprints.call(call, piped, self)
             if outputs is not None:
+                if not isinstance(outputs, Poison):
+                    self.scope.note(call.function, outputs)
                 return outputs
         operator = None
         try:
@@ -336,7 +338,9 @@ class Evaluator:
         arguments.bind()
         if operator is None or not arguments.are_complete:
             return POISON
-        return self.graph.call(operator, arguments, call.span)
+        results = self.graph.call(operator, arguments, call.span)
+        self.scope.note(call.function, results)
+        return results
 
     def _operator(self, name: Name) -> Operator | None:
         """The operator that `name` calls: of an `op` parameter, else of the table. None if poisoned."""

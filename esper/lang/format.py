@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esper.errors import Span
-from esper.lang.ast import Blueprint, Domain, If, Import, Parameter, Range, Repeat, Statement
+from esper.lang.ast import Blueprint, Domain, If, Import, Parameter, Program, Range, Repeat, Statement
 from esper.lang.diagnostics import Report
 from esper.lang.expression_layout import Layout
 from esper.lang.library import reject
@@ -36,6 +36,11 @@ def format_source(source: Source) -> str:
     report = Report(source.file)
     program = parse(source, report)
     reject(report, {source.file: source})
+    return format_program(source, program)
+
+
+def format_program(source: Source, program: Program) -> str:
+    """The layout of `program`, to which `source` was parsed without an error."""
     items: list[Import | Blueprint] = [*program.imports, *program.blueprints]
     return _Printer(source).printed(sorted(items, key=lambda item: (item.span.line, item.span.column)))
 

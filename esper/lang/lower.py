@@ -10,7 +10,7 @@ from esper.errors import EsperError
 from esper.ir.graph import BlueprintIR
 from esper.ir.types import DType
 from esper.lang.diagnostics import Diagnostic, Report
-from esper.lang.elaborate import elaborate
+from esper.lang.elaborate import Elaborated, elaborate
 from esper.lang.errors import UnknownPrecision, UnknownSize
 from esper.lang.library import Loaded, load, reject
 from esper.lang.names import did_you_mean
@@ -91,18 +91,21 @@ def check_files(paths: Iterable[str | Path]) -> Checked:
     checked = Checked([], {})
     for path in paths:
         unit, report = load_unit(Path(path))
-        _check_unit(unit, report)
+        check_unit(unit, report)
         checked.sources.update(unit.sources)
         checked.diagnostics.extend(report.diagnostics)
     return checked
 
 
-def _check_unit(unit: Unit, report: Report) -> None:
+def check_unit(unit: Unit, report: Report) -> list[Elaborated]:
+    """The unit's own blueprints, elaborated as far as they can be; what is wrong with them is reported."""
+    elaborated: list[Elaborated] = []
     for blueprint in unit.program.blueprints:
         try:
-            elaborate(unit, blueprint, Settings(symbolic=True), report)
+            elaborated.append(elaborate(unit, blueprint, Settings(symbolic=True), report))
         except EsperError as error:
             report.add(error, blueprint.name.span)
+    return elaborated
 
 
 def signature(blueprint: str | Path, name: str | None = None) -> Signature:

@@ -13,6 +13,9 @@ from esper.lang.errors import AlreadyBound, UnknownName
 from esper.lang.names import did_you_mean
 from esper.lang.values import POISON, AnyValue
 
+Place = tuple[int, int]
+"""Line and column, from 1, of a name in the source of a blueprint."""
+
 
 class What(Enum):
     """What a name was bound as; the value reads in a message."""
@@ -45,6 +48,8 @@ class Scope:
     names: dict[str, Bound] = field(default_factory=dict)
     ended: list[tuple[str, Bound]] = field(default_factory=list)
     """What blocks bound for themselves, kept to say what was never read."""
+    found: dict[Place, tuple[AnyValue, ...]] = field(default_factory=dict)
+    """What was first bound to the name at each place, and the results of each call by its name's place."""
 
     def __contains__(self, name: str) -> bool:
         return name in self.names
@@ -59,7 +64,12 @@ class Scope:
         if before is not None and not is_damaged and not (before.what.may_be_rebound and what.may_be_rebound):
             raise AlreadyBound(name=name.text, what=before.what.value, span=name.span)
         is_read = before is not None and before.is_read
+        self.note(name, (value,))
         self.names[name.text] = Bound(value, what, name.span if before is None else before.span, is_read)
+
+    def note(self, name: Name, values: tuple[AnyValue, ...]) -> None:
+        """Keeps what `name` stood for where it is written; of a repeated statement, the first time."""
+        self.found.setdefault((name.span.line, name.span.column), values)
 
     def mark_read(self, names: Iterable[Name]) -> None:
         """Counts `names` as read, without their values: what is not elaborated uses them all the same."""

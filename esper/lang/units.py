@@ -66,9 +66,14 @@ def parse_file(path: Path) -> tuple[Source, Program, Report]:
 def parse_checked(source: Source, report: Report) -> Program:
     """The program in `source`; repeated and reserved names are errors, too."""
     program = parse(source, report)
+    report_names(program, report)
+    return program
+
+
+def report_names(program: Program, report: Report) -> None:
+    """Reports repeated and reserved names."""
     report_duplicates(program.blueprints, report)
     report_reserved(program.blueprints, report)
-    return program
 
 
 def load_unit(path: Path) -> tuple[Unit, Report]:
@@ -79,7 +84,12 @@ def load_unit(path: Path) -> tuple[Unit, Report]:
 def source_unit(source: Source) -> tuple[Unit, Report]:
     """A source that was read already, with what it imports from beside the file that it names."""
     report = Report(source.file)
-    return _Loader().resolved(source.file, source, parse_checked(source, report), report)
+    return parsed_unit(source, parse_checked(source, report), report)
+
+
+def parsed_unit(source: Source, program: Program, report: Report) -> tuple[Unit, Report]:
+    """A source that was parsed already, with what it imports."""
+    return _Loader().resolved(os.path.realpath(source.file.replace("\0", "?")), source, program, report)
 
 
 @cache
