@@ -111,6 +111,9 @@ class Arguments:
             return
         self._operator = operator
         self._inputs = [i for i in operator.inputs if i.role is Role.TENSOR]
+        # One that makes weights reads their sizes from its tensors.
+        makes_weights = any(i.role in (Role.PARAM, Role.BUFFER) for i in operator.inputs)
+        self._takes_numbers = len(self._inputs) > 1 and not makes_weights
         self._attributes = [a for a in operator.attributes if not (operator.random and a.name == "offset")]
         if piped is not None:
             self._try_positional(None, piped)
@@ -193,7 +196,7 @@ class Arguments:
             raise _Poisoned
         if isinstance(value, Value):
             return value
-        if isinstance(value, int | float) and not isinstance(value, bool) and len(self._inputs) > 1:
+        if isinstance(value, int | float) and not isinstance(value, bool) and self._takes_numbers:
             return float(value)
         suggestion = "arguments after the tensors are named" if slot.variadic else ""
         raise ExpectedTensor(

@@ -222,10 +222,11 @@ class _Driver:
         after = index
         while self._type(after) not in ("BLUEPRINT", "$END"):
             after += 1
+        is_inside = bool(self.brackets)
         self.brackets.clear()
         self.statement = None
         table: Any = self.state.parse_conf.states
-        if "BLUEPRINT" not in table[self.state.position]:
+        if is_inside or "BLUEPRINT" not in table[self.state.position]:  # arguments may be called so
             self._cut_stack(1, "BLUEPRINT")
         if self._type(after) == "$END" and len(self.state.state_stack) > 1:
             self.header = None
