@@ -27,7 +27,7 @@ from esper.ops.optional_dropout import DROPOUT, OFFSET, SEED, UNDRAWN, draw_drop
 from esper.ops.projection import BIAS, INIT, draw_layer, layer_inputs, project, require_layer
 from esper.ops.rules import attribute_number, require_floating, traffic
 
-GATED = ("glu", "swiglu", "geglu")
+GATED = ("glu", "swiglu", "geglu", "reglu")
 """Activations that halve the hidden features."""
 
 _HIDDEN = Attribute("hidden", Kind.DIM, doc="size of the hidden layer", stored=False)
@@ -83,7 +83,8 @@ define(
     Operator(
         name="feed_forward",
         doc="Two linear maps of the last axis with an activation between them (Vaswani et al. 2017), gated "
-        "as in Shazeer 2020 if it is one of `glu`, `swiglu`, `geglu`; dropout acts on the hidden features.",
+        "as in Shazeer 2020 if it is one of `glu`, `swiglu`, `geglu`, `reglu`; dropout acts on the hidden "
+        "features.",
         lowering=Composite(_define_feed_forward),
         inputs=(
             Input("x"),

@@ -64,3 +64,4 @@ def _define(name: str, gate: str, doc: str) -> None:
 _define("glu", "sigmoid", ", as in torch")
 _define("swiglu", "silu", ", in the order of `glu`: the second half is the gate")
 _define("geglu", "gelu", ", in the order of `glu`: the second half is the gate")
+_define("reglu", "relu", ", in the order of `glu`: the second half is the gate")

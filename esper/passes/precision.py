@@ -120,6 +120,7 @@ BY_NAME: Mapping[str, Need] = {
             "max_pool",
             "geglu",
             "glu",
+            "reglu",
             "swiglu",
         ),
         Need.FOLLOW,

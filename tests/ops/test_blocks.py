@@ -117,7 +117,7 @@ def test_cross_attention_with_few_keys_heads_and_a_mask(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("activation", ["gelu", "silu", "tanh", "glu", "swiglu", "geglu"])
+@pytest.mark.parametrize("activation", ["gelu", "silu", "tanh", "glu", "swiglu", "geglu", "reglu"])
 def test_feed_forward_with_every_activation(activation: str, tmp_path: Path) -> None:
     called = f"feed_forward(x, 6, activation={activation})"
     source = f"blueprint f() {{\n    input x: f32[N, 8]\n    output y = {called}\n}}\n"
@@ -136,6 +136,8 @@ def test_feed_forward_with_every_activation(activation: str, tmp_path: Path) -> 
             h = h[:, :6] * F.silu(h[:, 6:])
         case "geglu":
             h = h[:, :6] * F.gelu(h[:, 6:])
+        case "reglu":
+            h = h[:, :6] * F.relu(h[:, 6:])
         case "silu":
             h = F.silu(h)
         case "tanh":

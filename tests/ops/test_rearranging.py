@@ -48,6 +48,7 @@ CALLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "repeat_interleave(x, 3, axis=1)": lambda x: x.repeat_interleave(3, 1),
     "glu(x)": F.glu,
     "swiglu(x, axis=2)": lambda x: x[..., :3] * F.silu(x[..., 3:]),
+    "reglu(x)": lambda x: x[..., :3] * F.relu(x[..., 3:]),
     "geglu(x)": lambda x: x[..., :3] * F.gelu(x[..., 3:]),
 }
 

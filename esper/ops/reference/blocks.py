@@ -22,6 +22,7 @@ _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "glu": F.glu,
     "swiglu": partial(gated.swiglu, axis=-1),
     "geglu": partial(gated.geglu, axis=-1),
+    "reglu": partial(gated.reglu, axis=-1),
 }
 
 

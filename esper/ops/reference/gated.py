@@ -21,3 +21,9 @@ def geglu(x: torch.Tensor, *, axis: int) -> torch.Tensor:
     """`a * gelu(b)`, with the exact GELU."""
     a, b = x.chunk(2, axis)
     return a * F.gelu(b)
+
+
+def reglu(x: torch.Tensor, *, axis: int) -> torch.Tensor:
+    """`a * relu(b)`."""
+    a, b = x.chunk(2, axis)
+    return a * F.relu(b)
