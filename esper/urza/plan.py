@@ -20,6 +20,7 @@ from esper.ir.operator import OPERATORS, Leaf, Pointwise, Reduction
 from esper.ir.types import DType
 from esper.passes import run_passes
 from esper.urza.access import access, is_outside, is_view, with_copies, with_kept_axes
+from esper.urza.eligible import ELIGIBLE
 from esper.urza.errors import UnsupportedElementType
 from esper.urza.space import Space
 from esper.urza.tiles import ROW_LIMIT, splits
@@ -30,7 +31,7 @@ RUN_TIME_SIZE = 2048
 MAX_CONE = 24
 """The most nodes that are computed again to save a buffer."""
 
-Kind = Literal["tile", "product", "finish", "outside"]
+Kind = Literal["tile", "product", "finish", "template", "outside"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Group:
         named = (self.source.nodes + self.source.sums if self.source else []) + self.nodes + self.sums
         anchor = next((n for n in named if n.op == "matmul" or is_outside(n)), named[-1] if named else None)
         after = f"_{anchor.name.replace('.', '_')}" if anchor else ""
+        if self.kind == "template":
+            return f"{self.nodes[0].op}_{self.index}{after}"
         kind = {"tile": "map", "product": "matmul", "finish": "total", "outside": "call"}[self.kind]
         if self.kind == "tile" and self.reduces_rows:
             kind = "rows"
@@ -136,7 +139,7 @@ class _Planner:
             elif isinstance(lowering, Pointwise):
                 self._pointwise(node)
             else:
-                self._outside(node)
+                self._whole(node)
         for value in sorted(self.kept, key=lambda value: self.position[value.node]):
             self._materialise(value.node)
         for group in self.groups:
@@ -157,6 +160,21 @@ class _Planner:
         for base in self.reads[node.name]:
             self._materialise(base.node)
         group = self._group("outside", Space(node.type.shape))
+        group.nodes.append(node)
+        self.owners[node.name] = group
+
+    def _whole(self, node: Node) -> None:
+        """A node with its own template, or a library call."""
+        eligible = ELIGIBLE.get(node.op)
+        reason = eligible(self.ir, node) if eligible else None
+        if eligible is None or reason is not None:
+            if reason is not None:
+                self.refusals.append(Refusal(node.name, "kernels", reason))
+            self._outside(node)
+            return
+        for base in self.reads[node.name]:
+            self._materialise(base.node)
+        group = self._group("template", Space(node.type.shape))
         group.nodes.append(node)
         self.owners[node.name] = group
 
@@ -236,7 +254,7 @@ class _Planner:
     def _pointwise(self, node: Node) -> None:
         owners = [self.owners[base.node] for base in self.reads[node.name] if self._must_load(base.node)]
         latest = max(owners, key=lambda group: group.index, default=None)
-        if latest is not None and latest.kind != "outside":
+        if latest is not None and latest.kind not in ("outside", "template"):
             reason = self._illegal(latest, node) or self._unprofitable(latest, node)
             if reason is None and self._pull(node.name, latest, joining=True):
                 self.owners[node.name] = latest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from esper.ir.dims import Size, product
 from esper.ir.graph import Value
 from esper.urza.access import access
@@ -15,9 +17,15 @@ LOOP_TRIPS = 4
 """Turns of a loop over a run-time size, assumed where the report weighs instructions."""
 
 
+TEMPLATES: Mapping[str, Callable[[Writer], Launch]] = {}
+"""What writes the kernel of an operator of `ELIGIBLE`."""
+
+
 def generate(plan: Plan, group: Group, direction: Direction) -> Launch:
     """The kernel of one group that is not a library call."""
     writer = Writer(plan, group, direction)
+    if group.kind == "template":
+        return TEMPLATES[group.nodes[0].op](writer)
     if group.kind == "product":
         return _product(writer)
     if group.kind == "finish":

@@ -10,7 +10,9 @@ import pytest
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
 from esper.lang import lower
 from esper.urza.compiler import Programs, make_programs
+from esper.urza.eligible import ELIGIBLE
 from esper.urza.errors import UnsupportedElementType
+from esper.urza.templates import TEMPLATES
 
 Golden = Callable[[str, str], None]
 N = symbol("N")
@@ -85,3 +87,7 @@ def test_no_name_of_a_graph_can_clash_with_the_generated_text() -> None:
             names = [argument.name for argument in kernel.arguments]
             assert len({*names, *kernel.constexprs}) == len(names) + len(kernel.constexprs)
             assert not set(targets) & {*names, "mask", "row", "column", "offsets", "operands", "tl", "gelu"}
+
+
+def test_every_operator_that_may_have_its_own_kernel_has_one_who_writes_it() -> None:
+    assert ELIGIBLE.keys() == TEMPLATES.keys()

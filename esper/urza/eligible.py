@@ -1,0 +1,14 @@
+"""Which uses of an operator its own template computes: operators that get a kernel without neighbours.
+
+One entry an operator: why a node cannot have that kernel, or None. `templates.TEMPLATES` has its writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from esper.ir.graph import BlueprintIR, Node
+
+Refuses = Callable[[BlueprintIR, Node], str | None]
+
+ELIGIBLE: Mapping[str, Refuses] = {}
