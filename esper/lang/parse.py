@@ -7,6 +7,9 @@ that mistakes in two statements are both told. What was skipped is remembered as
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -48,7 +51,8 @@ def parse(source: Source, report: Report) -> Program:
     reset = FILE.set(source.file)
     try:
         stray_lines = {diagnostic.span.line for diagnostic in report.diagnostics}
-        items = _Driver(list(grammar().lex(text)), report, stray_lines=stray_lines).run()
+        with _without_collection():
+            items = _Driver(list(grammar().lex(text)), report, stray_lines=stray_lines).run()
     finally:
         FILE.reset(reset)
     blueprints = [item for item in items if isinstance(item, Blueprint)]
@@ -56,6 +60,18 @@ def parse(source: Source, report: Report) -> Program:
     if not blueprints and not report.has_errors:
         report.add(EmptyFile())
     return Program(source.file, tuple(attach(blueprints, documentation, report)), imports)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Tokens and trees refer to nothing that refers back: the collector would walk a growing file in vain."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @dataclass(slots=True)
