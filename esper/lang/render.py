@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from urllib.parse import quote
 
 from esper.errors import Span
 from esper.lang.diagnostics import Diagnostic
@@ -78,25 +79,27 @@ def as_json(diagnostics: Iterable[Diagnostic]) -> str:
 def as_sarif(diagnostics: Iterable[Diagnostic], version: str) -> str:
     """A SARIF 2.1.0 log with one run."""
     found = list(diagnostics)
-    rules = sorted({diagnostic.code for diagnostic in found})
+    rules = {code: index for index, code in enumerate(sorted({diagnostic.code for diagnostic in found}))}
     driver = {"name": "esperc", "version": version, "rules": [{"id": code} for code in rules]}
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
-        "results": [_sarif_result(diagnostic) for diagnostic in found],
+        "results": [_sarif_result(diagnostic, rules[diagnostic.code]) for diagnostic in found],
     }
     return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 
-def _sarif_result(diagnostic: Diagnostic) -> dict[str, object]:
+def _sarif_result(diagnostic: Diagnostic, rule: int) -> dict[str, object]:
     help = f"\n{diagnostic.help}" if diagnostic.help else ""
     return {
         "ruleId": diagnostic.code,
+        "ruleIndex": rule,
         "level": diagnostic.severity,
         "message": {"text": diagnostic.message + help},
         "locations": [_sarif_location(diagnostic.span)],
         "relatedLocations": [
-            {**_sarif_location(note.span), "message": {"text": note.message}} for note in diagnostic.notes
+            {**_sarif_location(note.span), "message": {"text": note.message}}
+            for note in dict.fromkeys(diagnostic.notes)
         ],
     }
 
@@ -108,7 +111,8 @@ def _sarif_location(span: Span) -> dict[str, object]:
         "endLine": span.end_line,
         "endColumn": span.end_column,
     }
-    return {"physicalLocation": {"artifactLocation": {"uri": span.file.replace("\\", "/")}, "region": region}}
+    uri = quote(span.file.replace("\\", "/"), errors="surrogateescape")  # a name need not be UTF-8
+    return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}
 
 
 def as_github(diagnostics: Iterable[Diagnostic]) -> str:
