@@ -5,11 +5,13 @@ from __future__ import annotations
 from esper.cli.program import Program
 
 COMMANDS = {
+    "cache": "esper.cli.cache:cache",
     "check": "esper.cli.check:check",
     "compile": "esper.cli.compile:compile",
     "explain": "esper.cli.explain:explain",
     "fmt": "esper.cli.fmt:fmt",
     "inspect": "esper.cli.inspect:inspect",
+    "lsp": "esper.cli.lsp:lsp",
     "opt": "esper.cli.opt:opt",
     "search": "esper.cli.search:search",
     "templates": "esper.cli.templates:templates",

@@ -28,7 +28,7 @@ from esper.urza.processes import child_environment
 from esper.urza.resources import resources
 from esper.urza.toolchain import check_target, versions
 
-_FORMAT = 1
+_FORMAT = 2
 """Part of every key: raised when what is stored of a kernel, or how it is measured, changes."""
 
 
@@ -71,6 +71,8 @@ def build_kernels(
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise
+    if workers.invocations:
+        cache.prune()
     return Build(built, workers.invocations)
 
 
@@ -114,7 +116,8 @@ def _obtain_candidate(
         description, files = entry
     else:
         description, files = workers.build(kernel, target)
-        cache.store(key, description, files)
+        named = {"kernel": kernel.name, "direction": kernel.direction, "target": target}
+        cache.store(key, named | description, files)
     ptx = files["kernel.ptx"].decode()
     try:
         used = resources(description["ptxas_log"], ptx, description["shared_bytes"], kernel.trips)

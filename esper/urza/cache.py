@@ -2,7 +2,8 @@
 
 An entry is a folder named by its key. It is staged under another name and renamed into place whole, so a
 reader sees all of it or nothing; digests inside expose whatever was damaged later, and a damaged entry
-counts as absent. The ledger lists the sha256 of every cubin built here: code that this machine vouches for.
+counts as absent. Keys are digests and nothing inside names a place, so the folder may be moved. The ledger
+lists the sha256 of every cubin built here: code that this machine vouches for.
 """
 
 from __future__ import annotations
@@ -15,13 +16,22 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from esper.urza.errors import CacheUnusable
 
+LIMIT_BYTES = 1024**3
+"""What entries take at most after a build, unless the caller says otherwise."""
+
 _ENTRY_FILE = "entry.json"
+_STALE_S = 3600.0
+"""Age at which something staged belongs to no living writer: staging takes milliseconds."""
+_ATTEMPTS = 100
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
 
 def default_folder() -> Path:
@@ -33,6 +43,20 @@ def default_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "esper" / "cache"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "esper"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry as it lies on the disk.
+
+    size: of its files, in bytes. used_s: when it was stored or last loaded, in seconds since 1970.
+    description: as stored; empty where it cannot be read.
+    """
+
+    key: str
+    size: int
+    used_s: float
+    description: Mapping[str, Any]
 
 
 class KernelCache:
@@ -60,14 +84,40 @@ class KernelCache:
 
     def load(self, key: str) -> tuple[dict[str, Any], dict[str, bytes]] | None:
         """(description, files) of an entry, digests checked; None when it is absent or damaged."""
-        entry = self._path(key)
-        try:
-            document = json.loads((entry / _ENTRY_FILE).read_text())
-            contents = {name: (entry / name).read_bytes() for name in document["sha256"]}
-            intact = document["key"] == key and document["sha256"] == _digests(contents)
-            return (document["description"], contents) if intact else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        found = self._read(key)
+        if found is not None:
+            with contextlib.suppress(OSError):  # pruned at this moment, or a folder that is read only
+                os.utime(self._path(key) / _ENTRY_FILE)
+        return found
+
+    def is_whole(self, key: str) -> bool:
+        """Whether an entry's digests are those of its files; unlike `load`, this is no use of it."""
+        return self._read(key) is not None
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, in no order; digests are not checked."""
+        for path in self._entries.glob("*/*"):
+            with contextlib.suppress(OSError):  # pruned or replaced at this moment
+                files = {file.name: file.stat() for file in os.scandir(path)}
+                used = files.get(_ENTRY_FILE) or path.stat()
+                size = sum(status.st_size for status in files.values())
+                yield Entry(path.name, size, used.st_mtime, _description(path / _ENTRY_FILE))
+
+    def prune(self, limit_bytes: int = LIMIT_BYTES) -> tuple[Entry, ...]:
+        """Removes the least recently used entries until the others take at most `limit_bytes`, and what
+        killed writers left behind. Returns what it removed; the ledger keeps vouching for the code.
+        """
+        for left in self._staging.iterdir():
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > _STALE_S:
+                    _delete(left)
+        removed, kept_bytes = [], 0
+        for entry in sorted(self.entries(), key=lambda entry: -entry.used_s):
+            kept_bytes += entry.size
+            if kept_bytes > limit_bytes:
+                self._remove(self._path(entry.key))
+                removed.append(entry)
+        return tuple(removed)
 
     def store(self, key: str, description: Mapping[str, Any], contents: Mapping[str, bytes]) -> None:
         """Puts an entry in place, whole or not at all; a damaged one of the same key is replaced."""
@@ -91,17 +141,38 @@ class KernelCache:
         """Whether this machine built this very code."""
         return (self._ledger / hashlib.sha256(cubin).hexdigest()).exists()
 
+    def _read(self, key: str) -> tuple[dict[str, Any], dict[str, bytes]] | None:
+        entry = self._path(key)
+        try:
+            document = json.loads((entry / _ENTRY_FILE).read_bytes())
+            contents = {name: (entry / name).read_bytes() for name in document["sha256"]}
+            intact = document["key"] == key and document["sha256"] == _digests(contents)
+            return (document["description"], contents) if intact else None
+        except _DAMAGE:
+            return None
+
     def _publish(self, staged: Path, entry: Path, key: str) -> None:
         entry.parent.mkdir(mode=0o700, exist_ok=True)
-        while self.load(key) is None:
-            with contextlib.suppress(OSError):
+        for attempt in range(_ATTEMPTS):
+            if self._read(key) is not None:
+                return
+            try:
                 staged.rename(entry)
                 return
-            # Something stands in the way: another process's entry, which ends the loop, or a damaged one.
-            if self.load(key) is None:
-                with contextlib.suppress(FileNotFoundError):
-                    entry.rename(staged.with_name(staged.name + "-damaged"))
-                shutil.rmtree(staged.with_name(staged.name + "-damaged"), ignore_errors=True)
+            except OSError:
+                # Something stands in the way: another process's entry, which the next turn finds whole, or a
+                # damaged one, which is moved aside. A disk that refuses every turn is an error at last.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            if self._read(key) is None:
+                self._remove(entry)
+
+    def _remove(self, entry: Path) -> None:
+        """Out of sight in one step, so that nobody reads half of it; then deleted."""
+        aside = self._staging / f"{entry.name[:16]}-{os.getpid()}-{secrets.token_hex(4)}-removed"
+        with contextlib.suppress(FileNotFoundError):
+            entry.rename(aside)
+            _delete(aside)
 
     def _path(self, key: str) -> Path:
         return self._entries / key[:2] / key
@@ -109,3 +180,18 @@ class KernelCache:
 
 def _digests(contents: Mapping[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+
+
+def _description(path: Path) -> Mapping[str, Any]:
+    try:
+        description = json.loads(path.read_bytes())["description"]
+    except _DAMAGE:
+        return {}
+    return description if isinstance(description, dict) else {}
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

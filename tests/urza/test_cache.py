@@ -84,6 +84,50 @@ def test_the_ledger_vouches_for_what_was_built_here_alone(tmp_path: Path) -> Non
     assert not KernelCache(tmp_path / "elsewhere").vouches_for(b"code")
 
 
+def test_the_folder_may_be_moved(tmp_path: Path) -> None:
+    cache = KernelCache(tmp_path / "here")
+    cache.store(KEY, {"registers": 3}, FILES)
+    cache.folder.rename(tmp_path / "there")
+    moved = KernelCache(tmp_path / "there")
+    assert moved.load(KEY) == ({"registers": 3}, FILES) and moved.vouches_for(b"code")
+
+
+def keys(cache: KernelCache) -> set[str]:
+    return {entry.key for entry in cache.entries()}
+
+
+def test_pruning_keeps_what_was_used_last_within_the_bound(tmp_path: Path) -> None:
+    cache = KernelCache(tmp_path)
+    stored = [f"{number:064x}" for number in range(6)]
+    for number, key in enumerate(stored):
+        cache.store(key, {}, {"kernel.cubin": bytes(1000)})
+        os.utime(tmp_path / "kernels" / key[:2] / key / "entry.json", (number, number))
+    size = next(iter(cache.entries())).size
+    assert cache.load(stored[0]) is not None
+    removed = cache.prune(3 * size)
+    assert keys(cache) == {stored[0], stored[4], stored[5]}
+    assert {entry.key for entry in removed} == set(stored[1:4])
+    assert cache.vouches_for(bytes(1000))
+    assert cache.prune(3 * size) == ()
+
+
+def test_pruning_deletes_what_killed_writers_left(tmp_path: Path) -> None:
+    cache = KernelCache(tmp_path)
+    for name in ("long-ago", "at-work"):
+        (tmp_path / "staging" / name).mkdir()
+        (tmp_path / "staging" / name / "kernel.cubin").write_bytes(b"half")
+    os.utime(tmp_path / "staging" / "long-ago", (0, 0))
+    cache.prune()
+    assert [path.name for path in (tmp_path / "staging").iterdir()] == ["at-work"]
+
+
+def test_a_folder_that_takes_no_entry_is_an_error_and_no_endless_loop(tmp_path: Path) -> None:
+    cache = KernelCache(tmp_path)
+    (tmp_path / "kernels" / KEY[:2]).write_text("in the way")
+    with pytest.raises(CacheUnusable):
+        cache.store(KEY, {}, FILES)
+
+
 def test_folders_are_private(tmp_path: Path) -> None:
     cache = KernelCache(tmp_path / "cache")
     cache.store(KEY, {}, FILES)
