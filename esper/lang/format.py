@@ -17,7 +17,7 @@ from esper.lang.ast import Blueprint, Domain, If, Import, Parameter, Program, Ra
 from esper.lang.diagnostics import Report
 from esper.lang.expression_layout import Layout
 from esper.lang.library import reject
-from esper.lang.parse import grammar, parse
+from esper.lang.parse import parse, tokens_of
 from esper.lang.source import Source, decode_source, read_source
 
 INDENT = "    "
@@ -261,7 +261,7 @@ def _braces(source: Source) -> dict[int, int]:
     """Where each `{` that no bracket precedes on its level stands, and where its `}` does."""
     pairs: dict[int, int] = {}
     opened: list[int] = []
-    for token in grammar().lex(source.text):
+    for token in tokens_of(source.text):
         assert token.start_pos is not None
         if token.type == "LBRACE":
             opened.append(token.start_pos)

@@ -52,7 +52,7 @@ def parse(source: Source, report: Report) -> Program:
     try:
         stray_lines = {diagnostic.span.line for diagnostic in report.diagnostics}
         with _without_collection():
-            items = _Driver(list(grammar().lex(text)), report, stray_lines=stray_lines).run()
+            items = _Driver(tokens_of(text), report, stray_lines=stray_lines).run()
     finally:
         FILE.reset(reset)
     blueprints = [item for item in items if isinstance(item, Blueprint)]
@@ -60,6 +60,12 @@ def parse(source: Source, report: Report) -> Program:
     if not blueprints and not report.has_errors:
         report.add(EmptyFile())
     return Program(source.file, tuple(attach(blueprints, documentation, report)), imports)
+
+
+def tokens_of(text: str) -> list[Token]:
+    """All tokens of `text`. `Lark.lex` would compile the lexer's expressions again for each file."""
+    scanning = grammar().parse_interactive(text)
+    return list(scanning.lexer_thread.lex(scanning.parser_state))
 
 
 @contextmanager

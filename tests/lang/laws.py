@@ -18,6 +18,7 @@ from typing import Any
 from esper.ir.text import print_ir
 from esper.lang import (
     Diagnostic,
+    Program,
     as_github,
     as_json,
     as_sarif,
@@ -84,15 +85,15 @@ def require_treated(data: bytes) -> str:
     if report.has_errors:
         _require_shown(report, source)
         return "unreadable"
-    _, found = parse_source(source.text, FILE)
     unit, report = source_unit(source)
+    has_syntax = not any(diagnostic.code.startswith("E01") for diagnostic in report.diagnostics)
     with few_statements():
         for blueprint in unit.program.blueprints:
             elaborate(unit, blueprint, Settings(symbolic=True), report)
     _require_shown(report, source)
-    if any(diagnostic.is_error for diagnostic in found):
+    if not has_syntax:
         return "syntax"
-    _require_one_layout(source)
+    _require_one_layout(source, unit.program)
     return "rejected" if report.has_errors else "accepted"
 
 
@@ -109,11 +110,11 @@ def _require_shown(report: Report, source: Source) -> None:
     assert len(as_github(found).splitlines()) == len(found)
 
 
-def _require_one_layout(source: Source) -> None:
+def _require_one_layout(source: Source, program: Program) -> None:
     once = format_source(source)
     assert format_source(Source(source.file, once)) == once, "laid out twice, it differs"
-    before, after = parse_source(source.text, source.file)[0], parse_source(once, source.file)[0]
-    assert meaning(after) == meaning(before), "laid out, it means something else"
+    after, _ = parse_source(once, source.file)
+    assert meaning(after) == meaning(program), "laid out, it means something else"
 
 
 def elaborated(text: str) -> tuple[list[str], list[Diagnostic]]:
