@@ -32,7 +32,7 @@ BYTES = 4096
 MEMORY = 2 * 1024**3
 EVERY = 1000  # inputs between two lines of the record
 SHARE_OF_BYTES = 0.25  # of the mutations; the others change tokens
-SHARE_OF_SEEDS = 0.4  # of those that start from a seed again: what the corpus gathers is mostly broken
+SHARE_OF_SEEDS = 0.6  # of those that start from a seed again: what the corpus gathers is mostly broken
 
 
 class Campaign:

@@ -18,7 +18,9 @@ from esper.lang import LibraryEntry, library
 from tests.lang.mutations import mutated, seeds
 
 FILE = Path(__file__).resolve().parent.parent.parent / "docs" / "editors" / "esper.tmLanguage.json"
-PATTERNS = [(entry["name"], re.compile(entry["match"])) for entry in json.loads(FILE.read_text())["patterns"]]
+PATTERNS = [
+    (entry["name"], re.compile(entry["match"])) for entry in json.loads(textmate_grammar())["patterns"]
+]
 
 
 def by_textmate(text: str) -> list[tuple[int, str, str]]:
