@@ -16,9 +16,9 @@ from functools import cache
 import esper.ops  # noqa: F401  (fills the operator table)
 from esper.ir.operator import OPERATORS
 from esper.ir.types import DType
+from esper.lang.keywords import KEYWORDS
 from esper.lang.parameters import KINDS
 from esper.lang.parse import grammar
-from esper.lang.syntax import KEYWORDS
 
 
 class Part(Enum):

@@ -18,7 +18,7 @@ class UnexpectedToken(EsperError):
 class IllegalCharacter(EsperError):
     code = "E0102"
     message = "{character} has no meaning here"
-    help = "names are ASCII letters, digits and `_`; text stands in double quotes; `#` starts a comment"
+    help = "{way_out}"
 
 
 class UnclosedText(EsperError):
@@ -112,6 +112,12 @@ class UnknownEscape(EsperError):
 class TooManyErrors(EsperError):
     code = "E0118"
     message = "more than {limit} errors; the rest are not shown"
+
+
+class NoMeaning(EsperError):
+    code = "E0119"
+    message = "`{found}` has no meaning here"
+    help = "{way_out}"
 
 
 class UnknownOperator(EsperError):

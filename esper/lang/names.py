@@ -9,13 +9,14 @@ from itertools import islice
 MAX_KNOWN = 200
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
+def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The known name most like `name`, if any is like it at all; case does not count.
 
-    Looks at the first `MAX_KNOWN` names only, so that many errors among many names take bounded time.
+    cutoff: how much of both names must agree, from 0 to 1. Looks at the first `MAX_KNOWN` names only, so
+    that many errors among many names take bounded time.
     """
     by_case = {candidate.lower(): candidate for candidate in islice(known, MAX_KNOWN)}
-    found = get_close_matches(name[:100].lower(), by_case, n=1, cutoff=0.6)
+    found = get_close_matches(name[:100].lower(), by_case, n=1, cutoff=cutoff)
     return by_case[found[0]] if found else None
 
 

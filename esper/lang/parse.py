@@ -23,14 +23,18 @@ from esper.lang.ast import MAX_NESTING, Blueprint, Import, Program
 from esper.lang.diagnostics import Report
 from esper.lang.documentation import attach
 from esper.lang.errors import EmptyFile, LineContinues, NestingTooDeep, UnclosedBracket
+from esper.lang.keywords import INFIX, STATEMENT_STARTS
+from esper.lang.recognize import VALUE_ENDS, lacks_a_value, recognized, stands_beside_a_value, state_of
 from esper.lang.source import Source, scan
-from esper.lang.syntax import INFIX, STATEMENT_STARTS, explain
+from esper.lang.syntax import explain
 from esper.lang.tree import FILE, TreeBuilder, span_of
 from esper.resources import grammar_text
 
 _CLOSING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 _SPELLED = {"RPAR": ")", "RSQB": "]", "RBRACE": "}"}
-_GOES_ON = INFIX | {"EQUAL", "COLON", "COMMA", "NOT", "OUTPUT", "LPAR", "LSQB", "REQUIRE"}
+_BODY_STARTS = STATEMENT_STARTS | {"LBRACE", "RBRACE", "BLUEPRINT", "$END"}
+_STATEMENT_ENDS = VALUE_ENDS | {"LBRACE", "RBRACE", "TRUE", "FALSE"}
+_GOES_ON = INFIX | {"EQUAL", "COLON", "COMMA", "NOT", "OUTPUT", "LPAR", "LSQB", "LBRACE", "REQUIRE"}
 
 
 @cache
@@ -151,6 +155,9 @@ class _Driver:
             return follows != "EQUAL" or self._starts_line(index)
         if kind != "NAME" or self._type(index - 1) in ("LET", "OUTPUT"):
             return False
+        before = self._before(index)
+        if before is not None and not self._starts_line(index) and before.type not in _STATEMENT_ENDS:
+            return False
         while self._type(index + 1) == "COMMA" and self._type(index + 2) == "NAME":
             index += 2
         return self._type(index + 1) == "EQUAL"
@@ -160,6 +167,12 @@ class _Driver:
         kind = self._type(index)
         resembles = kind in ("ELSE", "IMPORT") or (kind == "NAME" and self._type(index + 1) == "NAME")
         return resembles and self._starts_line(index)
+
+    def _starts_line_anew(self, index: int) -> bool:
+        """Whether a name starts a line, and the line above does not go on."""
+        before = self._before(index)
+        is_first = self._type(index) == "NAME" and self._starts_line(index)
+        return is_first and before is not None and before.type not in _GOES_ON
 
     def _note(self, index: int) -> None:
         """Keeps brackets, header and statement up to date after a token was taken."""
@@ -203,8 +216,10 @@ class _Driver:
         token = self.tokens[index]
         if {token.line, self.tokens[max(0, index - 1)].line} & self.stray_lines:
             return  # what the stray character hides is not known
-        if self.brackets and self._cannot_stand_in_brackets(token):
+        if self.brackets and self._cannot_stand_in_brackets(index):
             opening = self.brackets[-1].token
+            if not opening:
+                return  # the brace was supplied
             found = "the end of the file" if token.type == "$END" else f"`{token}`"
             closing = _SPELLED[_CLOSING[opening.type]]
             self.report.add(
@@ -212,11 +227,16 @@ class _Driver:
             )
             return
         in_parameters = bool(self.brackets) and not self._in_body
-        accepted = {str(name) for name in self.interactive.accepts()}
+        accepted = frozenset(map(str, self.interactive.accepts()))
+        state, acted_on = state_of(self.state)
+        mistake = recognized(grammar(), self.tokens, index, state, acted_on)
         statement = None if self.statement is None else self.tokens[self.statement]
-        self.report.add(explain(token, accepted, self._before(index), statement, in_parameters))
+        self.report.add(explain(self.tokens, index, accepted, mistake, statement, in_parameters))
 
-    def _cannot_stand_in_brackets(self, token: Token) -> bool:
+    def _cannot_stand_in_brackets(self, index: int) -> bool:
+        token = self.tokens[index]
+        if token.type == "IF" and not self._starts_line(index):
+            return False  # `a if b else c` is no statement
         if token.type in ("$END", "BLUEPRINT"):
             return True
         opening = self.brackets[-1].token.type
@@ -228,9 +248,10 @@ class _Driver:
             names = self.damage.setdefault((self.header.line, self.header.column), set())
             if self._in_body:
                 level = max(level for level, bracket in enumerate(self.brackets) if bracket.is_body)
-                body = self.brackets[level]
-                after = self._next_statement(index, level)
-                start = body.index if self.statement is None else max(body.index, self.statement)
+                opening = self.brackets[level].index
+                is_next = lacks_a_value(self.tokens, index)
+                after = index - 1 if is_next else self._next_statement(index, level)
+                start = opening if self.statement is None else max(opening, self.statement)
                 self._forget(names, start, after)
                 self._cut(level, "LET")
                 return self._close_if_ended(after)
@@ -241,6 +262,13 @@ class _Driver:
                 if self._type(following) == "COMMA" and not has_parameters:
                     following += 1
                 return following
+        elif self.header is not None:
+            body = self._body_of_header(index, self.header)
+            if body is not None:
+                return body
+        return self._next_blueprint(index)
+
+    def _next_blueprint(self, index: int) -> int:
         after = index
         while self._type(after) not in ("BLUEPRINT", "$END"):
             after += 1
@@ -252,6 +280,28 @@ class _Driver:
             self._cut_stack(1, "BLUEPRINT")
         if self._type(after) == "$END" and len(self.state.state_stack) > 1:
             self.header = None
+        return after
+
+    def _body_of_header(self, index: int, header: Token) -> int | None:
+        """Supplies what is missing between a blueprint's name and its body; None if there is no body.
+
+        A supplied brace has an empty text, and nothing is said of it if it is never closed.
+        """
+        _, accepted = state_of(self.state)
+        if accepted not in ({"LPAR"}, {"LBRACE"}):
+            return None
+        after = index
+        while self._type(after) not in _BODY_STARTS and not self._starts_line(after):
+            after += 1
+        if self._type(after) in ("BLUEPRINT", "IMPORT", "$END"):
+            return None
+        missing = [("LPAR", "("), ("RPAR", ")")] if "LPAR" in accepted else []
+        if self._type(after) != "LBRACE":
+            missing.append(("LBRACE", ""))
+        self.tokens[after:after] = [
+            Token.new_borrow_pos(kind, text, self.tokens[after]) for kind, text in missing
+        ]
+        self._forget(self.damage.setdefault((header.line, header.column), set()), index, after)
         return after
 
     def _forget(self, names: set[str], start: int, end: int) -> None:
@@ -280,9 +330,20 @@ class _Driver:
     def _next_statement(self, index: int, level: int) -> int:
         open_brackets = [bracket.token.type for bracket in self.brackets[level + 1 :]]
         start = index
+        _, accepted = state_of(self.state)
+        is_late = stands_beside_a_value(self.tokens, index, accepted)
+        if (
+            "EQUAL" in accepted
+            and not is_late
+            and self._type(index) == "NAME"
+            and not self._starts_line(index)
+        ):
+            index += 1  # a name that a foreign word stands before, as in `let mut a = 1`
         while True:
             kind = self._type(index)
             if kind in ("$END", "BLUEPRINT") or (kind == "RBRACE" and "LBRACE" not in open_brackets):
+                return index
+            if not open_brackets and (index > start or is_late) and self._starts_line_anew(index):
                 return index
             if self._starts_statement(index) or (index > start and self._resembles_statement(index)):
                 before = self._before(index)

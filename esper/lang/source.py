@@ -24,6 +24,7 @@ from esper.lang.errors import (
     NotUtf8,
     UnclosedText,
 )
+from esper.lang.mistakes import CHARACTERS, OTHER_CHARACTER
 from esper.lang.names import did_you_mean
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -33,7 +34,7 @@ _PIECE = re.compile(
     r"|(?P<comment>\#[^\n]*)"
     r'|(?P<open>"[^\n]*)'
     r"|(?P<fine>[A-Za-z_][A-Za-z0-9_]*|[0-9]+(?:\.[0-9]+)?|[ \t\r\n()\[\]{}:,+\-*/%@<>=]+|\.\.\.?|\|>|!=)"
-    r"|(?P<stray>.)",
+    r"|(?P<stray>&&|\|\||.)",
     re.DOTALL,
 )
 
@@ -130,7 +131,10 @@ def scan(source: Source, report: Report) -> tuple[str, list[Documentation]]:
                 report.add(UnclosedText(span=source.span(start, end)))
                 blanks.append((start, end))
             case "stray":
-                report.add(IllegalCharacter(character=_shown(match.group()), span=source.span(start, end)))
+                character = match.group()
+                way_out = CHARACTERS.get(character, OTHER_CHARACTER)
+                span = source.span(start, end)
+                report.add(IllegalCharacter(character=_shown(character), way_out=way_out, span=span))
                 blanks.append((start, end))
             case _:
                 pass

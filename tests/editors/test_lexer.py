@@ -15,9 +15,9 @@ from pygments.token import Error, Whitespace, string_to_tokentype
 from esper.editors.lexer import BlueprintLexer
 from esper.editors.tokens import Part, rules
 from esper.lang import Report, library
+from esper.lang.keywords import INFIX, KEYWORDS
 from esper.lang.parse import grammar
 from esper.lang.source import Source, scan
-from esper.lang.syntax import INFIX, KEYWORDS
 from esper.testing import esp_programs
 from tests.lang.mutations import mutated, seeds
 

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from esper.ir.operator import OPERATORS
+from esper.lang.keywords import KEYWORDS
 from esper.lang.parse import grammar
-from esper.lang.syntax import KEYWORDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MARK = "\n# esperc check:\n"

@@ -10,8 +10,8 @@ import pytest
 
 import esper
 from esper.kasmina.slot import SeedSlot
+from esper.lang.keywords import KEYWORDS
 from esper.lang.parameters import ARGUMENT_NAMES
-from esper.lang.syntax import KEYWORDS
 
 
 @pytest.mark.parametrize("function", [esper.lower, esper.compile, SeedSlot.germinate])

@@ -7,7 +7,7 @@ import logging
 import pytest
 from lark import Lark, logger
 
-from esper.lang.syntax import KEYWORDS
+from esper.lang.keywords import KEYWORDS
 from esper.resources import grammar_text
 
 

@@ -129,7 +129,7 @@ def test_an_error_in_one_statement_leaves_the_others() -> None:
 
 def test_an_error_in_one_blueprint_leaves_the_next() -> None:
     program, diagnostics = parse_source("blueprint a { } blueprint b() { output x } x blueprint c() {}")
-    assert [blueprint.name.text for blueprint in program.blueprints] == ["b", "c"]
+    assert [blueprint.name.text for blueprint in program.blueprints] == ["a", "b", "c"]
     assert _codes(diagnostics) == ["E0101", "E0101"]
 
 
