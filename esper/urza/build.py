@@ -9,24 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import queue
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 from esper.urza.cache import KernelCache
 from esper.urza.errors import KernelBuildFailed
 from esper.urza.kernel import BuiltKernel, KernelSource
-from esper.urza.processes import child_environment
 from esper.urza.resources import resources
 from esper.urza.toolchain import check_target, versions
+from esper.urza.workers import MEMORY_BYTES, Workers
 
 _FORMAT = 2
 """Part of every key: raised when what is stored of a kernel, or how it is measured, changes."""
@@ -53,24 +45,31 @@ def build_kernels(
     cache: KernelCache | None = None,
     jobs: int | None = None,
     timeout_s: float = 120.0,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> Build:
     """Builds each kernel for each target such as `sm_90`.
 
-    jobs: worker processes at a time, by default one a processor. timeout_s: for one kernel.
-    Raises UnknownTarget, MissingCompiler, CacheUnusable, or KernelBuildFailed for the first failure.
+    jobs: worker processes at a time, by default one a processor. timeout_s: for one kernel. memory_bytes:
+    address space of one worker and of the assembler that it runs.
+    Raises UnknownTarget, MissingCompiler, CacheUnusable, or KernelBuildFailed for the first kernel that does
+    not build; the others are built and cached all the same.
     """
     tasks = [(kernel, check_target(target)) for target in targets for kernel in kernels]
     cache = KernelCache() if cache is None else cache
-    with _Workers(timeout_s) as workers, ThreadPoolExecutor(jobs or os.cpu_count() or 1) as threads:
+    with (
+        Workers(timeout_s, memory_bytes) as workers,
+        ThreadPoolExecutor(jobs or os.cpu_count() or 1) as threads,
+    ):
         by_key = {
             key: threads.submit(_obtain, *task, cache, workers)
             for key, task in {_task_key(*task): task for task in tasks}.items()
         }
         try:
-            built = tuple(_named(by_key[_task_key(*task)].result(), task[0]) for task in tasks)
+            wait(by_key.values())
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise
+    built = tuple(_named(by_key[_task_key(*task)].result(), task[0]) for task in tasks)
     if workers.invocations:
         cache.prune()
     return Build(built, workers.invocations)
@@ -97,7 +96,7 @@ def _named(built: BuiltKernel, kernel: KernelSource) -> BuiltKernel:
     return replace(built, kernel=chosen)
 
 
-def _obtain(kernel: KernelSource, target: str, cache: KernelCache, workers: _Workers) -> BuiltKernel:
+def _obtain(kernel: KernelSource, target: str, cache: KernelCache, workers: Workers) -> BuiltKernel:
     """The first candidate that spills nothing, else the one that spills least."""
     built: list[BuiltKernel] = []
     for candidate in kernel.candidates:
@@ -107,9 +106,7 @@ def _obtain(kernel: KernelSource, target: str, cache: KernelCache, workers: _Wor
     return min(built, key=lambda one: one.resources.spill_bytes)
 
 
-def _obtain_candidate(
-    kernel: KernelSource, target: str, cache: KernelCache, workers: _Workers
-) -> BuiltKernel:
+def _obtain_candidate(kernel: KernelSource, target: str, cache: KernelCache, workers: Workers) -> BuiltKernel:
     key = kernel_key(kernel, target)
     entry = cache.load(key)
     if cached := entry is not None:
@@ -135,76 +132,3 @@ def _obtain_candidate(
         ptx=ptx,
         cached=cached,
     )
-
-
-class _Workers:
-    """Build processes, started when first needed and reused; `invocations` counts kernels given to Triton."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self.invocations = 0
-        self._timeout_s = timeout_s
-        self._idle: queue.LifoQueue[subprocess.Popen[str]] = queue.LifoQueue()
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> _Workers:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        while not self._idle.empty():
-            worker = self._idle.get()
-            worker.communicate()
-
-    def build(self, kernel: KernelSource, target: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """(description, files) as the cache stores them; KernelBuildFailed when the process fails."""
-        with self._lock:
-            self.invocations += 1
-        with tempfile.TemporaryDirectory(prefix="esper-build-") as folder:
-            answer = self._ask(
-                {"kernel": kernel.to_json(), "target": target, "folder": folder}, kernel, target
-            )
-            if "error" in answer:
-                raise KernelBuildFailed(kernel=kernel.name, target=target, reason=answer["error"])
-            names = ("kernel.cubin", "kernel.ptx", "kernel.ttir")
-            files = {name: (Path(folder) / name).read_bytes() for name in names}
-        files["kernel.py"] = kernel.source.encode()
-        return answer, files
-
-    def _ask(self, request: dict[str, Any], kernel: KernelSource, target: str) -> dict[str, Any]:
-        try:
-            worker = self._idle.get_nowait()
-        except queue.Empty:
-            worker = self._start()
-        assert worker.stdin is not None and worker.stdout is not None
-        watchdog = threading.Timer(self._timeout_s, worker.kill)
-        watchdog.start()
-        try:
-            worker.stdin.write(json.dumps(request) + "\n")
-            worker.stdin.flush()
-            line = worker.stdout.readline()
-        except OSError:
-            line = ""
-        except BaseException:
-            worker.kill()
-            raise
-        finally:
-            watchdog.cancel()
-        if not line:
-            worker.kill()
-            worker.communicate()
-            reason = f"the build process ended with code {worker.returncode} (limit {self._timeout_s:g} s)"
-            raise KernelBuildFailed(kernel=kernel.name, target=target, reason=reason)
-        self._idle.put(worker)
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def _start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "esper.urza.build_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=child_environment(),
-        )

@@ -1,7 +1,8 @@
 """A process that builds one kernel after another: JSON lines in, JSON lines and files out.
 
 Triton is imported here and nowhere else in a compile, so the parent stays small, a crash of the compiler
-costs one kernel, and kernels build side by side. Run as `python -m esper.urza.build_worker`.
+costs one kernel, and kernels build side by side. Run as `python -m esper.urza.build_worker BYTES SECONDS`:
+BYTES limits the address space of this process and of the assembler, SECONDS the time for one kernel.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import hashlib
 import io
 import json
 import os
+import resource
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,16 +27,22 @@ from esper.urza.source_module import module_from_source
 
 def main() -> None:
     """Answers requests until stdin closes; whatever else prints to stdout goes to stderr."""
+    limit_bytes, limit_s = int(sys.argv[1]), float(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     with tempfile.TemporaryDirectory(prefix="esper-triton-") as triton_cache:
         os.environ["TRITON_CACHE_DIR"] = triton_cache
         os.environ["TRITON_DISABLE_LINE_INFO"] = "1"
         for line in sys.stdin:
+            # The parent ends a worker that is overdue. The alarm, which nothing here handles, ends one whose
+            # parent is gone.
+            signal.setitimer(signal.ITIMER_REAL, limit_s)
             try:
                 answer = _build(json.loads(line))
             except Exception as error:  # noqa: BLE001 - every failure is an answer: the parent names the kernel
                 answer = {"error": f"{type(error).__name__}: {_root_message(error)}"}
+            signal.setitimer(signal.ITIMER_REAL, 0)
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
             shutil.rmtree(triton_cache, ignore_errors=True)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +19,8 @@ from esper.urza.build import build_kernels, kernel_key
 from esper.urza.cache import KernelCache
 from esper.urza.errors import KernelBuildFailed, MissingCompiler, UnknownTarget
 from esper.urza.kernel import Argument, Configuration, KernelSource
+from esper.urza.processes import child_environment
+from esper.urza.workers import MEMORY_BYTES, Workers
 
 SCALE = KernelSource(
     name="scale",
@@ -131,17 +139,74 @@ def test_a_kernel_that_triton_refuses_is_named_with_the_reason(tmp_path: Path) -
         build_kernels([broken], ["sm_90"], cache=KernelCache(tmp_path))
 
 
-def test_a_build_process_that_dies_costs_one_kernel_and_is_reported(tmp_path: Path) -> None:
-    deadly = replace(SCALE, source="import os\nos._exit(9)\n")
-    with pytest.raises(KernelBuildFailed, match="ended with code 9"):
-        build_kernels([deadly], ["sm_90"], cache=KernelCache(tmp_path))
-    assert build_kernels([SCALE], ["sm_90"], cache=KernelCache(tmp_path)).invocations == 1
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import os\nos._exit(9)\n", "its process ended with code 9"),
+        ("whole = bytearray(3 * 1024**3)\n", "MemoryError"),
+    ],
+    ids=["crash", "memory"],
+)
+def test_a_kernel_that_fails_its_process_is_reported_and_the_others_are_built(
+    tmp_path: Path, source: str, reason: str
+) -> None:
+    bad = replace(SCALE, name="bad", source=source)
+    cache = KernelCache(tmp_path)
+    with pytest.raises(KernelBuildFailed, match=f"`bad` does not build for sm_90: {reason}"):
+        build_kernels([bad, SCALE], ["sm_90"], cache=cache, jobs=2, memory_bytes=2 * 1024**3)
+    assert build_kernels([SCALE], ["sm_90"], cache=cache).cached
 
 
 def test_a_build_process_that_hangs_is_ended(tmp_path: Path) -> None:
-    endless = replace(SCALE, source="import time\ntime.sleep(60)\n")
-    with pytest.raises(KernelBuildFailed, match=r"limit 0\.5 s"):
+    endless = replace(SCALE, source="import time\ntime.sleep(600)\n")
+    with pytest.raises(KernelBuildFailed, match=r"it took longer than 0\.5 s"):
         build_kernels([endless], ["sm_90"], cache=KernelCache(tmp_path), timeout_s=0.5)
+
+
+def test_a_build_that_is_given_up_leaves_no_process_behind(tmp_path: Path) -> None:
+    told = tmp_path / "child"
+    source = f"""
+import os, subprocess
+child = subprocess.Popen(["sleep", "600"])
+open({str(told)!r} + ".partial", "w").write(str(child.pid))
+os.rename({str(told)!r} + ".partial", {str(told)!r})
+child.wait()
+"""
+    endless = replace(SCALE, source=source)
+    with ThreadPoolExecutor(1) as threads:
+        with Workers(timeout_s=120) as workers:
+            failing = threads.submit(workers.build, endless, "sm_90")
+            while not told.exists():
+                assert not failing.done()
+                time.sleep(0.01)
+        with pytest.raises(KernelBuildFailed, match=r"its process ended with code -9"):
+            failing.result(timeout=60)
+    deadline_s = time.monotonic() + 30
+    while is_sleeping(int(told.read_text())):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def is_sleeping(process: int) -> bool:
+    """Whether the process is there and is `sleep`; one that ended and was not waited for has no words."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"sleep")
+    except OSError:
+        return False
+
+
+def test_a_worker_whose_parent_is_gone_ends_by_itself(tmp_path: Path) -> None:
+    endless = replace(SCALE, source="while True: pass\n")
+    request = {"kernel": endless.to_json(), "target": "sm_90", "folder": str(tmp_path)}
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "esper.urza.build_worker", str(MEMORY_BYTES), "1.0"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=child_environment(),
+    )
+    worker.communicate(json.dumps(request) + "\n", timeout=60)
+    assert worker.returncode == -signal.SIGALRM
 
 
 def test_an_unknown_target_lists_the_known_ones(tmp_path: Path) -> None:
