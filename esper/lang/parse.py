@@ -23,8 +23,20 @@ from esper.lang.ast import MAX_NESTING, Blueprint, Import, Program
 from esper.lang.diagnostics import Report
 from esper.lang.documentation import attach
 from esper.lang.errors import EmptyFile, LineContinues, NestingTooDeep, UnclosedBracket
-from esper.lang.keywords import INFIX, STATEMENT_STARTS
-from esper.lang.recognize import VALUE_ENDS, lacks_a_value, recognized, stands_beside_a_value, state_of
+from esper.lang.keywords import STATEMENT_STARTS
+from esper.lang.landmarks import (
+    GOES_ON,
+    binds,
+    declares,
+    lacks_a_value,
+    resembles_statement,
+    stands_beside_a_value,
+    starts_line,
+    starts_line_anew,
+    starts_statement,
+    type_at,
+)
+from esper.lang.recognize import recognized, state_of
 from esper.lang.source import Source, scan
 from esper.lang.syntax import explain
 from esper.lang.tree import FILE, TreeBuilder, span_of
@@ -33,8 +45,6 @@ from esper.resources import grammar_text
 _CLOSING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 _SPELLED = {"RPAR": ")", "RSQB": "]", "RBRACE": "}"}
 _BODY_STARTS = STATEMENT_STARTS | {"LBRACE", "RBRACE", "BLUEPRINT", "$END"}
-_STATEMENT_ENDS = VALUE_ENDS | {"LBRACE", "RBRACE", "TRUE", "FALSE"}
-_GOES_ON = INFIX | {"EQUAL", "COLON", "COMMA", "NOT", "OUTPUT", "LPAR", "LSQB", "LBRACE", "REQUIRE"}
 
 
 @cache
@@ -139,40 +149,8 @@ class _Driver:
         names = self.damage.get((blueprint.span.line, blueprint.span.column))
         return blueprint if names is None else replace(blueprint, damaged=frozenset(names))
 
-    def _before(self, index: int) -> Token | None:
-        return self.tokens[index - 1] if index else None
-
     def _type(self, index: int) -> str:
-        return self.tokens[index].type if index < len(self.tokens) else "$END"
-
-    def _starts_line(self, index: int) -> bool:
-        before = self._before(index)
-        return before is None or before.end_line != self.tokens[index].line
-
-    def _starts_statement(self, index: int) -> bool:
-        kind, follows = self._type(index), self._type(index + 1)
-        if kind in STATEMENT_STARTS:
-            return follows != "EQUAL" or self._starts_line(index)
-        if kind != "NAME" or self._type(index - 1) in ("LET", "OUTPUT"):
-            return False
-        before = self._before(index)
-        if before is not None and not self._starts_line(index) and before.type not in _STATEMENT_ENDS:
-            return False
-        while self._type(index + 1) == "COMMA" and self._type(index + 2) == "NAME":
-            index += 2
-        return self._type(index + 1) == "EQUAL"
-
-    def _resembles_statement(self, index: int) -> bool:
-        """Whether a line starts with a reserved word, or with two names: a misspelt keyword and another."""
-        kind = self._type(index)
-        resembles = kind in ("ELSE", "IMPORT") or (kind == "NAME" and self._type(index + 1) == "NAME")
-        return resembles and self._starts_line(index)
-
-    def _starts_line_anew(self, index: int) -> bool:
-        """Whether a name starts a line, and the line above does not go on."""
-        before = self._before(index)
-        is_first = self._type(index) == "NAME" and self._starts_line(index)
-        return is_first and before is not None and before.type not in _GOES_ON
+        return type_at(self.tokens, index)
 
     def _note(self, index: int) -> None:
         """Keeps brackets, header and statement up to date after a token was taken."""
@@ -185,7 +163,11 @@ class _Driver:
             self.statement = self.brackets.pop().statement
         elif not self.brackets and token.type == "BLUEPRINT":
             self.header = token
-        elif self._among_statements and self._type(index - 1) != "COMMA" and self._starts_statement(index):
+        elif (
+            self._among_statements
+            and self._type(index - 1) != "COMMA"
+            and starts_statement(self.tokens, index)
+        ):
             self.statement = index
 
     def _opens_body(self, index: int) -> bool:
@@ -203,10 +185,10 @@ class _Driver:
         return bool(self.brackets) and self.brackets[0].token.type == "LBRACE"
 
     def _refuse_continued_line(self, index: int) -> None:
-        token, before = self.tokens[index], self._before(index)
+        token = self.tokens[index]
         if token.type not in ("LPAR", "MINUS") or not self._among_statements:
             return
-        if self._starts_line(index) and before is not None and before.type not in _GOES_ON:
+        if starts_line(self.tokens, index) and self._type(index - 1) not in GOES_ON:
             self.report.add(LineContinues(token=str(token), span=span_of(token)))
 
     def _tell(self, index: int, error: LarkUnexpectedToken | EsperError) -> None:
@@ -235,7 +217,7 @@ class _Driver:
 
     def _cannot_stand_in_brackets(self, index: int) -> bool:
         token = self.tokens[index]
-        if token.type == "IF" and not self._starts_line(index):
+        if token.type == "IF" and not starts_line(self.tokens, index):
             return False  # `a if b else c` is no statement
         if token.type in ("$END", "BLUEPRINT"):
             return True
@@ -247,13 +229,18 @@ class _Driver:
         if self.header is not None and self.brackets:
             names = self.damage.setdefault((self.header.line, self.header.column), set())
             if self._in_body:
+                if self._lacks_only_braces(index):
+                    return self._close_if_ended(index)
                 level = max(level for level, bracket in enumerate(self.brackets) if bracket.is_body)
                 opening = self.brackets[level].index
                 is_next = lacks_a_value(self.tokens, index)
+                # `a = b c`: the parser has read `a = b` as a statement, which is not what it says.
+                is_cut_short = stands_beside_a_value(self.tokens, index, state_of(self.state)[1])
                 after = index - 1 if is_next else self._next_statement(index, level)
                 start = opening if self.statement is None else max(opening, self.statement)
                 self._forget(names, start, after)
-                self._cut(level, "LET")
+                if self._cut(level, "LET") and is_cut_short:
+                    self.state.value_stack[-1].pop()
                 return self._close_if_ended(after)
             following = self._next_parameter(index)
             if following is not None:
@@ -291,7 +278,7 @@ class _Driver:
         if accepted not in ({"LPAR"}, {"LBRACE"}):
             return None
         after = index
-        while self._type(after) not in _BODY_STARTS and not self._starts_line(after):
+        while self._type(after) not in _BODY_STARTS and not starts_line(self.tokens, after):
             after += 1
         if self._type(after) in ("BLUEPRINT", "IMPORT", "$END"):
             return None
@@ -305,12 +292,9 @@ class _Driver:
         return after
 
     def _forget(self, names: set[str], start: int, end: int) -> None:
-        """Remembers the names that the tokens from `start` to `end` would have bound."""
-        names.update(
-            str(self.tokens[index])
-            for index in range(start, end)
-            if self._type(index) == "NAME" and self._type(index + 1) in ("EQUAL", "COLON", "NAME")
-        )
+        """Remembers the names that the statements or parameters from `start` to `end` would have bound."""
+        binds_name = binds if self._in_body else declares
+        names.update(str(self.tokens[index]) for index in range(start, end) if binds_name(self.tokens, index))
 
     def _cut(self, level: int, next_terminal: str) -> bool:
         """Closes all brackets inside the one at `level`; whether a whole list stands in that."""
@@ -336,19 +320,20 @@ class _Driver:
             "EQUAL" in accepted
             and not is_late
             and self._type(index) == "NAME"
-            and not self._starts_line(index)
+            and not starts_line(self.tokens, index)
         ):
             index += 1  # a name that a foreign word stands before, as in `let mut a = 1`
         while True:
             kind = self._type(index)
             if kind in ("$END", "BLUEPRINT") or (kind == "RBRACE" and "LBRACE" not in open_brackets):
                 return index
-            if not open_brackets and (index > start or is_late) and self._starts_line_anew(index):
+            if not open_brackets and (index > start or is_late) and starts_line_anew(self.tokens, index):
                 return index
-            if self._starts_statement(index) or (index > start and self._resembles_statement(index)):
-                before = self._before(index)
-                is_argument = before is not None and before.type in ("COMMA", "LPAR", "LSQB")
-                unclosed = "LBRACE" not in open_brackets and self._starts_line(index) and not is_argument
+            resembles = index > start and resembles_statement(self.tokens, index)
+            if resembles or starts_statement(self.tokens, index):
+                is_argument = self._type(index - 1) in ("COMMA", "LPAR", "LSQB")
+                may_close = "LBRACE" not in open_brackets and not is_argument
+                unclosed = may_close and starts_line(self.tokens, index)
                 if not open_brackets or unclosed:
                     return index
             if kind in _CLOSING:
@@ -356,6 +341,12 @@ class _Driver:
             elif kind in _SPELLED and open_brackets:
                 open_brackets.pop()
             index += 1
+
+    def _lacks_only_braces(self, index: int) -> bool:
+        """Whether the last statement before the next blueprint, or before the end, is whole."""
+        if self._type(index) not in ("$END", "BLUEPRINT") or not self._among_statements:
+            return False
+        return "RBRACE" in self.interactive.accepts()
 
     def _close_if_ended(self, index: int) -> int:
         """Supplies each `}` that is missing before the next blueprint or the end of the file."""

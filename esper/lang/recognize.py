@@ -17,12 +17,9 @@ from lark import Lark, Token
 from lark.exceptions import UnexpectedToken
 
 from esper.lang.keywords import INFIX, STATEMENT_STARTS
+from esper.lang.landmarks import lacks_a_value, stands_beside_a_value, starts_line
 from esper.lang.mistakes import MISTAKES, Mistake
 
-AFTER_A_NAME = frozenset({"COMMA", "EQUAL"})
-"""What may follow the name that starts a statement."""
-VALUE_ENDS = frozenset({"INTEGER", "NAME", "REAL", "RPAR", "RSQB", "STRING"})
-"""What may be the last token of a value."""
 _STARTS = STATEMENT_STARTS | {"BLUEPRINT", "IMPORT"}
 _BESIDE = -1
 _CUT_OFF = -2
@@ -69,31 +66,17 @@ class Example:
     place: Place | None
 
 
-def stands_beside_a_value(tokens: Sequence[Token], index: int, accepted: frozenset[str]) -> bool:
-    """Whether the token before `index`, taken for the start of a statement, follows a value on its line."""
-    if accepted != AFTER_A_NAME or index < 2:
-        return False
-    value, word = tokens[index - 2 : index]
-    return word.type == "NAME" and value.type in VALUE_ENDS and value.end_line == word.line
-
-
-def lacks_a_value(tokens: Sequence[Token], index: int) -> bool:
-    """Whether the name before `index`, taken for a value, is that of a statement on a line of its own."""
-    if index < 2 or tokens[index].type != "EQUAL" or tokens[index - 1].type != "NAME":
-        return False
-    return _starts_line(tokens, index - 1) and tokens[index - 2].type in INFIX | {"EQUAL"}
-
-
 def places(tokens: Sequence[Token], index: int, state: int, accepted: frozenset[str]) -> Iterator[Place]:
     """The places that describe an error at token `index`, the most telling first.
 
     state: the parser's topmost state there; accepted: the terminals that it has an action for.
     """
-    around = _statement(tokens, index), _starts_line(tokens, index)
+    around = _statement(tokens, index), starts_line(tokens, index)
     if index:
         yield Place(state, "word before", str(tokens[index - 1]), *around, index - 1, index - 1)
     if lacks_a_value(tokens, index):
-        sign = tokens[index - 2].type if tokens[index - 2].type in ("EQUAL", "PIPE") else "INFIX"
+        kind = tokens[index - 2].type
+        sign = "INFIX" if kind in INFIX - {"PIPE"} else kind
         yield Place(_CUT_OFF, "type", sign, _statement(tokens, index - 1), True, index - 1, index - 1)
         return
     if stands_beside_a_value(tokens, index, accepted):
@@ -117,10 +100,6 @@ def _beside(tokens: Sequence[Token], index: int) -> Iterator[Place]:
     yield Place(_BESIDE, "type", pair, *around, index, index)
 
 
-def _starts_line(tokens: Sequence[Token], index: int) -> bool:
-    return index == 0 or tokens[index].line != tokens[index - 1].end_line
-
-
 def _statement(tokens: Sequence[Token], index: int) -> str:
     """The type of the token that starts the statement of token `index`, or the header."""
     line = ""
@@ -128,7 +107,7 @@ def _statement(tokens: Sequence[Token], index: int) -> str:
         kind = tokens[first].type
         if kind in _STARTS or (kind == "LBRACE" and first and tokens[first - 1].type != "IN"):
             return kind if kind == "BLUEPRINT" else line or kind
-        if kind == "NAME" and _starts_line(tokens, first):
+        if kind == "NAME" and starts_line(tokens, first):
             line = kind
     return line
 

@@ -9,9 +9,10 @@ from lark import Token
 from esper.errors import EsperError, Span
 from esper.lang.errors import NoMeaning, ReservedWord, StepIsNoCall, UnexpectedToken
 from esper.lang.keywords import INFIX, KEYWORDS, STATEMENT_STARTS
+from esper.lang.landmarks import AFTER_A_NAME, lacks_a_value, stands_beside_a_value
 from esper.lang.mistakes import Mistake
 from esper.lang.names import closest
-from esper.lang.recognize import AFTER_A_NAME, Place, lacks_a_value, stands_beside_a_value
+from esper.lang.recognize import Place
 from esper.lang.tree import span_of
 
 LIKE_A_KEYWORD = 0.65
@@ -34,6 +35,7 @@ _SPELLED = {
     "__ANON_0": "`=>`",
     "$END": "the end of the file",
 }
+_FOLLOWS = {"PIPE": "a call", "PRECISION": "a name", "CONSTRAINT": "a name", "INPUT": "a name"}
 _EXAMPLES = {
     "BLUEPRINT": "a blueprint reads `blueprint name(width: dim = 64) { … }`",
     "REQUIRE": 'for example `require width % 2 == 0: "why"`',
@@ -91,7 +93,7 @@ def explain(
 def _nothing_follows(sign: Token, token: Token, recognized: tuple[Mistake, Place] | None) -> UnexpectedToken:
     return UnexpectedToken(
         found=f"`{_clipped(str(token))}`",
-        expected=f"{'a call' if sign.type == 'PIPE' else 'an expression'} after `{sign}`",
+        expected=f"{_FOLLOWS.get(sign.type, 'an expression')} after `{sign}`",
         way_out=recognized[0].way_out if recognized else "",
         span=span_of(token),
     )
