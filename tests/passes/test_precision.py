@@ -59,7 +59,8 @@ def test_every_product_of_the_library_runs_narrow(name: str, form: str, dtype: D
     if form != "as written":
         ir = run_passes(ir, "expand") if form == "expanded" else joint_graph(ir)
     after = run_passes(ir, [Precision(dtype)])
-    assert any(after.of(op) for op in PRODUCTS) and after != ir
+    if form != "as written" or not ir.of("multi_head_attention"):  # its products come with `expand`
+        assert any(after.of(op) for op in PRODUCTS) and after != ir
     assert not any(reads_f32(after, op) for op in PRODUCTS)
     assert after.inputs == ir.inputs and after.params == ir.params and after.buffers == ir.buffers
     for op in ("layer_norm", "rms_norm", "batch_norm", "group_norm", "softmax", "scan"):
