@@ -112,6 +112,10 @@ class Builder:
             raise UnknownIROperator(node=name or op, operator=op, span=span)
         dtypes = [self.type(operand).dtype for operand in operands if isinstance(operand, Value)]
         dtype = next((dtype for dtype in dtypes if dtype is not DType.BOOL), DType.F32)
+        for number in operands:
+            if isinstance(number, int | float) and not dtype.holds(number):
+                reason = f"{number:g} is no {dtype}: cast the tensor to a floating dtype first"
+                raise TypeRuleViolated(operator=op, reason=reason, span=span)
         values = tuple(self.constant(o, dtype) if isinstance(o, int | float) else o for o in operands)
         complete = complete_attrs(entry, attrs, node=name or op)
         types = infer_types(entry, [None if v is None else self.type(v) for v in values], complete, span)
@@ -182,9 +186,14 @@ def infer_types(
     assert entry.infer is not None, entry.name
     check_arity(entry, operands, span)
     try:
-        return tuple(entry.infer(Site(entry, tuple(operands), attrs)))
+        found = tuple(entry.infer(Site(entry, tuple(operands), attrs)))
     except TypeRuleViolated as error:
         raise error if error.span or span is None else type(error)(span=span, **error.details) from None
+    for result in found:
+        if any(isinstance(size, int) and size < 1 for size in result.shape):
+            reason = f"the result would be {result}, and a size is at least 1"
+            raise TypeRuleViolated(operator=entry.name, reason=reason, span=span)
+    return found
 
 
 def check_arity(entry: Operator, operands: Sequence[object | None], span: Span | None = None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,7 @@ import networkx as nx
 
 from esper.errors import Span, require_kind
 from esper.ir.dims import Size
-from esper.ir.errors import InvalidGraph, MalformedIR
+from esper.ir.errors import InvalidGraph
 from esper.ir.operator import Attrs, AttrValue
 from esper.ir.types import TensorType
 
@@ -36,16 +36,29 @@ class Value:
         return f"%{self.node}#{self.index}" if self.index else f"%{self.node}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """One use of an operator. `types` are the types of its results."""
+    """One use of an operator. `types` are the types of its results. Equality leaves the span out."""
 
     name: str
     op: str
     operands: tuple[Value | None, ...]
     attrs: Attrs
     types: tuple[TensorType, ...]
-    span: Span | None = field(default=None, compare=False)
+    span: Span | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Node):
+            return NotImplemented
+        ours = (self.name, self.op, self.operands, self.types)
+        return ours == (other.name, other.op, other.operands, other.types) and _same(self.attrs, other.attrs)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.op, self.operands, self.types))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = (self.name, self.op, self.operands, dict(self.attrs), self.types, self.span)
+        return _node, parts
 
     def result(self, index: int = 0) -> Value:
         return Value(self.name, index)
@@ -71,6 +84,22 @@ class Node:
         return replace(self, **changes)
 
 
+def _node(*parts: Any) -> Node:
+    name, op, operands, attrs, types, span = parts
+    return Node(name, op, operands, frozen_attrs(attrs), types, span)
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two attributes print alike: 0.0 is not -0.0, and 1 is not True."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return repr(one) == repr(other)
+    return type(one) is type(other) and one == other
+
+
 @dataclass(frozen=True)
 class BlueprintIR:
     """A dataflow graph in static single assignment form.
@@ -84,6 +113,9 @@ class BlueprintIR:
     nodes: tuple[Node, ...]
     outputs: tuple[tuple[str, Value], ...]
     updates: tuple[tuple[str, Value], ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BlueprintIR, (self.name, self.nodes, self.outputs, self.updates)
 
     @cached_property
     def _by_name(self) -> Mapping[str, Node]:
@@ -199,34 +231,12 @@ class BlueprintIR:
         """The verified graph that `graph` describes: node data `node`, edge data `result` and `operand`.
 
         Edges say who reads what; the operands in the node data are ignored.
-        Raises `MalformedIR` for missing data or a cycle, and what the verifier raises.
+        Raises `MalformedIR` for missing or mistyped data or a cycle, `InvalidNode` where it is a node's, and
+        what the verifier raises.
         """
-        from esper.ir.verify import verify
+        from esper.ir.from_networkx import from_networkx
 
-        require_kind("graph", graph, nx.MultiDiGraph, "a networkx.MultiDiGraph")
-        where = f"graph `{graph.graph.get('name', '')}`"
-        try:
-            position = {name: index for index, name in enumerate(graph)}
-            order = list(nx.lexicographical_topological_sort(graph, key=position.__getitem__))
-            nodes = []
-            for name in order:
-                node: Node = graph.nodes[name]["node"]
-                operands: list[Value | None] = [None] * len(node.operands)
-                for source, _, data in graph.in_edges(name, data=True):
-                    operands[data["operand"]] = Value(source, data["result"])
-                nodes.append(replace(node, name=name, operands=tuple(operands)))
-            ir = BlueprintIR(
-                graph.graph["name"],
-                tuple(nodes),
-                tuple(graph.graph["outputs"]),
-                tuple(graph.graph.get("updates", ())),
-            )
-        except nx.NetworkXUnfeasible:
-            raise MalformedIR(where=where, reason="the graph has a cycle") from None
-        except (KeyError, IndexError, AttributeError, TypeError) as error:
-            raise MalformedIR(where=where, reason=f"missing or mistyped data: {error}") from None
-        verify(ir)
-        return ir
+        return from_networkx(graph)
 
     @cached_property
     def hash(self) -> str:

@@ -129,7 +129,10 @@ class Site:
         return tuple(size for size in value if isinstance(size, int | Dim))
 
     def integers(self, name: str) -> tuple[int, ...]:
-        return tuple(size for size in self.sizes(name) if isinstance(size, int))
+        """A list of numbers. Raises `TypeRuleViolated` for a size symbol among them."""
+        found = self.sizes(name)
+        self.require(all(isinstance(size, int) for size in found), f"`{name}` holds a size, expected numbers")
+        return tuple(size for size in found if isinstance(size, int))
 
     def graph(self, name: str) -> BlueprintIR:
         return graph_of(self.attrs, name)

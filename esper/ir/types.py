@@ -31,6 +31,13 @@ class DType(Enum):
     def is_floating(self) -> bool:
         return self in FLOATING
 
+    def holds(self, value: float) -> bool:
+        """Whether `value` can be an element; floats are rounded, and always can."""
+        if self.is_floating:
+            return True
+        least, most = _RANGES[self]
+        return least <= value <= most and value == int(value)
+
     def __str__(self) -> str:
         return self.value
 
@@ -43,6 +50,11 @@ _BYTES = {
     DType.I32: 4,
     DType.I64: 8,
     DType.BOOL: 1,
+}
+_RANGES = {
+    DType.I32: (-(2.0**31), 2.0**31 - 1),
+    DType.I64: (-(2.0**63), 2.0**63 - 1024),  # the greatest float64 below 2^63
+    DType.BOOL: (0.0, 1.0),
 }
 FLOATING = frozenset({DType.F16, DType.BF16, DType.F32, DType.F64})
 

@@ -14,6 +14,7 @@ from esper.ir.types import MAX_RANK, DType, TensorType
 
 MAX_NODES = 100_000
 MAX_DEPTH = 8  # of bodies in bodies
+NUMBERS = frozenset({"inf", "nan", "true", "false"})  # what text forms read as values
 _STATE = ("param", "buffer", "seed")
 
 
@@ -85,13 +86,27 @@ def _verify_node(node: Node, defined: dict[str, Node]) -> None:
     )
     for type in node.types:
         _require(node, type.rank <= MAX_RANK, f"rank {type.rank} is more than {MAX_RANK}")
-        possible = all(isinstance(size, Dim) or 0 <= size < MAX_COEFFICIENT for size in type.shape)
-        _require(node, possible, f"a size of {type} is negative or beyond 64 bits")
+        possible = all(isinstance(size, Dim) or 1 <= size < MAX_COEFFICIENT for size in type.shape)
+        _require(node, possible, f"a size of {type} is below 1 or beyond 64 bits")
+        for name in sorted(type.symbols & NUMBERS):
+            _require(node, False, f"`{name}` is a number, and cannot be the name of a size")
     if isinstance(entry.lowering, Leaf):
         _require(node, not node.operands, f"`{entry.name}` takes no operands")
+        _verify_scalar(node)
         return
     operands = [None if o is None else defined[o.node].types[o.index] for o in node.operands]
     _verify_types(node, entry, operands)
+
+
+def _verify_scalar(node: Node) -> None:
+    """A constant is one element that its dtype has, the seed one i64."""
+    if node.op == "constant":
+        _require(node, node.type.rank == 0, f"a constant is a scalar, not {node.type}")
+        value = node.attrs["value"]
+        assert isinstance(value, float), node.name
+        _require(node, node.type.dtype.holds(value), f"{value:g} is no {node.type.dtype}")
+    if node.op == "seed":
+        _require(node, node.type == TensorType(DType.I64), f"the seed is an i64[], not {node.type}")
 
 
 def _verify_types(node: Node, entry: Operator, operands: list[TensorType | None]) -> None:
@@ -154,6 +169,7 @@ def _verify_results(ir: BlueprintIR, defined: dict[str, Node]) -> None:
         _require_graph(
             ir, found_type == buffer.type, f"the update of `{name}` is {found_type}, not {buffer.type}"
         )
+        _require_graph(ir, name not in names, f"the output `{name}` has the name of an updated buffer")
     buffers = [name for name, _ in ir.updates]
     _require_graph(ir, len(set(buffers)) == len(buffers), "two updates of one buffer")
     _require_graph(ir, len(ir.of("seed")) <= 1, "it has two seeds")

@@ -32,10 +32,8 @@ def _statistic(site: Site, x: TensorType) -> TensorType:
     site.require(x.rank >= 2, f"`x` is {x}, expected a batch axis and a channel axis")
     groups, channels = site.integer("groups"), x.shape[1]
     site.require(groups >= 1, f"`groups` is {groups}, expected at least 1")
-    site.require(
-        not isinstance(channels, int) or channels % groups == 0,
-        f"channels is {channels}, not divisible by groups = {groups}",
-    )
+    reason = f"channels is {channels}, not divisible by groups = {groups}"
+    site.require_size(0, 1, channels // groups * groups, reason)
     return TensorType(stats.statistics_dtype(x.dtype), (x.shape[0], groups))
 
 

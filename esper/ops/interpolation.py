@@ -137,10 +137,9 @@ def _infer_shuffle(site: Site) -> Sequence[TensorType]:
     _require_map(site, x)
     site.require(factor >= 1, f"`factor` is {factor}, expected at least 1")
     block = factor ** (x.rank - 2)
-    site.require(
-        not isinstance(x.shape[1], int) or x.shape[1] % block == 0,
-        f"`x` is {x}: {x.shape[1]} channels are no multiple of {block}, factor = {factor} for each axis",
-    )
+    channels = x.shape[1]
+    reason = f"`x` is {x}: {channels} channels are no multiple of {block}, factor = {factor} for each axis"
+    site.require_size(0, 1, channels // block * block, reason)
     return [x.with_shape((x.shape[0], x.shape[1] // block, *(size * factor for size in x.shape[2:])))]
 
 
@@ -233,9 +232,8 @@ def _infer_channel_shuffle(site: Site) -> Sequence[TensorType]:
     x, groups = site.type(0), site.integer("groups")
     site.require(x.rank >= 2, f"`x` is {x}, expected [N, C, ...]")
     site.require(groups >= 1, f"`groups` is {groups}, expected at least 1")
-    site.require(
-        x.shape[1] % groups == 0, f"`x` is {x}: its channels are not known to divide by groups = {groups}"
-    )
+    reason = f"`x` is {x}: its channels are not known to divide by groups = {groups}"
+    site.require_size(0, 1, x.shape[1] // groups * groups, reason)
     return [x]
 
 

@@ -32,14 +32,26 @@ from esper.ops.rules import (
 )
 
 
-def _binary(name: str, doc: str, expression: str, vjp: VjpRule) -> None:
+def _numbers(site: Site) -> Sequence[TensorType]:
+    """As `broadcast`, for operands that are no booleans."""
+    site.require(site.type(0).dtype is not DType.BOOL, f"`x` is {site.type(0)}, expected numbers")
+    return broadcast(site)
+
+
+def _binary(
+    name: str,
+    doc: str,
+    expression: str,
+    vjp: VjpRule,
+    infer: Callable[[Site], Sequence[TensorType]] = broadcast,
+) -> None:
     define(
         Operator(
             name=name,
             doc=doc,
             lowering=Pointwise(expression),
             inputs=(Input("x"), Input("y")),
-            infer=broadcast,
+            infer=infer,
             reference=f"torch:{name}",
             vjp=vjp,
             cost=elementwise_cost(1),
@@ -89,6 +101,7 @@ _binary(
     "`x - y`",
     "{x} - {y}",
     lambda v: _both(v, lambda: v.gradient, lambda: v.op("neg", v.gradient)),
+    _numbers,
 )
 _binary(
     "mul",
@@ -109,6 +122,7 @@ _binary(
         lambda: v.op("div", v.gradient, v.operand(1)),
         lambda: v.op("neg", v.op("div", v.op("mul", v.gradient, v.result()), v.operand(1))),
     ),
+    broadcast_floating,
 )
 
 _unary("neg", "`-x`", "-{x}", lambda v: v.op("neg", v.gradient))

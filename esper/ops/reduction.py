@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from esper.ir.build import Builder
-from esper.ir.dims import product
 from esper.ir.graph import Node, Value
 from esper.ir.operator import (
     Attribute,
@@ -22,6 +21,8 @@ from esper.ir.operator import (
     define,
 )
 from esper.ir.types import TensorType
+from esper.ops import statistics as stats
+from esper.ops.axes import integers_of
 from esper.ops.rules import require_floating, traffic
 
 ATTRIBUTES = (
@@ -123,14 +124,11 @@ define(
 def _mean(build: Builder, node: Node) -> Sequence[Value]:
     (x,) = node.operands
     assert x is not None
-    axes = node.attrs["axes"]
-    assert isinstance(axes, tuple)
-    type = build.type(x)
-    total = build.op("sum", x, span=node.span, axes=axes, keepdims=bool(node.attrs["keepdims"]))
-    count = build.op(
-        "size", value=product(type.shape[int(str(a))] for a in axes), dtype=type.dtype, span=node.span
-    )
-    return [build.op("div", total, count, span=node.span)]
+    axes = integers_of(node.attrs["axes"])
+    wide = stats.widen(build, x)
+    total = build.op("sum", wide, axes=axes, keepdims=bool(node.attrs["keepdims"]))
+    mean = build.op("div", total, stats.count(build, wide, axes))
+    return [stats.cast(build, mean, build.type(x).dtype)]
 
 
 define(

@@ -21,7 +21,6 @@ _ARITHMETIC: Mapping[str, Callable[..., float]] = {
     "mul": lambda x, y: x * y,
     "div": lambda x, y: x / y,
     "neg": lambda x: -x,
-    "sqrt": math.sqrt,
 }
 _INTEGER = ("add", "sub", "mul")
 _EXACT_INTEGER = {DType.I32: 2**31 - 1, DType.I64: 2**53}

@@ -73,11 +73,7 @@ def minimum_cut(
     fixed = _fixed(joint, ahead, sizes)
     flow = _flow(joint, wanted, fixed, sizes)
     chosen: set[Value] = set()
-    inner = flow.subgraph(flow.nodes - {_SOURCE, _SINK})
-    for component in nx.weakly_connected_components(inner):
-        part = flow.subgraph(component | {_SOURCE, _SINK})
-        if not part.out_degree(_SOURCE):
-            continue
+    for part in _parts(flow):
         _, (near_source, near_sink) = nx.minimum_cut(part, _SOURCE, _SINK)
         chosen.update(
             vertex[0]
@@ -85,6 +81,24 @@ def minimum_cut(
             if isinstance(vertex, tuple) and vertex[1] == "in" and (vertex[0], "out") in near_sink
         )
     return _walk_back(joint, wanted, chosen, fixed)
+
+
+def _parts(flow: nx.DiGraph[_Vertex]) -> Iterable[nx.DiGraph[_Vertex]]:
+    """The pieces of `flow` that share nothing but source and sink, and are fed by the source.
+
+    Copies: a view of the whole would look at all of the source's edges for each of them.
+    """
+    fed = dict(flow.adj[_SOURCE])
+    drained = dict(flow.pred[_SINK])
+    inner = flow.subgraph(flow.nodes - {_SOURCE, _SINK}).copy()
+    for component in nx.weakly_connected_components(inner):
+        if component.isdisjoint(fed):
+            continue
+        part = inner.subgraph(component).copy()
+        part.add_nodes_from((_SOURCE, _SINK))
+        part.add_edges_from((_SOURCE, vertex, fed[vertex]) for vertex in component if vertex in fed)
+        part.add_edges_from((vertex, _SINK, drained[vertex]) for vertex in component if vertex in drained)
+        yield part
 
 
 def _fixed(joint: BlueprintIR, ahead: set[str], sizes: Mapping[str, int]) -> dict[str, Reason]:

@@ -67,8 +67,9 @@ def test_the_graphs_above_are_valid_but_for_their_fault() -> None:
     verify(graph(X, EXP, BUFFER, SEED, output="e", updates=(("b", Value("e")),)))
 
 
-def test_an_axis_may_be_empty() -> None:
-    verify(graph(X.replace(types=(ROWS.with_shape((0,)),))))
+def test_an_axis_is_never_empty() -> None:
+    with pytest.raises(InvalidNode, match="below 1"):
+        verify(graph(X.replace(types=(ROWS.with_shape((0,)),))))
 
 
 @given(blueprint_irs(), st.data())
