@@ -127,7 +127,9 @@ class Names:
             return None
         found = [b for b in self.bindings.get(_key(use.blueprint, use.name), []) if not b.hides(use)]
         readable = [binding for binding in found if binding.visible <= use.place]
-        return max(readable, key=lambda b: b.visible) if readable else next(iter(found), None)
+        if readable or isinstance(use.node, Parameter):  # which reads the parameters before it alone
+            return max(readable, key=lambda b: b.visible, default=None)
+        return next(iter(found), None)
 
     def visible_at(self, blueprint: Blueprint, place: Place, block: Block) -> Iterator[Occurrence]:
         """The binding of each name that can be read at `place`."""

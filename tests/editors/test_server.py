@@ -37,16 +37,20 @@ class Editor:
     def __init__(self) -> None:
         self.client = LanguageClient("editor", "1")
         self.published: asyncio.Queue[lsp.PublishDiagnosticsParams] = asyncio.Queue()
-        self.unreadable: list[Exception] = []
+        self.failures: list[str] = []
 
         @self.client.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)  # type: ignore[untyped-decorator]
         def _(params: lsp.PublishDiagnosticsParams) -> None:
             self.published.put_nowait(params)
 
+        @self.client.feature(lsp.WINDOW_SHOW_MESSAGE)  # type: ignore[untyped-decorator]
+        def _(params: lsp.ShowMessageParams) -> None:
+            self.failures.append(params.message)
+
         self.client.report_server_error = self._note  # type: ignore[method-assign]
 
     def _note(self, error: Exception, source: object) -> None:
-        self.unreadable.append(error)
+        self.failures.append(str(error))
 
     def open(self, uri: str, text: str) -> None:
         document = lsp.TextDocumentItem(uri, "esper", 1, text)
@@ -82,7 +86,7 @@ async def editor(encodings: list[lsp.PositionEncodingKind] | None = None) -> Asy
     process = found.client._server
     assert process is not None
     assert await asyncio.wait_for(process.wait(), TIMEOUT_S) == 0
-    assert found.unreadable == []
+    assert found.failures == []
     await found.client.stop()  # type: ignore[no-untyped-call]
 
 
@@ -274,30 +278,53 @@ def test_an_end_without_shutdown_is_told_by_1(last: list[dict[str, Any]]) -> Non
     spoken([INITIALIZE, *last], code=1)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "\ufeff",
-        "\0",
-        "\ud800",
-        "𝔸" * 1000,
-        "(" * 100_000,
-        "blueprint b() { " + "x = (" * 20_000,
-        "\r\r\n" * 9,
-    ],
-    ids=["empty", "mark", "nul", "surrogate", "wide", "brackets", "open", "line ends"],
-)
-def test_bad_text_is_answered_with_diagnostics(text: str) -> None:
-    answers = spoken([INITIALIZE, opened(text), SHUTDOWN, EXIT], code=0)
-    assert answers[1]["params"]["diagnostics"]
+def asked_of_all(line: int, column: int) -> list[dict[str, Any]]:
+    """Every request that the server answers, about one place."""
+    document, place = {"uri": "untitled:x"}, {"line": line, "character": column}
+    params: dict[str, dict[str, Any]] = {
+        "hover": {"position": place},
+        "definition": {"position": place},
+        "completion": {"position": place},
+        "documentSymbol": {},
+        "codeAction": {"range": {"start": place, "end": place}, "context": {"diagnostics": []}},
+        "formatting": {"options": {"tabSize": 4, "insertSpaces": True}},
+    }
+    return [
+        {"id": 10 + number, "method": f"textDocument/{method}", "params": {"textDocument": document, **given}}
+        for number, (method, given) in enumerate(params.items())
+    ]
+
+
+NESTED = f"blueprint b() {{ input x: f32[N] output {'(' * 900}x{')' * 900} }}"
+BAD_TEXTS = {
+    "empty": "",
+    "mark": "\ufeff",
+    "nul": "\0",
+    "surrogate": "\ud800",
+    "wide": "𝔸" * 1000,
+    "brackets": "(" * 100_000,
+    "open": "blueprint b() { " + "x = (" * 20_000,
+    "line ends": "\r\r\n" * 9,
+    "nested": NESTED,
+}
+
+
+@pytest.mark.parametrize("name", BAD_TEXTS)
+def test_bad_text_is_answered_without_a_failure(name: str) -> None:
+    messages = [INITIALIZE, opened(BAD_TEXTS[name]), *asked_of_all(0, 41), SHUTDOWN, EXIT]
+    answers = spoken(messages, code=0)
+    assert [a.get("id", a.get("method")) for a in answers] == [
+        1,
+        "textDocument/publishDiagnostics",
+        *range(10, 16),
+        2,
+    ]
+    assert not any("error" in answer for answer in answers)
+    assert bool(answers[1]["params"]["diagnostics"]) == (name != "nested")
 
 
 def test_a_request_about_a_document_that_is_not_open_is_answered() -> None:
-    params = {"textDocument": {"uri": "untitled:x"}, "position": {"line": 0, "character": 0}}
-    methods = ["hover", "definition", "completion", "documentSymbol"]
-    asked = [{"id": 10 + i, "method": f"textDocument/{m}", "params": params} for i, m in enumerate(methods)]
-    answers = spoken([INITIALIZE, *asked, SHUTDOWN, EXIT], code=0)
+    answers = spoken([INITIALIZE, *asked_of_all(0, 0), SHUTDOWN, EXIT], code=0)
     assert not any("error" in answer for answer in answers)
 
 
