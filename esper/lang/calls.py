@@ -216,11 +216,13 @@ class Arguments:
             return self._choice(slot, value)
         converted = None if isinstance(value, Value) else self._converted(slot, value)
         if converted is None:
+            is_fraction = slot.kind in (Kind.DIM, Kind.INT) and isinstance(value, float | Unknown)
             raise WrongArgumentKind(
                 operator=self._operator.name,
                 name=slot.name,
                 found=describe(value),
                 expected=_KINDS[slot.kind],
+                suggestion="`/` makes a fraction; `//` divides whole numbers" if is_fraction else None,
             )
         return converted
 

@@ -260,6 +260,7 @@ class ExpectedStatic(EsperError):
 class WrongArgumentKind(EsperError):
     code = "E0322"
     message = "argument `{name}` of `{operator}` is {found}, expected {expected}"
+    help = "{suggestion}"
 
 
 class MissingArgument(EsperError):

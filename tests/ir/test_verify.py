@@ -45,7 +45,7 @@ def graph(
         (graph(X, EXP.replace(attrs=frozen_attrs({"a": 1}))), InvalidNode, "`exp` has no attribute `a`"),
         (graph(X, BUFFER.replace(attrs=NONE)), InvalidNode, "needs the attribute `init`"),
         (graph(X, BUFFER.replace(attrs=frozen_attrs({"init": 1}))), InvalidNode, "not a string of zeros"),
-        (graph(X.replace(types=(ROWS.with_shape((-1,)),))), InvalidNode, "negative"),
+        (graph(X.replace(types=(ROWS.with_shape((-1,)),))), InvalidNode, "below 1"),
         (graph(X, output="z"), InvalidGraph, "result `y` is %z, which no node defines"),
         (graph(X, index=1), InvalidGraph, "result `y` is %x#1"),
         (graph(X, updates=(("x", Value("x")),)), InvalidGraph, "the update of `x` names no buffer"),
