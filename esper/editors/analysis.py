@@ -5,15 +5,16 @@ A version is parsed, elaborated and lexed at most once; every answer is a functi
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 
 from lark import Token
 
 from esper.editors.callees import Callee, named_callee
-from esper.editors.names import Names, Occurrence, Role
+from esper.editors.names import Names, Occurrence, Role, block_at
 from esper.lang import Insight, Source, inspect_source
-from esper.lang.ast import Blueprint, Program
+from esper.lang.ast import Blueprint, Name, Program
 from esper.lang.diagnostics import Report
 from esper.lang.parse import grammar
 from esper.lang.scope import Place
@@ -62,6 +63,36 @@ class Analysis:
         """The blueprint around `place`; what follows one, up to the next, counts as its own."""
         before = [b for b in self.program.blueprints if (b.span.line, b.span.column) <= place]
         return before[-1] if before else None
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return [token.end_pos or 0 for token in self.tokens]
+
+    def word_at(self, offset: int) -> int | None:
+        """The index of the name or keyword that covers `offset` or ends there."""
+        first = bisect_left(self._ends, offset)
+        for index in range(first, min(first + 2, len(self.tokens))):
+            token = self.tokens[index]
+            assert token.start_pos is not None
+            if token.start_pos <= offset and str(token).isidentifier():
+                return index
+        return None
+
+    def name_at(self, offset: int) -> Occurrence | None:
+        """The name at `offset`. In a statement that could not be read, any name counts as read or called."""
+        place = self.place(offset)
+        found = self.names.at(place)
+        blueprint, index = self.blueprint_at(place), self.word_at(offset)
+        if found is not None or blueprint is None or blueprint.damaged is None or index is None:
+            return found
+        token = self.tokens[index]
+        if token.type != "NAME":
+            return None
+        is_called = index + 1 < len(self.tokens) and self.tokens[index + 1].type == "LPAR"
+        role = Role.CALL if is_called else Role.READ
+        assert token.start_pos is not None and token.end_pos is not None
+        name = Name(self.source.span(token.start_pos, token.end_pos), str(token))
+        return Occurrence(name, role, blueprint, block_at(blueprint, place))
 
     def callee_at(self, use: Occurrence) -> Callee | None:
         """What the call calls that `use` belongs to."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lark import Token
-
 from esper.editors.analysis import Analysis
 from esper.editors.callees import (
     DTYPES,
@@ -22,7 +20,6 @@ from esper.errors import Span
 from esper.lang.ast import Import, Name, Parameter
 from esper.lang.parameters import KINDS
 from esper.lang.scope import What
-from esper.lang.tree import FILE, span_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +32,21 @@ class Hover:
 
 def hover(analysis: Analysis, offset: int) -> Hover | None:
     """What to show of the character at `offset`; None where nothing is known of it."""
-    place = analysis.place(offset)
-    name = analysis.names.at(place)
+    name = analysis.name_at(offset)
     if name is not None:
         markdown = _of_name(analysis, name)
         return Hover(name.name.span, markdown) if markdown else None
-    statement = import_at(analysis.program, place)
+    statement = import_at(analysis.program, analysis.place(offset))
     if statement is not None:
-        return Hover(statement.source.span, _imported(analysis, statement))
-    keyword = _keyword_at(analysis, offset)
-    if keyword is None:
+        markdown = _imported(analysis, statement)
+        return Hover(statement.source.span, markdown) if markdown else None
+    index = analysis.word_at(offset)
+    keyword = KEYWORDS.get(str(analysis.tokens[index])) if index is not None else None
+    if index is None or keyword is None:
         return None
-    token, entry = keyword
-    reset = FILE.set(analysis.source.file)
-    try:
-        return Hover(span_of(token), keyword_text(entry))
-    finally:
-        FILE.reset(reset)
+    start, end = analysis.tokens[index].start_pos, analysis.tokens[index].end_pos
+    assert start is not None and end is not None
+    return Hover(analysis.source.span(start, end), keyword_text(keyword))
 
 
 def _of_name(analysis: Analysis, name: Occurrence) -> str:
@@ -138,14 +133,6 @@ def _imported(analysis: Analysis, statement: Import) -> str:
     found = [d for d in foreign if d.unit.source.file.rpartition("/")[2] == wanted]
     lines = [f"- `{c.signature}` {c.summary}".rstrip() for c in map(blueprint_callee, found)]
     return "\n".join(["makes callable:", *lines]) if lines else "makes no blueprint callable"
-
-
-def _keyword_at(analysis: Analysis, offset: int) -> tuple[Token, Keyword] | None:
-    for token in analysis.tokens:
-        start, end = token.start_pos, token.end_pos
-        if start is not None and end is not None and start <= offset <= end and str(token) in KEYWORDS:
-            return token, KEYWORDS[str(token)]
-    return None
 
 
 def code(text: str) -> str:

@@ -16,10 +16,9 @@ def definition(analysis: Analysis, offset: int) -> Span | None:
     An operator has no source in the language. The span may lie in a file that the unit did not read: the
     top of one whose import was refused.
     """
-    place = analysis.place(offset)
-    name = analysis.names.at(place)
+    name = analysis.name_at(offset)
     if name is None or name.role is Role.IMPORT:
-        statement = import_at(analysis.program, place)
+        statement = import_at(analysis.program, analysis.place(offset))
         return None if statement is None else _imported(analysis, statement)
     binding = analysis.means_binding(name)
     if binding is not None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from esper.editors.analysis import Analysis
 from esper.editors.completion import complete
@@ -18,6 +21,7 @@ from esper.editors.positions import Positions
 from esper.editors.problems import problems
 from esper.lang import Source, format_program, insight
 from tests.editors.marked import LIBRARY
+from tests.lang.mutations import mutated, seeds
 
 URI = "file:///block.esp"
 
@@ -97,6 +101,14 @@ def test_what_imports_is_looked_at_again_when_another_file_changes(tmp_path: Pat
     assert documents.forget_importers(str(tmp_path / "a.esp")) == []
     assert documents.forget_importers(str(tmp_path / "b.esp")) == ["a"]
     assert documents.analysis("a") is not before
+
+
+@settings(max_examples=100)
+@given(st.randoms(use_true_random=False), st.sampled_from(seeds()), st.floats(0, 1))
+def test_changed_sources_can_be_asked_about(random: Random, text: str, share: float) -> None:
+    changed = mutated(text, random)
+    for at in (int(share * len(changed)), len(changed)):
+        ask_everything(Analysis.of(Source("changed.esp", changed)), at)
 
 
 @pytest.mark.parametrize("name", ["shuffle_block", "glu_block"])

@@ -86,6 +86,12 @@ def test_names_have_their_types_beside_a_syntax_error() -> None:
     assert "h: f32[N, S.0, S.1, 2*width]" in shown(broken, "‸h = x")
 
 
+def test_a_statement_that_cannot_be_read_shows_what_its_names_mean() -> None:
+    broken = BLOCK.replace("output share = ", "output share = = ")
+    assert OPERATORS["sigmoid"].doc in shown(broken, "= = ‸sigmoid")
+    assert "m: f32[N, S.0, S.1, width]" in shown(broken, "sigmoid(‸m)")
+
+
 def test_an_import_shows_what_it_makes_callable(tmp_path: Path) -> None:
     (tmp_path / "part.esp").write_text(BLOCK, encoding="utf-8")
     text = 'import "part.esp"\nimport norm\nblueprint b() { input x: f32[N, 8] output norm(block(x)) }\n'

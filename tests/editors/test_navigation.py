@@ -50,6 +50,7 @@ def leads(text: str) -> bool:
         "blueprint a() { input ⌖x: f32[N] output x } blueprint b() { input y: f32[4] output a(‸x=y) }",
         "blueprint ⌖‸a() { input x: f32[N] output x }",
         "blueprint b() { input x: f32[N] output x + ‸h ⌖h = x }",
+        "blueprint b() {\n let ⌖k = 8\n input x: f32[N, k]\n y = = linear(x, ‸k)\n output x }",
     ],
 )
 def test_a_name_leads_to_what_it_means(text: str) -> None:
