@@ -1,8 +1,4 @@
-"""The convolutional blueprints against modules of torch.nn that say the same in other words.
-
-An oracle lists its layers in the order in which the blueprint makes its weights, so that one set of weights,
-in order, serves both; a layer too many or of another shape is found there, one misplaced in the values.
-"""
+"""The convolutional blueprints against modules of torch.nn that say the same in other words."""
 
 from __future__ import annotations
 
@@ -15,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from esper.lang import lower
-from esper.ops.reference.evaluate import evaluate
-from esper.passes.autodiff import GRADIENT
-from esper.passes.manager import joint_graph
 from esper.urza.seed import CompiledSeed
+from tests.blueprints.agreement import (
+    give_same_weights,
+    random_inputs,
+    require_agreement,
+    require_joint_agreement,
+)
 
 SPACE = (7, 6, 5)
 """Sizes of the maps' axes, odd and even."""
@@ -346,38 +345,7 @@ def inputs_of(seed: CompiledSeed) -> list[Tensor]:
     sizes = {"N": 3, "T": 9}
     for axis, size in enumerate(SPACE):
         sizes |= {f"S.{axis}": size, f"R.{axis}": size // 2}
-    generator = torch.Generator().manual_seed(1)
-    shapes = [node.type.concrete_shape(sizes) for node in seed.ir.inputs]
-    return [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
-
-
-def statistics(module: nn.Module) -> list[Tensor]:
-    """The running means and variances."""
-    return [buffer for buffer in module.buffers() if buffer.is_floating_point()]
-
-
-def give_same_weights(seed: CompiledSeed, oracle: nn.Module, width: float = 1.0) -> None:
-    """Random values for the parameters and running statistics of both, in the order of the layers."""
-    generator = torch.Generator().manual_seed(2)
-    mine = [*seed.parameters(), *statistics(seed)]
-    theirs = [*oracle.parameters(), *statistics(oracle)]
-    assert [value.shape for value in mine] == [value.shape for value in theirs]
-    with torch.no_grad():
-        for here, there in zip(mine, theirs, strict=True):
-            values = torch.rand(here.shape, generator=generator, dtype=torch.float64) + 0.5
-            if isinstance(here, nn.Parameter):
-                values.sub_(1.0).mul_(width)
-            here.copy_(values)
-            there.copy_(values)
-
-
-def outputs(module: nn.Module, inputs: list[Tensor]) -> tuple[Tensor, ...]:
-    found = module(*inputs)
-    return found if isinstance(found, tuple) else (found,)
-
-
-def close(found: Any, expected: Any) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+    return random_inputs([node.type.concrete_shape(sizes) for node in seed.ir.inputs])
 
 
 EACH = [
@@ -395,14 +363,7 @@ def test_values_gradients_and_running_statistics_are_those_of_torchs_layers(
     seed = seed_of(name, axes, params).train(training)
     module = oracle(Layers(axes), **params).double().train(training)
     give_same_weights(seed, module, WIDTHS.get(name, 1.0))
-    inputs = inputs_of(seed)
-    found, expected = outputs(seed, inputs), outputs(module, inputs)
-    close(found, expected)
-    generator = torch.Generator().manual_seed(3)
-    given = [torch.randn(y.shape, generator=generator, dtype=torch.float64) for y in expected]
-    wrt, oracles = [*inputs, *seed.parameters()], [*inputs, *module.parameters()]
-    close(torch.autograd.grad(found, wrt, given), torch.autograd.grad(expected, oracles, given))
-    close(statistics(seed), statistics(module))
+    require_agreement(seed, module, inputs_of(seed))
 
 
 @pytest.mark.parametrize(("name", "oracle", "params", "axes"), EACH)
@@ -412,13 +373,4 @@ def test_the_joint_graphs_gradients_are_those_of_torchs_layers(
     seed = seed_of(name, axes, params)
     module = oracle(Layers(axes), **params).double()
     give_same_weights(seed, module, WIDTHS.get(name, 1.0))
-    inputs = inputs_of(seed)
-    expected = outputs(module, inputs)
-    generator = torch.Generator().manual_seed(3)
-    given = [torch.randn(y.shape, generator=generator, dtype=torch.float64) for y in expected]
-    tensors = {node.name: x for node, x in zip(seed.ir.inputs, inputs, strict=True)}
-    gradients = {GRADIENT + output: g for (output, _), g in zip(seed.ir.outputs, given, strict=True)}
-    found = evaluate(joint_graph(seed.ir), {**tensors, **gradients}, seed.state_dict(), dtype=torch.float64)
-    names = [*tensors, *(key for key, _ in seed.named_parameters())]
-    wanted = torch.autograd.grad(expected, [*inputs, *module.parameters()], given)
-    close([found[GRADIENT + key] for key in names], list(wanted))
+    require_joint_agreement(seed, module, inputs_of(seed))
