@@ -68,6 +68,31 @@ class ArtifactTampered(EsperError):
     help = "nothing of it was used; compile the blueprint again: esperc compile FILE -o {path}"
 
 
+class MissingDriver(EsperError):
+    """No NVIDIA driver on this machine."""
+
+    code = "E0740"
+    message = "`{library}` is missing, and launching kernels needs it: {reason}"
+    help = "install the NVIDIA driver, or use the torch tier, which runs everywhere"
+    exit_code = 3
+
+
+class DriverCallFailed(EsperError):
+    """The NVIDIA driver refused to load or to launch a kernel."""
+
+    code = "E0741"
+    message = "the NVIDIA driver refused {call}: {reason} (error {number})"
+    help = "the torch tier runs without kernels; if the seed was built for another GPU, compile it again"
+
+
+class CannotLaunch(EsperError):
+    """A kernel that the launcher cannot call, or a value that its parameter cannot hold."""
+
+    code = "E0742"
+    message = "kernel `{kernel}` cannot be launched: {reason}"
+    help = "this is a fault of the compiler, not of the blueprint; please report it with the blueprint"
+
+
 class UnsupportedElementType(EsperError):
     """Kernels compute in float32 at most."""
 

@@ -1,12 +1,12 @@
 """Running a program on torch tensors: buffers are allocated, kernels launched, library operators called.
 
-Launches go through Triton's own JIT, so this needs a GPU, or Triton's interpreter (`TRITON_INTERPRET=1`
-set before Triton is imported) and CPU tensors.
+Native code goes through `esper.urza.launcher`. Without it launches go through Triton's own JIT: on AMD GPUs,
+and in Triton's interpreter (`TRITON_INTERPRET=1` set before Triton is imported) with CPU tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -22,20 +22,28 @@ from esper.urza.generate import Launch, buffer_name
 from esper.urza.program import Call, Program
 from esper.urza.source_module import module_from_source
 
+Launching = Callable[[Launch, Mapping[str, torch.Tensor], Mapping[str, int]], None]
+"""Launches one kernel on tensors by the names of their buffers, with the values of the size symbols."""
+
 INDEX_LIMIT = 2**31
 """Kernels count elements in 32 bits."""
 
 
 def run_program(
-    program: Program, leaves: Mapping[str, torch.Tensor], sizes: Mapping[str, int] | None = None
+    program: Program,
+    leaves: Mapping[str, torch.Tensor],
+    sizes: Mapping[str, int] | None = None,
+    launching: Launching | None = None,
 ) -> dict[str, torch.Tensor]:
     """The outputs and updates, by name.
 
     leaves: a tensor for each input, param, buffer and seed that the program's graph has, by name, on one
     device. sizes: values of the size symbols, where the shapes of the graph's inputs do not
-    tell all. Raises `TensorTooLarge` where a buffer has 2**31 elements or more.
+    tell all. launching: what launches kernels; `launch` if None. Raises `TensorTooLarge` where a buffer has
+    2**31 elements or more.
     """
-    tensors = {name: tensor.contiguous() for name, tensor in leaves.items()}
+    launching = launch if launching is None else launching
+    tensors = {name: _placed(tensor) for name, tensor in leaves.items()}
     device = next(iter(tensors.values())).device
     tensors |= constant_tensors(program, device)
     if sizes is None:
@@ -50,7 +58,7 @@ def run_program(
             raise TensorTooLarge(name=name, elements=tensor.numel())
     for step in program.steps:
         if isinstance(step, Launch):
-            launch(step, tensors, sizes)
+            launching(step, tensors, sizes)
         else:
             call_library(step, tensors, sizes)
     return {name: read(access, tensors, sizes) for name, access in program.outputs.items()}
@@ -87,11 +95,17 @@ def call_library(step: Call, tensors: dict[str, torch.Tensor], sizes: Mapping[st
     results = reference(path)(*operands, **attrs)
     for name, result in zip(step.results, results if isinstance(results, tuple) else (results,), strict=True):
         if name is not None:
-            tensors[name] = result.contiguous()
+            tensors[name] = _placed(result)
+
+
+def _placed(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor`, or a copy of it, where kernels expect one: dense, at an address divisible by 16."""
+    tensor = tensor.contiguous()
+    return tensor if tensor.data_ptr() % 16 == 0 else tensor.clone()
 
 
 def launch(step: Launch, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) -> None:
-    """Launches one kernel on the current device's stream."""
+    """Launches one kernel on the current device's stream by Triton's JIT."""
     kernel = step.kernel
     numbers = {name: evaluate_size(size, sizes) for name, size in step.sizes.items()}
     arguments: list[Any] = [
