@@ -12,7 +12,6 @@ import signal
 import sys
 from contextlib import redirect_stdout
 from functools import partial
-from pathlib import Path
 from types import FrameType
 
 from lsprotocol import types as lsp
@@ -80,7 +79,7 @@ class BlueprintServer(LanguageServer):
         if asked := self.asked(uri):
             analysis, positions = asked
             version = self.documents.opened[uri].version
-            found = [_diagnostic(analysis, positions, problem) for problem in problems(analysis)]
+            found = [_diagnostic(uri, analysis, positions, problem) for problem in problems(analysis)]
         self.text_document_publish_diagnostics(lsp.PublishDiagnosticsParams(uri, found, version))
 
     def publish_soon(self, uri: str) -> None:
@@ -179,7 +178,7 @@ def _answer_about_names(server: BlueprintServer) -> None:
             return None
         analysis, positions = asked
         span = definition(analysis, _offset(positions, params.position))
-        return None if span is None else _location(analysis, positions, span)
+        return None if span is None else _location(params.text_document.uri, analysis, positions, span)
 
     @server.feature(
         lsp.TEXT_DOCUMENT_COMPLETION, lsp.CompletionOptions(trigger_characters=["(", ",", "=", ":", ">"])
@@ -251,28 +250,25 @@ def _range(positions: Positions, span: Span) -> lsp.Range:
     return _stretch(positions, positions.start_of(span), positions.end_of(span))
 
 
-def _location(analysis: Analysis, positions: Positions, span: Span) -> lsp.Location:
+def _location(uri: str, analysis: Analysis, positions: Positions, span: Span) -> lsp.Location:
     """A place in this document, or in a file that it imports."""
-    if span.file != analysis.source.file:
-        source = analysis.unit.sources.get(span.file)
-        if source is None:
-            top = lsp.Position(0, 0)
-            return lsp.Location(_uri_of(span.file), lsp.Range(top, top))
-        positions = Positions(source, positions.encoding)
-    return lsp.Location(_uri_of(span.file), _range(positions, span))
-
-
-def _uri_of(file: str) -> str:
-    return uris.from_fs_path(os.path.abspath(file)) or file if Path(file).exists() else file
+    if span.file == analysis.source.file:
+        return lsp.Location(uri, _range(positions, span))
+    there = uris.from_fs_path(os.path.abspath(span.file)) or span.file
+    source = analysis.unit.sources.get(span.file)
+    if source is None:
+        top = lsp.Position(0, 0)
+        return lsp.Location(there, lsp.Range(top, top))
+    return lsp.Location(there, _range(Positions(source, positions.encoding), span))
 
 
 def _markdown(text: str) -> lsp.MarkupContent:
     return lsp.MarkupContent(lsp.MarkupKind.Markdown, text)
 
 
-def _diagnostic(analysis: Analysis, positions: Positions, problem: Problem) -> lsp.Diagnostic:
+def _diagnostic(uri: str, analysis: Analysis, positions: Positions, problem: Problem) -> lsp.Diagnostic:
     related = [
-        lsp.DiagnosticRelatedInformation(_location(analysis, positions, note.span), note.message)
+        lsp.DiagnosticRelatedInformation(_location(uri, analysis, positions, note.span), note.message)
         for note in problem.related
     ]
     return lsp.Diagnostic(

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from esper.editors.analysis import Analysis
@@ -103,7 +103,6 @@ def test_what_imports_is_looked_at_again_when_another_file_changes(tmp_path: Pat
     assert documents.analysis("a") is not before
 
 
-@settings(max_examples=100)
 @given(st.randoms(use_true_random=False), st.sampled_from(seeds()), st.floats(0, 1))
 def test_changed_sources_can_be_asked_about(random: Random, text: str, share: float) -> None:
     changed = mutated(text, random)

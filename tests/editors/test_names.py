@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from esper.editors.analysis import Analysis
 from esper.editors.names import Role, block_at
@@ -42,7 +42,6 @@ def test_the_library_is_bound_as_elaboration_binds_it(name: str) -> None:
     require_agreement(Analysis.of(LIBRARY[name]))
 
 
-@settings(max_examples=40)
 @given(esp_programs())
 def test_any_program_is_bound_as_elaboration_binds_it(text: str) -> None:
     require_agreement(Analysis.of(Source("<source>", text)))

@@ -179,6 +179,24 @@ def test_columns_are_those_of_the_encoding_that_was_agreed_on() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("uri", ["untitled:a b", "file:///nowhere/a%40b%20%C3%A9/x.esp"])
+def test_a_document_that_is_in_no_file_is_called_as_the_editor_calls_it(uri: str) -> None:
+    twice = "blueprint a() { input x: f32[N] output x }\n" * 2
+
+    async def test() -> None:
+        async with editor() as found:
+            found.open(uri, twice)
+            [mistake] = await found.diagnostics(uri)
+            assert mistake.related_information is not None
+            assert [related.location.uri for related in mistake.related_information] == [uri]
+            led = await found.client.text_document_definition_async(
+                lsp.DefinitionParams(lsp.TextDocumentIdentifier(uri), lsp.Position(0, 40))
+            )
+            assert led == lsp.Location(uri, lsp.Range(lsp.Position(0, 22), lsp.Position(0, 23)))
+
+    run(test)
+
+
 def test_a_file_that_changes_is_seen_by_what_imports_it(tmp_path: Path) -> None:
     text = 'import "part.esp"\nblueprint whole() {\n    input x: f32[N, 8]\n    output part(x)\n}\n'
     part = "blueprint part(width: dim = 8) {\n    input x: f32[N, width]\n    output x + x\n}\n"
@@ -258,8 +276,8 @@ SHUTDOWN = {"id": 2, "method": "shutdown"}
 EXIT = {"method": "exit"}
 
 
-def opened(text: str) -> dict[str, Any]:
-    document = {"uri": "untitled:x", "languageId": "esper", "version": 1, "text": text}
+def opened(text: str, uri: str = "untitled:x") -> dict[str, Any]:
+    document = {"uri": uri, "languageId": "esper", "version": 1, "text": text}
     return {"method": "textDocument/didOpen", "params": {"textDocument": document}}
 
 
@@ -278,9 +296,9 @@ def test_an_end_without_shutdown_is_told_by_1(last: list[dict[str, Any]]) -> Non
     spoken([INITIALIZE, *last], code=1)
 
 
-def asked_of_all(line: int, column: int) -> list[dict[str, Any]]:
-    """Every request that the server answers, about one place."""
-    document, place = {"uri": "untitled:x"}, {"line": line, "character": column}
+def asked_of_all(line: int, column: int, uri: str, first: int) -> list[dict[str, Any]]:
+    """Every request that the server answers, about one place; their ids count from `first`."""
+    document, place = {"uri": uri}, {"line": line, "character": column}
     params: dict[str, dict[str, Any]] = {
         "hover": {"position": place},
         "definition": {"position": place},
@@ -290,7 +308,11 @@ def asked_of_all(line: int, column: int) -> list[dict[str, Any]]:
         "formatting": {"options": {"tabSize": 4, "insertSpaces": True}},
     }
     return [
-        {"id": 10 + number, "method": f"textDocument/{method}", "params": {"textDocument": document, **given}}
+        {
+            "id": first + number,
+            "method": f"textDocument/{method}",
+            "params": {"textDocument": document, **given},
+        }
         for number, (method, given) in enumerate(params.items())
     ]
 
@@ -309,22 +331,26 @@ BAD_TEXTS = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_TEXTS)
-def test_bad_text_is_answered_without_a_failure(name: str) -> None:
-    messages = [INITIALIZE, opened(BAD_TEXTS[name]), *asked_of_all(0, 41), SHUTDOWN, EXIT]
-    answers = spoken(messages, code=0)
-    assert [a.get("id", a.get("method")) for a in answers] == [
-        1,
-        "textDocument/publishDiagnostics",
-        *range(10, 16),
-        2,
-    ]
+def test_bad_text_is_answered_without_a_failure() -> None:
+    asked: list[dict[str, Any]] = []
+    for number, (name, text) in enumerate(BAD_TEXTS.items(), start=1):
+        uri = f"untitled:{name}"
+        asked += [opened(text, uri), *asked_of_all(0, 41, uri, 10 * number)]
+    answers = spoken([INITIALIZE, *asked, SHUTDOWN, EXIT], code=0)
     assert not any("error" in answer for answer in answers)
-    assert bool(answers[1]["params"]["diagnostics"]) == (name != "nested")
+    assert {answer["id"] for answer in answers if "id" in answer} == {
+        1,
+        2,
+        *(message["id"] for message in asked if "id" in message),
+    }
+    published = [answer["params"] for answer in answers if "id" not in answer]
+    with_diagnostics = {params["uri"] for params in published if params["diagnostics"]}
+    assert len(published) == len(BAD_TEXTS)
+    assert with_diagnostics == {f"untitled:{name}" for name in BAD_TEXTS if name != "nested"}
 
 
 def test_a_request_about_a_document_that_is_not_open_is_answered() -> None:
-    answers = spoken([INITIALIZE, *asked_of_all(0, 0), SHUTDOWN, EXIT], code=0)
+    answers = spoken([INITIALIZE, *asked_of_all(0, 0, "untitled:gone", 10), SHUTDOWN, EXIT], code=0)
     assert not any("error" in answer for answer in answers)
 
 
