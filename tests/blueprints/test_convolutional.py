@@ -101,6 +101,19 @@ def residual(*layers: nn.Module, after: nn.Module | None = None) -> nn.Module:
     return Sum(nn.Identity(), nn.Sequential(*layers), after=after)
 
 
+def conv_enhance(t: Layers, channels: int, expand: int) -> nn.Module:
+    first = t.conv(channels, channels * expand, 3, bias=False)
+    last = t.conv(channels * expand, channels, 3)
+    return residual(t.norm(channels), nn.ReLU(), first, t.norm(channels * expand), nn.ReLU(), last)
+
+
+def depthwise(t: Layers, channels: int, expand: int) -> nn.Module:
+    hidden = channels * expand
+    window = t.conv(channels, channels, 7, groups=channels, bias=False)
+    first, last = t.conv(channels, hidden, 1), t.conv(hidden, channels, 1)
+    return residual(window, t.norm(channels), first, nn.GELU(), last)
+
+
 def conv_block(t: Layers, channels: int, out: int, kernel: int, stride: int) -> nn.Module:
     return t.unit(channels, out, kernel, nn.ReLU(), stride=stride)
 
@@ -299,6 +312,8 @@ def group_norm_block(t: Layers, channels: int, groups: int) -> nn.Module:
 
 
 CASES: list[tuple[str, Callable[..., nn.Module], dict[str, int]]] = [
+    ("conv_enhance", conv_enhance, {"channels": 3, "expand": 2}),
+    ("depthwise", depthwise, {"channels": 3, "expand": 2}),
     ("conv_block", conv_block, {"channels": 3, "out": 4, "kernel": 3, "stride": 1}),
     ("conv_block", conv_block, {"channels": 3, "out": 2, "kernel": 5, "stride": 2}),
     ("resnet_block", resnet_block, {"channels": 4}),

@@ -412,3 +412,24 @@ def test_the_post_norm_layer_starts_as_a_normalisation() -> None:
     seed = seed_of("transformer_post_norm", d_model=8)
     (x,) = inputs_of(seed)
     torch.testing.assert_close(seed(x), F.layer_norm(x, (8,)), rtol=1e-4, atol=1e-4)
+
+
+OF_HEADS = ("grouped_query_attention", *DROPPED)
+NEVER_MOVES = {"attention": "linear_2.bias", **dict.fromkeys(OF_HEADS, "multi_head_attention.bias_k")}
+"""A shift of all keys shifts all scores of a query alike, which a softmax takes out again."""
+
+
+@pytest.mark.parametrize("name", sorted({case[0] for case in CASES}))
+def test_no_weight_is_out_of_reach_of_training(name: str) -> None:
+    seed = seed_of(name)
+    before = {key: value.detach().clone() for key, value in seed.named_parameters()}
+    optimizer = torch.optim.SGD(seed.parameters(), lr=0.1)
+    inputs = inputs_of(seed)
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = sum(((y - 1.0) ** 2 + y).mean() for y in outputs(seed, inputs))
+        assert isinstance(loss, Tensor)
+        loss.backward()
+        optimizer.step()
+    still = [key for key, value in seed.named_parameters() if (value - before[key]).abs().max() < 1e-12]
+    assert still == ([NEVER_MOVES[name]] if name in NEVER_MOVES else [])
