@@ -17,6 +17,7 @@ from esper.urza.cache import KernelCache
 from esper.urza.errors import KernelBuildFailed
 from esper.urza.kernel import BuiltKernel, KernelSource
 from esper.urza.resources import resources
+from esper.urza.signature import check_parameters
 from esper.urza.toolchain import check_target, versions
 from esper.urza.workers import MEMORY_BYTES, Workers
 
@@ -117,6 +118,7 @@ def _obtain_candidate(kernel: KernelSource, target: str, cache: KernelCache, wor
         cache.store(key, named | description, files)
     ptx = files["kernel.ptx"].decode()
     try:
+        check_parameters(kernel, ptx)
         used = resources(description["ptxas_log"], ptx, description["shared_bytes"], kernel.trips)
     except ValueError as error:
         raise KernelBuildFailed(kernel=kernel.name, target=target, reason=str(error)) from error

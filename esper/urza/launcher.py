@@ -21,11 +21,9 @@ from esper.urza.driver import Driver
 from esper.urza.errors import CannotLaunch
 from esper.urza.generate import Launch
 from esper.urza.kernel import Argument, BuiltKernel, KernelSource
+from esper.urza.signature import HIDDEN_PARAMETERS
 
 THREADS_IN_WARP = 32
-HIDDEN_PARAMETERS = 2
-"""What Triton appends to a kernel's own: pointers to global and to profile scratch memory."""
-
 _PARAMETER_BYTES = 8
 _REMEMBERED = 256
 """How many sets of sizes a launch keeps grids for."""

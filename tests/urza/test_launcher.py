@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,9 +23,10 @@ from esper.urza.compiler import Programs, make_programs
 from esper.urza.errors import CannotLaunch, DriverCallFailed
 from esper.urza.generate import Launch
 from esper.urza.kernel import Argument, BuiltKernel, KernelSource
-from esper.urza.launcher import HIDDEN_PARAMETERS, BoundKernel, Code, Launches
+from esper.urza.launcher import BoundKernel, Code, Launches
 from esper.urza.program import Program
 from esper.urza.run import run_program
+from esper.urza.signature import HIDDEN_PARAMETERS, built_bits, check_parameters
 from esper.urza.torch_tier import leaves
 from tests.urza.driver_shim import Seen, Shim, compiler
 
@@ -194,10 +194,16 @@ def built(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 def test_built_code_takes_its_arguments_and_the_two_that_triton_hides(built: tuple[BuiltKernel, ...]) -> None:
     for one in built:
-        entry = one.ptx[one.ptx.index(".entry") : one.ptx.index(")\n")]
-        widths = {"pointer": "64", "size": "32"}
-        own = [widths[argument.kind] for argument in one.kernel.arguments]
-        assert re.findall(r"\.param \.u(\d+)", entry) == [*own, *["64"] * HIDDEN_PARAMETERS]
+        bits = {"pointer": 64, "size": 32}
+        assert built_bits(one.ptx) == [*(bits[a.kind] for a in one.kernel.arguments), 64, 64]
+
+
+def test_code_with_other_parameters_than_a_launch_passes_is_refused(built: tuple[BuiltKernel, ...]) -> None:
+    one = built[0]
+    check_parameters(one.kernel, one.ptx)
+    shorter = replace(one.kernel, arguments=one.kernel.arguments[1:])
+    with pytest.raises(ValueError, match="and a launch passes"):
+        check_parameters(shorter, one.ptx)
 
 
 def test_a_program_launches_each_kernel_with_its_tensors_and_sizes(
