@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from esper.ir.graph import BlueprintIR, Node
+from esper.urza.attention_uses import refuses_attention
 
 Refuses = Callable[[BlueprintIR, Node], str | None]
 
-ELIGIBLE: Mapping[str, Refuses] = {}
+ELIGIBLE: Mapping[str, Refuses] = {
+    "attention_forward": refuses_attention,
+    "attention_query_grad": refuses_attention,
+    "attention_key_value_grad": refuses_attention,
+}

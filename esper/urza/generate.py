@@ -41,6 +41,7 @@ RESERVED = LIBRARY | {
     *keyword.kwlist,
     *("triton", "tl", "float", "operands", "mask", "row", "column", "offsets", "channel", "tile"),
     *("slice_index", "totals", "matmul", "rows", "rows_with_sums", "columns", "channels", "finish"),
+    *("attention_forward", "attention_query_grad", "attention_key_value_grad"),
     *("pointwise", "BLOCK", "BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK_P", "BLOCK_W"),
 }
 """What no value and no size of a kernel may be called."""
@@ -305,14 +306,17 @@ class Writer:
 
     def finished(
         self,
-        body: str,
+        body: str | None,
         call: str,
         template: str,
         grid: tuple[Extent, ...],
         tile: Tile,
         trips: int = 1,
     ) -> Launch:
-        """The kernel; `call` is the entry's statement over `{body}` and `{operands}`."""
+        """The kernel; `call` is the entry's statement over `{body}` and `{operands}`.
+
+        body: the arguments of the generated body before its operands; None for a template without one.
+        """
         entry = self.group.name
         operands = list(self.in_body)
         unpack = [f"({', '.join(operands)},) = operands"] if operands else []
@@ -338,11 +342,7 @@ class Writer:
                 *sorted(imports),
                 "",
                 "",
-                "@triton.jit",
-                f"def {entry}_body({body}, operands):",
-                *(f"    {line}" for line in [*unpack, *self.lines] or ["pass"]),
-                "",
-                "",
+                *self._body(f"{entry}_body({body}, operands)" if body else None, unpack),
                 "@triton.jit",
                 f"def {entry}({', '.join(parameters)}):",
                 f"    {call}",
@@ -364,6 +364,13 @@ class Writer:
         )
         buffers = {argument.name: buffer for buffer, argument in self.pointers.items()}
         return Launch(kernel, buffers, {name: size for size, name in self.sizes.items()}, self.group)
+
+    def _body(self, signature: str | None, unpack: list[str]) -> list[str]:
+        """The lines of the generated body and the blank ones after it; none without a signature."""
+        if signature is None:
+            return []
+        lines = [f"    {line}" for line in [*unpack, *self.lines] or ["pass"]]
+        return ["@triton.jit", f"def {signature}:", *lines, "", ""]
 
 
 def identifier(name: str) -> str:

@@ -71,7 +71,8 @@ class Group:
         anchor = next((n for n in named if n.op == "matmul" or is_outside(n)), named[-1] if named else None)
         after = f"_{anchor.name.replace('.', '_')}" if anchor else ""
         if self.kind == "template":
-            return f"{self.nodes[0].op}_{self.index}{after}"
+            (node,) = self.nodes
+            return f"{node.op}_{self.index}_{node.name.split('.')[0]}"
         kind = {"tile": "map", "product": "matmul", "finish": "total", "outside": "call"}[self.kind]
         if self.kind == "tile" and self.reduces_rows:
             kind = "rows"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from esper.ir.dims import Size, product
 from esper.ir.graph import Value
 from esper.urza.access import access
+from esper.urza.attention import write_attention
 from esper.urza.generate import Launch, Writer, buffer_name, partials_of
 from esper.urza.grid import CeilDiv, Product
 from esper.urza.kernel import Direction
@@ -17,7 +18,11 @@ LOOP_TRIPS = 4
 """Turns of a loop over a run-time size, assumed where the report weighs instructions."""
 
 
-TEMPLATES: Mapping[str, Callable[[Writer], Launch]] = {}
+TEMPLATES: Mapping[str, Callable[[Writer], Launch]] = {
+    "attention_forward": write_attention,
+    "attention_query_grad": write_attention,
+    "attention_key_value_grad": write_attention,
+}
 """What writes the kernel of an operator of `ELIGIBLE`."""
 
 

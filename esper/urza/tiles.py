@@ -7,6 +7,7 @@ multiprocessors; a product's tile should be as large as the grid and the registe
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -88,6 +89,42 @@ def _product_configuration(
         "BLOCK_K": max(16, min(block_k, power_of_two(inner))),
     }
     return Configuration(blocks, warps, 3)
+
+
+def attention_tile(op: str, width: int, element_bytes: int) -> Tile:
+    """For a step of attention over heads of `width`: BLOCK_M queries and BLOCK_N keys at a time.
+
+    What a program holds while it loops grows with the width, and most of all in the backward pass: tiles
+    shrink to fit the registers, the block that is looped over first.
+    """
+    choices = _ATTENTION[op][min(max(32, power_of_two(width)), 256)]
+    if element_bytes == 4:
+        choices = _ATTENTION_F32[op][min(max(32, power_of_two(width)), 256)]
+    first, *rest = (Configuration({"BLOCK_M": m, "BLOCK_N": n}, warps, 2) for m, n, warps in choices)
+    return Tile(dict(first.constexprs), first.num_warps, first.num_stages, tuple(rest))
+
+
+_ATTENTION: Mapping[str, Mapping[int, Sequence[tuple[int, int, int]]]] = {
+    "attention_forward": {
+        32: [(128, 64, 8), (64, 32, 4)],
+        64: [(128, 64, 8), (64, 32, 4)],
+        128: [(128, 64, 8), (64, 32, 4)],
+        256: [(64, 32, 8), (32, 32, 8)],
+    },
+    "attention_query_grad": {
+        32: [(128, 64, 8), (64, 32, 4)],
+        64: [(64, 64, 4), (64, 32, 4)],
+        128: [(64, 32, 4), (32, 32, 4)],
+        256: [(64, 32, 8), (32, 32, 8)],
+    },
+    "attention_key_value_grad": {
+        32: [(64, 128, 8), (32, 64, 4)],
+        64: [(64, 128, 8), (32, 64, 4)],
+        128: [(32, 64, 4), (32, 64, 8)],
+        256: [(32, 64, 8), (32, 32, 8)],
+    },
+}
+_ATTENTION_F32 = _ATTENTION
 
 
 def splits(rows: int, columns: int, inner: int) -> int:

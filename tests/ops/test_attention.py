@@ -195,10 +195,10 @@ def test_the_same_as_torchs_layer(tmp_path: Path) -> None:
     torch.testing.assert_close(layer.out_proj(y.transpose(1, 2).flatten(2)), wanted)
 
 
-def test_a_mask_is_one_operand_of_the_call(tmp_path: Path) -> None:
+def test_the_gradient_of_a_mask_alone_is_a_library_call(tmp_path: Path) -> None:
     programs = make_programs(lowered(tmp_path, "f32[4, T, S]"))
-    assert programs.forward.outside == ("scaled_dot_product_attention",)
-    assert programs.both[1].outside == ("scaled_dot_product_attention_backward",)
+    assert programs.forward.outside == ()
+    assert programs.backward.outside == ("attention_mask_grad",)
 
 
 Q, KV = "f32[2, 4, 3, 8]", "f32[2, 2, 5, 8]"

@@ -74,6 +74,43 @@ def attention(
     return (weights @ wide(_for_each_head(v, heads))).to(q.dtype), logsumexp.squeeze(-1)
 
 
+def attention_forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    seed: Tensor | None,
+    *,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    offset: int,
+) -> tuple[Tensor, Tensor]:
+    """As `attention`, the result as [B, T, H, E]."""
+    found, logsumexp = attention(
+        q, k, v, mask, seed, causal=causal, scale=scale, dropout=dropout, offset=offset
+    )
+    return found.transpose(1, 2), logsumexp
+
+
+def attention_forward_result(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    seed: Tensor | None,
+    *,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    offset: int,
+) -> Tensor:
+    """As `attention_result`, as [B, T, H, E]."""
+    return attention_result(
+        q, k, v, mask, seed, causal=causal, scale=scale, dropout=dropout, offset=offset
+    ).transpose(1, 2)
+
+
 def attention_backward(
     q: Tensor,
     k: Tensor,
@@ -96,24 +133,103 @@ def attention_backward(
     With P = exp(scores - logsumexp) and the dropped, scaled weights P * K: dv = (P * K)' g, and the scores
     have the gradient dS = P * (K * (g v') - rowsum(g * result) + g_logsumexp).
     """
-    heads = q.shape[1]
-    all_k, all_v = _for_each_head(k, heads), wide(_for_each_head(v, heads))
-    scores = _scores(q, all_k, mask, causal, scale)
-    weights = torch.exp(scores - logsumexp.unsqueeze(-1))
-    slope = torch.zeros_like(weights) if g_logsumexp is None else g_logsumexp.unsqueeze(-1)
-    dv = torch.zeros_like(all_v)
-    if g is not None:
-        slope = slope + _dropped(wide(g) @ all_v.mT, seed, dropout, offset)
-        slope = slope - (wide(g) * wide(result)).sum(-1, keepdim=True)
-        dv = _dropped(weights, seed, dropout, offset).mT @ wide(g)
-    slope = weights * slope
-    dq = (slope @ wide(all_k)) * _factor(q, scale)
-    dk = (slope.mT @ wide(q)) * _factor(q, scale)
+    if g is None:
+        g = torch.zeros_like(result)
+    delta = (wide(g) * wide(result)).sum(-1)
+    if g_logsumexp is not None:
+        delta = delta - g_logsumexp
+    weights = _weights(q, k, mask, logsumexp, causal, scale)
+    slope = _slope(weights, v, seed, g, delta, dropout, offset)
+    dq = slope @ wide(_for_each_head(k, q.shape[1])) * _factor(q, scale)
+    dk = slope.mT @ wide(q) * _factor(q, scale)
+    dv = _dropped(weights, seed, dropout, offset).mT @ wide(g)
     gradients: tuple[Tensor, ...] = (dq.to(q.dtype), _of_groups(dk, k), _of_groups(dv, v))
     if not mask_gradient:
         return gradients
     assert mask is not None
     return (*gradients, slope.sum_to_size(mask.shape).to(mask.dtype))
+
+
+def attention_query_grad(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    seed: Tensor | None,
+    logsumexp: Tensor,
+    g: Tensor,
+    delta: Tensor,
+    *,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    offset: int,
+) -> Tensor:
+    """The gradient of q as [B, T, H, D]; delta [B, H, T] is rowsum(g * result) - g_logsumexp."""
+    weights = _weights(q, k, mask, logsumexp, causal, scale)
+    slope = _slope(weights, v, seed, g, delta, dropout, offset)
+    dq = slope @ wide(_for_each_head(k, q.shape[1])) * _factor(q, scale)
+    return dq.to(q.dtype).transpose(1, 2)
+
+
+def attention_key_value_grad(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    seed: Tensor | None,
+    logsumexp: Tensor,
+    g: Tensor,
+    delta: Tensor,
+    *,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    offset: int,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of k and v as [B, S, K, D] and [B, S, K, E]."""
+    weights = _weights(q, k, mask, logsumexp, causal, scale)
+    slope = _slope(weights, v, seed, g, delta, dropout, offset)
+    dk = slope.mT @ wide(q) * _factor(q, scale)
+    dv = _dropped(weights, seed, dropout, offset).mT @ wide(g)
+    return _of_groups(dk, k).transpose(1, 2), _of_groups(dv, v).transpose(1, 2)
+
+
+def attention_mask_grad(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    seed: Tensor | None,
+    logsumexp: Tensor,
+    g: Tensor,
+    delta: Tensor,
+    *,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    offset: int,
+) -> Tensor:
+    """The gradient of the added mask, in its shape."""
+    weights = _weights(q, k, mask, logsumexp, causal, scale)
+    slope = _slope(weights, v, seed, g, delta, dropout, offset)
+    return slope.sum_to_size(mask.shape).to(mask.dtype)
+
+
+def _weights(
+    q: Tensor, k: Tensor, mask: Tensor | None, logsumexp: Tensor, causal: bool, scale: float
+) -> Tensor:
+    """The weights [B, H, T, S] again, from the log-sum-exp of the scores."""
+    scores = _scores(q, _for_each_head(k, q.shape[1]), mask, causal, scale)
+    return torch.exp(scores - logsumexp.unsqueeze(-1))
+
+
+def _slope(
+    weights: Tensor, v: Tensor, seed: Tensor | None, g: Tensor, delta: Tensor, dropout: float, offset: int
+) -> Tensor:
+    """The gradient of the scores [B, H, T, S]."""
+    of_weights = wide(g) @ wide(_for_each_head(v, g.shape[1])).mT
+    return weights * (_dropped(of_weights, seed, dropout, offset) - delta.unsqueeze(-1))
 
 
 def _scores(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
