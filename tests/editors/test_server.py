@@ -224,35 +224,6 @@ def test_a_file_that_changes_is_seen_by_what_imports_it(tmp_path: Path) -> None:
     run(test)
 
 
-def test_every_prefix_of_a_blueprint_is_answered() -> None:
-    """As if typed: each request at the end of each prefix, on one server, which must not fail once."""
-    text = LIBRARY["norm"].text
-    uri = "untitled:typed"
-    document = lsp.TextDocumentIdentifier(uri)
-
-    async def test() -> None:
-        async with editor() as found:
-            found.open(uri, "")
-            for version in range(2, len(text) + 2):
-                typed = text[: version - 1]
-                found.change(uri, version, typed)
-                end = lsp.Position(typed.count("\n"), len(typed.rpartition("\n")[2]))
-                client = found.client
-                await client.text_document_hover_async(lsp.HoverParams(document, end))
-                await client.text_document_definition_async(lsp.DefinitionParams(document, end))
-                offered = await client.text_document_completion_async(lsp.CompletionParams(document, end))
-                assert isinstance(offered, lsp.CompletionList)
-                await client.text_document_document_symbol_async(lsp.DocumentSymbolParams(document))
-                await client.text_document_code_action_async(
-                    lsp.CodeActionParams(document, lsp.Range(end, end), lsp.CodeActionContext([]))
-                )
-                await client.text_document_formatting_async(
-                    lsp.DocumentFormattingParams(document, lsp.FormattingOptions(4, True))
-                )
-
-    run(test)
-
-
 def spoken(messages: list[dict[str, Any]], *, code: int) -> list[dict[str, Any]]:
     """What a server that is sent `messages` answers; all of its stdout, which must be protocol alone."""
     sent = b""
@@ -347,6 +318,23 @@ def test_bad_text_is_answered_without_a_failure() -> None:
     with_diagnostics = {params["uri"] for params in published if params["diagnostics"]}
     assert len(published) == len(BAD_TEXTS)
     assert with_diagnostics == {f"untitled:{name}" for name in BAD_TEXTS if name != "nested"}
+
+
+def test_every_prefix_of_a_blueprint_is_answered() -> None:
+    """As if typed, with every request at the end of each prefix."""
+    text, uri = LIBRARY["norm"].text, "untitled:typed"
+    asked = [opened("", uri)]
+    for end in range(len(text) + 1):
+        typed = text[:end]
+        change = {"textDocument": {"uri": uri, "version": end + 2}, "contentChanges": [{"text": typed}]}
+        asked.append({"method": "textDocument/didChange", "params": change})
+        asked += asked_of_all(typed.count("\n"), len(typed.rpartition("\n")[2]), uri, 10 * end + 10)
+    answers = spoken([INITIALIZE, *asked, SHUTDOWN, EXIT], code=0)
+    assert not any("error" in answer for answer in answers)
+    wanted = {message["id"] for message in asked if "id" in message}
+    assert {answer["id"] for answer in answers if "id" in answer} == {1, 2, *wanted}
+    notifications = {answer["method"] for answer in answers if "id" not in answer}
+    assert notifications == {"textDocument/publishDiagnostics"}
 
 
 def test_a_request_about_a_document_that_is_not_open_is_answered() -> None:
