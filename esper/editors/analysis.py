@@ -5,7 +5,7 @@ A version is parsed, elaborated and lexed at most once; every answer is a functi
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -68,9 +68,13 @@ class Analysis:
     def _ends(self) -> list[int]:
         return [token.end_pos or 0 for token in self.tokens]
 
+    def first_ending_after(self, offset: int) -> int:
+        """The index of the first token that ends behind `offset`."""
+        return bisect_right(self._ends, offset)
+
     def word_at(self, offset: int) -> int | None:
         """The index of the name or keyword that covers `offset` or ends there."""
-        first = bisect_left(self._ends, offset)
+        first = self.first_ending_after(offset - 1)
         for index in range(first, min(first + 2, len(self.tokens))):
             token = self.tokens[index]
             assert token.start_pos is not None

@@ -71,6 +71,7 @@ _AFTER = {
     **dict.fromkeys(("LPAR", "LSQB", "COMMA", "RANGE"), Slot.EXPRESSION),
     **dict.fromkeys(INFIX - {"PIPE"}, Slot.EXPRESSION),
 }
+_MARKS = frozenset('#"')
 _OPENING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 
 
@@ -91,14 +92,15 @@ def cursor_at(analysis: Analysis, offset: int) -> Cursor:
 
 def _is_comment_or_text(analysis: Analysis, offset: int) -> bool:
     """Whether `offset` is behind a `#`, or a `"` that is not closed on its line, which are no tokens."""
-    line, column = analysis.source.position(offset)
-    before = analysis.source.lines[line - 1][: column - 1]
-    first = analysis.source.offset(line, 1)
-    for token in analysis.tokens:
-        start, end = _start(token) - first, _end(token) - first
-        if end > 0 and start < len(before):
-            before = before[: max(0, start)] + " " * (min(end, len(before)) - max(0, start)) + before[end:]
-    return "#" in before or '"' in before
+    text = analysis.source.text
+    at = text.rfind("\n", 0, offset) + 1
+    for token in analysis.tokens[analysis.first_ending_after(at) :]:
+        if _start(token) >= offset:
+            break
+        if not _MARKS.isdisjoint(text[at : _start(token)]):
+            return True
+        at = _end(token)
+    return not _MARKS.isdisjoint(text[at:offset])
 
 
 class _Reader:
@@ -117,8 +119,6 @@ class _Reader:
             elif token.type == "COMMA" and self.brackets:
                 last = self.brackets[-1]
                 self.brackets[-1] = _Open(last.index, last.use, index)
-            elif token.type == "RBRACE" and not self.brackets:
-                self.tokens = []
 
     def _type(self, index: int) -> str:
         return self.tokens[index].type if 0 <= index < len(self.tokens) else ""
@@ -142,8 +142,8 @@ class _Reader:
             return Cursor(Slot.FILE, self.start)
         if not self.brackets:
             slot = _AFTER.get(self._type(last), Slot.FILE)
-            is_header = self._type(0) == "BLUEPRINT"
-            return Cursor(Slot.NOTHING if is_header and slot is not Slot.LIBRARY else slot, self.start)
+            is_header = self._type(0) == "BLUEPRINT" and all(token.type != "RBRACE" for token in self.tokens)
+            return Cursor(Slot.NOTHING if is_header else slot, self.start)
         found = self._inside(self.brackets[-1], last)
         around = self.brackets[0]
         if around.use != "parameters":

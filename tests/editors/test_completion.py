@@ -88,6 +88,9 @@ def test_statements_start_with_keywords_or_with_tensors() -> None:
     ("text", "expected", "absent"),
     [
         ("\n‸", "blueprint import", "let linear"),
+        ("blueprint b() {}\n‸", "blueprint import", "let linear"),
+        ("blueprint b() {}\nimport ‸", "norm", "let linear"),
+        ("blueprint b() {}\nimport norm\n‸", "blueprint import", "let linear"),
         ("import n‸", "norm mlp_block", "linear import"),
         ("blueprint b(width: ‸", "dim op dtype", "choice f32 linear"),
         ("blueprint b(width: dim ‸", "in", "linear let"),
