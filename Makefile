@@ -56,6 +56,7 @@ fuzz: setup ## feed the language 1,000,000 inputs of a coverage-guided fuzzer; g
 
 docs: setup ## write what of docs/ is generated
 	$(BIN)/python -m esper.cli.operators_page -o docs/operators.md
+	$(BIN)/python -m esper.cli.library_page -o docs/library.md
 	$(BIN)/python -m esper.editors.textmate -o docs/editors/esper.tmLanguage.json
 
 mutation: setup ## how many of 60 random slips in passes and operators the tests notice
