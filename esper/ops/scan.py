@@ -171,22 +171,10 @@ def _vjp(v: Vjp) -> Sequence[Value | None]:
         if node.type.dtype.is_floating and (index < carries or v.needed[index])
     ]
     carried = {index for index in range(carries) if final[index] is not None or history[index] is not None}
-    while True:
-        step = _forward_step(v, layout)
-        gradients: dict[str, Value] = {}
-        for index, (name, type) in enumerate(outputs):
-            given = v.gradients[index]
-            if index in carried:
-                start = given if given is not None else _zeros(v, type)
-                gradients[name] = step.input(step.carries, f"d.{name}", type, start)
-            elif index >= carries and given is not None:
-                gradients[name] = step.input(step.sequences, f"d.{name}", type, given)
-        pulled = v.differentiate(step.build, layout.body, gradients, [inputs[index].name for index in wrt])
-        found = {index: value for index, value in zip(wrt, pulled, strict=True) if value is not None}
-        reached = {index for index in found if index < carries}
-        if reached <= carried:
-            break
+    step, found = _reversed_step(v, layout, carried, wrt)
+    while not (reached := {index for index in found if index < carries}) <= carried:
         carried |= reached
+        step, found = _reversed_step(v, layout, carried, wrt)
 
     next_carries = {index: _before(v, step, index, found.get(index)) for index in sorted(carried)}
     sums: dict[int, Value] = {}
@@ -202,6 +190,24 @@ def _vjp(v: Vjp) -> Sequence[Value | None]:
     made = step.scan(v, [*next_carries.values(), *sums.values(), *slices.values()])
     results = dict(zip(places, made, strict=True))
     return [results.get(index) if v.needed[index] else None for index in range(len(inputs))]
+
+
+def _reversed_step(
+    v: Vjp, layout: Layout, carried: set[int], wrt: Sequence[int]
+) -> tuple[_Reverse, dict[int, Value]]:
+    """The reverse body if the carries `carried` have gradients, and those of the body's inputs `wrt`."""
+    step = _forward_step(v, layout)
+    gradients: dict[str, Value] = {}
+    for index, (name, type) in enumerate(layout.outputs):
+        given = v.gradients[index]
+        if index in carried:
+            start = given if given is not None else _zeros(v, type)
+            gradients[name] = step.input(step.carries, f"d.{name}", type, start)
+        elif index >= layout.carries and given is not None:
+            gradients[name] = step.input(step.sequences, f"d.{name}", type, given)
+    names = [layout.body.inputs[index].name for index in wrt]
+    pulled = v.differentiate(step.build, layout.body, gradients, names)
+    return step, {index: value for index, value in zip(wrt, pulled, strict=True) if value is not None}
 
 
 def _forward_step(v: Vjp, layout: Layout) -> _Reverse:

@@ -8,7 +8,7 @@ and a product reads what it makes; anywhere else it would lose digits and save n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
@@ -145,6 +145,53 @@ def need_of(entry: Operator) -> Need:
     return BY_NAME.get(entry.name) or BY_LOWERING[type(entry.lowering)]
 
 
+@dataclass(slots=True)
+class _Narrowing:
+    """The rewriting: `chosen` says which nodes run narrow, and what their results are then.
+
+    casts: one for all readers of a value. widened: the casts back, which may turn out to be unread.
+    """
+
+    dtype: DType
+    chosen: Mapping[str, tuple[TensorType, ...]]
+    casts: dict[Value, Value] = field(default_factory=dict)
+    widened: set[str] = field(default_factory=set)
+
+    def rule(self, build: Builder, node: Node) -> Sequence[Value] | None:
+        if node.name not in self.chosen:
+            return None
+        narrowed = _narrowed(node)
+        operands = list(node.operands)
+        for index, value in enumerate(operands):
+            if value is not None and index in narrowed and _is_f32(build.type(value)):
+                operands[index] = self._narrow(build, value)
+        made = build.append(node.replace(operands=tuple(operands), types=self.chosen[node.name]))
+        pairs = zip(made.results, node.types, strict=True)
+        return [self._widen(build, value, type, node.name) for value, type in pairs]
+
+    def _narrow(self, build: Builder, value: Value) -> Value:
+        """`value` in the narrow dtype: what it was widened from, or its cast."""
+        source = build.node(value.node)
+        if _widens(source, build.type, self.dtype):
+            assert source.operands[0] is not None
+            return source.operands[0]
+        if value not in self.casts:
+            constant = source.attrs["value"] if source.op == "constant" else None
+            if isinstance(constant, float):
+                self.casts[value] = build.constant(constant, self.dtype)
+            else:
+                name = build.fresh(f"{value.node}.{self.dtype}")
+                self.casts[value] = build.op("cast", value, dtype=self.dtype, name=name)
+        return self.casts[value]
+
+    def _widen(self, build: Builder, value: Value, type: TensorType, node: str) -> Value:
+        if build.type(value) == type:
+            return value
+        wide = build.op("cast", value, dtype=type.dtype, name=build.fresh(f"{node}.{type.dtype}"))
+        self.widened.add(wide.node)
+        return wide
+
+
 @register
 @dataclass(frozen=True)
 class Precision:
@@ -167,47 +214,8 @@ class Precision:
         chosen = self._chosen(ir)
         if not chosen:
             return ir
-        casts: dict[Value, Value] = {}
-        widened: set[str] = set()
-
-        def narrow(build: Builder, value: Value) -> Value:
-            """`value` in the narrow dtype: what it was widened from, or one cast for all its readers."""
-            source = build.node(value.node)
-            if _widens(source, build.type, self.dtype):
-                assert source.operands[0] is not None
-                return source.operands[0]
-            if value not in casts:
-                constant = source.attrs["value"] if source.op == "constant" else None
-                casts[value] = (
-                    build.constant(constant, self.dtype)
-                    if isinstance(constant, float)
-                    else build.op(
-                        "cast", value, dtype=self.dtype, name=build.fresh(f"{value.node}.{self.dtype}")
-                    )
-                )
-            return casts[value]
-
-        def rule(build: Builder, node: Node) -> Sequence[Value] | None:
-            if node.name not in chosen:
-                return None
-            narrowed = _narrowed(node)
-            operands = tuple(
-                narrow(build, value) if value is not None and index in narrowed and _is_f32(build.type(value))
-                else value
-                for index, value in enumerate(node.operands)
-            )  # fmt: skip
-            made = build.append(node.replace(operands=operands, types=chosen[node.name]))
-            results = []
-            for value, type in zip(made.results, node.types, strict=True):
-                if build.type(value) != type:
-                    value = build.op(
-                        "cast", value, dtype=type.dtype, name=build.fresh(f"{node.name}.{type.dtype}")
-                    )
-                    widened.add(value.node)
-                results.append(value)
-            return results
-
-        return _without_unread(rewrite(ir, rule), widened)
+        narrowing = _Narrowing(self.dtype, chosen)
+        return _without_unread(rewrite(ir, narrowing.rule), narrowing.widened)
 
     def _chosen(self, ir: BlueprintIR) -> dict[str, tuple[TensorType, ...]]:
         """The nodes that run narrow, and the types of their results then.
@@ -231,11 +239,9 @@ class Precision:
             )
 
         def is_wanted(node: Node) -> bool:
-            return any(
-                user.name in found and any(o is not None and o.node == node.name and is_narrow(o)
-                                           for o in user.operands)
-                for user in ir.users(node.name)
-            )  # fmt: skip
+            readers = (user for user in ir.users(node.name) if user.name in found)
+            read = (value for user in readers for value in user.operands if value is not None)
+            return any(value.node == node.name and is_narrow(value) for value in read)
 
         followers = [node for node in ir.nodes if need_of(OPERATORS[node.op]) is not Need.NARROW]
         while True:
