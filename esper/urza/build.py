@@ -18,10 +18,10 @@ from esper.urza.errors import KernelBuildFailed
 from esper.urza.kernel import BuiltKernel, KernelSource
 from esper.urza.resources import resources
 from esper.urza.signature import check_parameters
-from esper.urza.toolchain import check_target, versions
+from esper.urza.toolchain import check_target, templates_digest, versions
 from esper.urza.workers import MEMORY_BYTES, Workers
 
-_FORMAT = 2
+_FORMAT = 3
 """Part of every key: raised when what is stored of a kernel, or how it is measured, changes."""
 
 
@@ -114,8 +114,14 @@ def _obtain_candidate(kernel: KernelSource, target: str, cache: KernelCache, wor
         description, files = entry
     else:
         description, files = workers.build(kernel, target)
-        named = {"kernel": kernel.name, "direction": kernel.direction, "target": target}
-        cache.store(key, named | description, files)
+        origin = {
+            "kernel": kernel.name,
+            "direction": kernel.direction,
+            "digest": kernel.digest,
+            "target": target,
+            "templates": templates_digest(),
+        }
+        cache.store(key, origin | description, files)
     ptx = files["kernel.ptx"].decode()
     try:
         check_parameters(kernel, ptx)

@@ -3,7 +3,7 @@
 An entry is a folder named by its key. It is staged under another name and renamed into place whole, so a
 reader sees all of it or nothing; digests inside expose whatever was damaged later, and a damaged entry
 counts as absent. Keys are digests and nothing inside names a place, so the folder may be moved. The ledger
-lists the sha256 of every cubin built here: code that this machine vouches for.
+lists every cubin built here, with its origin and how it is launched: what this machine vouches for.
 """
 
 from __future__ import annotations
@@ -26,6 +26,20 @@ from esper.urza.errors import CacheUnusable
 
 LIMIT_BYTES = 1024**3
 """What entries take at most after a build, unless the caller says otherwise."""
+
+VOUCHED = (
+    "digest",
+    "target",
+    "templates",
+    "symbol",
+    "num_warps",
+    "shared_bytes",
+    "scratch_bytes",
+)
+"""What of an entry's description the ledger vouches for beside the code: its kernel, and how it is launched.
+
+Right code launched as another kernel, or with other numbers, is as harmful as wrong code.
+"""
 
 _ENTRY_FILE = "entry.json"
 _STALE_S = 3600.0
@@ -130,16 +144,16 @@ class KernelCache:
             (staged / _ENTRY_FILE).write_text(json.dumps(document, indent=1, sort_keys=True))
             for name, data in contents.items():
                 if name.endswith(".cubin"):
-                    (self._ledger / hashlib.sha256(data).hexdigest()).touch(mode=0o600)
+                    (self._ledger / _statement(description, data)).touch(mode=0o600)
             self._publish(staged, self._path(key), key)
         except OSError as error:
             raise CacheUnusable(folder=self.folder, reason=error.strerror or str(error)) from error
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
-    def vouches_for(self, cubin: bytes) -> bool:
-        """Whether this machine built this very code."""
-        return (self._ledger / hashlib.sha256(cubin).hexdigest()).exists()
+    def vouches_for(self, description: Mapping[str, Any], cubin: bytes) -> bool:
+        """Whether this machine built this very code from the kernel that `description` tells of (VOUCHED)."""
+        return (self._ledger / _statement(description, cubin)).exists()
 
     def _read(self, key: str) -> tuple[dict[str, Any], dict[str, bytes]] | None:
         entry = self._path(key)
@@ -180,6 +194,13 @@ class KernelCache:
 
 def _digests(contents: Mapping[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+
+
+def _statement(description: Mapping[str, Any], cubin: bytes) -> str:
+    """What the ledger files a cubin under."""
+    parts = {name: description.get(name) for name in VOUCHED}
+    text = json.dumps(parts | {"cubin": hashlib.sha256(cubin).hexdigest()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _description(path: Path) -> Mapping[str, Any]:

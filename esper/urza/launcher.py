@@ -45,6 +45,16 @@ class Code:
     shared_bytes: int
     scratch_bytes: int
 
+    @property
+    def launched(self) -> dict[str, str | int]:
+        """How it is launched, in the words of a cache entry's description."""
+        return {
+            "symbol": self.symbol,
+            "num_warps": self.num_warps,
+            "shared_bytes": self.shared_bytes,
+            "scratch_bytes": self.scratch_bytes,
+        }
+
     @staticmethod
     def of(built: BuiltKernel) -> Code:
         """What of `built` a launch needs."""

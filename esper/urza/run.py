@@ -7,6 +7,7 @@ and in Triton's interpreter (`TRITON_INTERPRET=1` set before Triton is imported)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -56,11 +57,13 @@ def run_program(
     for name, tensor in tensors.items():
         if tensor.numel() >= INDEX_LIMIT:
             raise TensorTooLarge(name=name, elements=tensor.numel())
-    for step in program.steps:
-        if isinstance(step, Launch):
-            launching(step, tensors, sizes)
-        else:
-            call_library(step, tensors, sizes)
+    # Autograd runs backward passes in threads of its own, and a seed need not lie on the current GPU.
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        for step in program.steps:
+            if isinstance(step, Launch):
+                launching(step, tensors, sizes)
+            else:
+                call_library(step, tensors, sizes)
     return {name: read(access, tensors, sizes) for name, access in program.outputs.items()}
 
 

@@ -23,14 +23,27 @@ from esper.urza import torch_tier
 from esper.urza.artifact import write_artifact
 from esper.urza.compiler import Programs, compile_ir, make_programs
 from esper.urza.device import default_targets
+from esper.urza.driver import cuda_driver
 from esper.urza.errors import NameTaken, SeedsDoNotPickle, WrongInputs
+from esper.urza.launcher import Launches
 from esper.urza.program import Program
-from esper.urza.run import input_sizes, run_program
+from esper.urza.run import Launching, input_sizes, launch, run_program
+from esper.urza.supply import Supply
+from esper.urza.toolchain import check_target
 
 Tier = Literal["torch", "triton"]
+BUILDING = "kernels are being built"
 INFERENCE = "inference,canonicalize,fold,cse,dce"
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 """Largest relative difference, in the maximum norm, between the tiers' results on a first input."""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Both programs of a seed and what launches their kernels."""
+
+    programs: Programs
+    launching: Launching
 
 
 @dataclass(frozen=True)
@@ -46,8 +59,10 @@ class CompiledSeed(nn.Module):
     """A module made from a graph.
 
     ir: the graph, whose parameter shapes must be concrete. generator: where initial weights and the random
-    seed come from; torch's global generator if None. tier: `torch`, or `triton` to run kernels. targets: the
-    GPUs that `save` builds kernels for; by default the one here, else sm_80 and sm_90.
+    seed come from; torch's global generator if None. tier: `torch`, or `triton` to run kernels, which on an
+    NVIDIA GPU are got ready in the background while the torch tier runs. targets: the GPUs that `save` builds
+    kernels for; by default the one here, else sm_80 and sm_90. supply: where kernels come from; from builds
+    of `ir` if None.
 
     `forward` takes the graph's inputs in order and returns its output, or a tuple of several. In training
     mode it also updates the buffers. On the triton tier torch refuses gradients of gradients.
@@ -62,6 +77,7 @@ class CompiledSeed(nn.Module):
         generator: torch.Generator | None = None,
         tier: Tier = "torch",
         targets: tuple[str, ...] = (),
+        supply: Supply | None = None,
     ) -> None:
         if tier not in get_args(Tier):
             raise WrongArgument(argument="tier", found=repr(tier), expected=" or ".join(get_args(Tier)))
@@ -69,7 +85,8 @@ class CompiledSeed(nn.Module):
         self._ir = ir
         self._targets = targets
         self._graphs: dict[bool, tuple[BlueprintIR, fx.GraphModule]] = {}
-        self._kernels: Programs | None = None
+        self._supply = Supply(ir) if supply is None else supply
+        self._kernels: Kernels | None = None
         self._reason = "asked for" if tier == "torch" else "kernels have not run yet"
         self._tier: Tier = tier
         self._calls = {"torch": 0, "triton": 0}
@@ -89,7 +106,8 @@ class CompiledSeed(nn.Module):
 
     def status(self) -> SeedStatus:
         """Which tier runs, why, and the number of calls of each."""
-        return SeedStatus(self._tier, self._reason, dict(self._calls))
+        tier: Tier = "torch" if self._reason.startswith(BUILDING) else self._tier
+        return SeedStatus(tier, self._reason, dict(self._calls))
 
     def save(self, path: str | Path) -> None:
         """Writes a `.seed` file: the graph and its kernels, not the weights. Whole or not at all.
@@ -136,7 +154,9 @@ class CompiledSeed(nn.Module):
         try:
             first = self._kernels is None
             if self._kernels is None:
-                self._kernels = make_programs(self._ir)
+                self._kernels = self._ready_kernels(next(iter(tensors.values())).device)
+            if self._kernels is None:
+                return None
             results = run_kernels(self._kernels, tuple(tensors), *tensors.values())
             if first:
                 difference = _difference(results, torch_tier.call(module, ir, tensors))
@@ -148,6 +168,20 @@ class CompiledSeed(nn.Module):
         self._reason = "kernels agree with the torch tier"
         self._calls["triton"] += 1
         return results
+
+    def _ready_kernels(self, device: torch.device) -> Kernels | None:
+        """Kernels for `device`; None, and the reason told, while they are being built."""
+        if device.type != "cuda" or torch.version.hip is not None:
+            return Kernels(make_programs(self._ir), launch)
+        major, minor = torch.cuda.get_device_capability(device)
+        target = check_target(f"sm_{major}{minor}")
+        coming = self._supply.request(target)
+        if not coming.done():
+            self._reason = f"{BUILDING} for {target}"
+            return None
+        ready = coming.result()
+        stream = torch._C._cuda_getCurrentRawStream
+        return Kernels(ready.programs, Launches(cuda_driver(), ready.codes, device.index, stream))
 
     def _graph(self, training: bool) -> tuple[BlueprintIR, fx.GraphModule]:
         if training not in self._graphs:
@@ -191,7 +225,13 @@ class CompiledSeed(nn.Module):
             owner.register_buffer(last, value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledSeed:
-        copy = CompiledSeed(self._ir, generator=torch.Generator(), tier=self._tier, targets=self._targets)
+        copy = CompiledSeed(
+            self._ir,
+            generator=torch.Generator(),
+            tier=self._tier,
+            targets=self._targets,
+            supply=self._supply,
+        )
         memo[id(self)] = copy
         for (_, mine), (_, other) in zip(_tensors(self), _tensors(copy), strict=True):
             other.data = mine.detach().clone()
@@ -213,36 +253,37 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, kernels: Programs, names: tuple[str, ...], *tensors: torch.Tensor
+        ctx: Any, kernels: Kernels, names: tuple[str, ...], *tensors: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         given = dict(zip(names, tensors, strict=True))
-        ctx.sizes = input_sizes(kernels.forward, given)
-        found = run_program(kernels.forward, {n: given[n] for n in _leaf_names(kernels.forward)}, ctx.sizes)
+        programs = kernels.programs
+        ctx.sizes = input_sizes(programs.forward, given)
+        leaves = {name: given[name] for name in _leaf_names(programs.forward)}
+        found = run_program(programs.forward, leaves, ctx.sizes, kernels.launching)
         ctx.kernels, ctx.names = kernels, names
-        buffers = {node.name for node in kernels.ir.buffers}
-        ctx.kept = [name for name in _leaf_names(kernels.backward) if name in given]
+        buffers = {node.name for node in programs.ir.buffers}
+        ctx.kept = [name for name in _leaf_names(programs.backward) if name in given]
         kept = (given[name].clone() if name in buffers else given[name] for name in ctx.kept)
-        ctx.save_for_backward(*kept, *(found[saved.name] for saved in kernels.parts.saved))
+        ctx.save_for_backward(*kept, *(found[saved.name] for saved in programs.parts.saved))
         results = [name for name in found if not name.startswith("saved.")]
-        ctx.outputs = [name for name, _ in kernels.parts.forward.outputs if not name.startswith("saved.")]
+        ctx.outputs = [name for name, _ in programs.parts.forward.outputs if not name.startswith("saved.")]
         ctx.mark_non_differentiable(*(found[name] for name in results if name not in ctx.outputs))
         return tuple(found[name] for name in results)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        kernels: Programs = ctx.kernels
+        programs: Programs = ctx.kernels.programs
         given = dict(zip(ctx.kept, ctx.saved_tensors, strict=False))
         kept = ctx.saved_tensors[len(ctx.kept) :]
-        given.update((saved.name, tensor) for saved, tensor in zip(kernels.parts.saved, kept, strict=True))
+        given.update((saved.name, tensor) for saved, tensor in zip(programs.parts.saved, kept, strict=True))
         given.update((f"grad.{name}", g) for name, g in zip(ctx.outputs, gradients, strict=False))
-        found = run_program(kernels.backward, {n: given[n] for n in _leaf_names(kernels.backward)}, ctx.sizes)
+        leaves = {name: given[name] for name in _leaf_names(programs.backward)}
+        found = run_program(programs.backward, leaves, ctx.sizes, ctx.kernels.launching)
         return None, None, *(found.get(f"grad.{name}") for name in ctx.names)
 
 
-def run_kernels(
-    kernels: Programs, names: tuple[str, ...], *tensors: torch.Tensor
-) -> tuple[torch.Tensor, ...]:
+def run_kernels(kernels: Kernels, names: tuple[str, ...], *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Outputs and updates of one call, differentiable; `names` are the leaves that `tensors` are."""
     results: tuple[torch.Tensor, ...] = _Run.apply(kernels, names, *tensors)  # type: ignore[no-untyped-call]
     return results

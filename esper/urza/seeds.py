@@ -15,6 +15,7 @@ from esper.urza.artifact import read_artifact
 from esper.urza.compiler import compile_ir
 from esper.urza.errors import ArtifactTampered
 from esper.urza.seed import CompiledSeed, Tier
+from esper.urza.supply import Supply
 
 
 def compile(
@@ -42,15 +43,25 @@ def compile(
     return CompiledSeed(ir, generator=generator, tier=tier, targets=targets)
 
 
-def load(path: str | Path, *, generator: torch.Generator | None = None, tier: Tier = "torch") -> CompiledSeed:
-    """The seed that a `.seed` file describes, with fresh weights; nothing in the file runs.
+def load(
+    path: str | Path,
+    trust_kernels: bool = False,
+    *,
+    generator: torch.Generator | None = None,
+    tier: Tier = "torch",
+) -> CompiledSeed:
+    """The seed that a `.seed` file describes, with fresh weights.
 
-    Its graph is checked against the operator table and lowered anew. Raises `ArtifactUnreadable`,
-    `ArtifactTampered`, `WrongArgument`, and what reading a graph raises.
+    Its graph is checked against the operator table and lowered anew. Of the native code in it runs, on the
+    triton tier, what this machine built itself; the rest is built again in the background. trust_kernels:
+    run all of it, as if this machine had built it; then neither Triton nor a C compiler is needed. Raises
+    `ArtifactUnreadable`, `ArtifactTampered`, `WrongArgument`, and what reading a graph raises.
     """
     require_kind("path", path, (str, Path), "a path to a .seed file")
+    require_kind("trust_kernels", trust_kernels, (bool,), "True or False")
     artifact = read_artifact(Path(path))
     ir = BlueprintIR.from_json(artifact.ir_json)
     if ir.hash != artifact.ir_hash:
         raise ArtifactTampered(path=path, reason="the graph is not the one that its hash names")
-    return CompiledSeed(ir, generator=generator, tier=tier, targets=artifact.targets)
+    supply = Supply(ir, artifact, trust_kernels=trust_kernels)
+    return CompiledSeed(ir, generator=generator, tier=tier, targets=artifact.targets, supply=supply)

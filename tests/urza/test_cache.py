@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from esper.urza.cache import KernelCache, default_folder
+from esper.urza.cache import VOUCHED, KernelCache, default_folder
 from esper.urza.errors import CacheUnusable
 from esper.urza.processes import child_environment
 
@@ -79,9 +79,18 @@ def test_an_entry_under_another_key_counts_as_absent(tmp_path: Path) -> None:
 def test_the_ledger_vouches_for_what_was_built_here_alone(tmp_path: Path) -> None:
     cache = KernelCache(tmp_path)
     cache.store(KEY, {}, FILES)
-    assert cache.vouches_for(b"code")
-    assert not cache.vouches_for(b"text")
-    assert not KernelCache(tmp_path / "elsewhere").vouches_for(b"code")
+    assert cache.vouches_for({}, b"code")
+    assert not cache.vouches_for({}, b"text")
+    assert not KernelCache(tmp_path / "elsewhere").vouches_for({}, b"code")
+
+
+@pytest.mark.parametrize("field", VOUCHED)
+def test_the_ledger_vouches_for_no_other_use_of_the_same_code(tmp_path: Path, field: str) -> None:
+    cache = KernelCache(tmp_path)
+    built = {**dict.fromkeys(VOUCHED, 4), "kernel": "a name", "ptxas_log": "text"}
+    cache.store(KEY, built, FILES)
+    assert cache.vouches_for({**built, "kernel": "another name"}, b"code")
+    assert not cache.vouches_for({**built, field: 8}, b"code")
 
 
 def test_the_folder_may_be_moved(tmp_path: Path) -> None:
@@ -89,7 +98,7 @@ def test_the_folder_may_be_moved(tmp_path: Path) -> None:
     cache.store(KEY, {"registers": 3}, FILES)
     cache.folder.rename(tmp_path / "there")
     moved = KernelCache(tmp_path / "there")
-    assert moved.load(KEY) == ({"registers": 3}, FILES) and moved.vouches_for(b"code")
+    assert moved.load(KEY) == ({"registers": 3}, FILES) and moved.vouches_for({}, b"code")
 
 
 def keys(cache: KernelCache) -> set[str]:
@@ -107,7 +116,7 @@ def test_pruning_keeps_what_was_used_last_within_the_bound(tmp_path: Path) -> No
     removed = cache.prune(3 * size)
     assert keys(cache) == {stored[0], stored[4], stored[5]}
     assert {entry.key for entry in removed} == set(stored[1:4])
-    assert cache.vouches_for(bytes(1000))
+    assert cache.vouches_for({}, bytes(1000))
     assert cache.prune(3 * size) == ()
 
 
