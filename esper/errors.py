@@ -34,6 +34,9 @@ class EsperError(Exception):
     help: ClassVar[str] = ""
     exit_code: ClassVar[int] = 1
 
+    file: str | None = None
+    """The file at fault, where no place in it is known."""
+
     def __init__(self, *, span: Span | None = None, **details: Any) -> None:
         self.span = span
         self.details = details

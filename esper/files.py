@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -19,6 +20,8 @@ class FileUnwritable(EsperError):
 
 def write_whole(path: Path, data: str | bytes) -> None:
     """Writes `path` or leaves what was there, also when interrupted. Raises `FileUnwritable`."""
+    if not path.name or path.is_dir():
+        raise FileUnwritable(path=path, reason=os.strerror(errno.EISDIR))
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         with partial.open("xb") as file:

@@ -79,7 +79,8 @@ def error_text(error: EsperError) -> str:
         found = Diagnostic(error.code, str(error), error.span, error.help_text)
         return as_text([found], _sources(error.span.file)).rstrip("\n")
     way_out = f"\n  help: {error.help_text}" if error.help_text else ""
-    return f"error[{error.code}]: {error}{way_out}"
+    file = "" if error.file is None else f"{error.file}: "
+    return f"{file}error[{error.code}]: {error}{way_out}"
 
 
 def _as_esper_error(error: Exception) -> EsperError:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esper.errors import EsperError
+from esper.errors import EsperError, Span
+from esper.ir.errors import MalformedIR
 
 if TYPE_CHECKING:
     from esper.cli.blueprint import Request
@@ -33,7 +34,16 @@ def graph_of(request: Request) -> BlueprintIR:
     from esper.passes import BlueprintIR  # which fills the operator table
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise NotText(path=path) from None
-    return BlueprintIR.from_text(text) if path.suffix == ".ir" else BlueprintIR.from_json(text)
+    try:
+        return BlueprintIR.from_text(text) if path.suffix == ".ir" else BlueprintIR.from_json(text)
+    except EsperError as error:
+        place = error.place if isinstance(error, MalformedIR) else None
+        if place is None:
+            error.file = str(path)
+        else:
+            line, column = place
+            error.span = Span(str(path), line, column, line, column + 1)
+        raise

@@ -88,6 +88,7 @@ def opt(
     The graph is verified before the first pass and after each, and printed as text at the end. `--list`
     names the passes.
     """
+    from esper.lang import size_values
     from esper.passes import DEFAULT, parse_pipeline, pipeline_text, run_passes
     from esper.passes.pipeline import set_everywhere
 
@@ -107,6 +108,7 @@ def opt(
 
     with reproducible("opt", request, "--passes", words, *(["--reduce"] if reduces else [])) as case:
         ir = case.graph = graph_of(request)
+        size_values(ir, request.size_values())  # refuses what the graph has not, whatever reads the sizes
         if reduces and (found := smallest(ir, pipeline, request.size_values(), seconds)) is not None:
             note(str(found))
             _write(found.ir, found.document(), as_json, output)

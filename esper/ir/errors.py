@@ -71,8 +71,11 @@ class SizesDiffer(EsperError):
 
 
 class MalformedIR(FromFile):
+    """place: the line and column of the text, both from 1, where that is what `where` says."""
+
     code = "E0501"
     message = "{where}: {reason}"
+    place: tuple[int, int] | None = None
 
 
 class UnknownIROperator(FromFile):

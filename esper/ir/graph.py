@@ -231,8 +231,7 @@ class BlueprintIR:
         """The verified graph that `graph` describes: node data `node`, edge data `result` and `operand`.
 
         Edges say who reads what; the operands in the node data are ignored.
-        Raises `MalformedIR` for missing or mistyped data or a cycle, `InvalidNode` where it is a node's, and
-        what the verifier raises.
+        Raises `MalformedIR` for missing or mistyped data or a cycle, and what the verifier raises.
         """
         from esper.ir.from_networkx import from_networkx
 

@@ -14,10 +14,10 @@ Sizes and types have no other parser: `parse_size("(H - 1)//2 + 1")`, `parse_typ
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, cast
 
-from lark import Lark, Transformer, UnexpectedInput
+from lark import Lark, Transformer, UnexpectedInput, UnexpectedToken
 from lark.exceptions import LarkError
 
 from esper.ir.dims import MAX_COEFFICIENT, Dim, Size, bounded, floor_divide, symbol
@@ -29,6 +29,7 @@ from esper.ir.verify import MAX_DEPTH, verify
 from esper.resources import grammar_text
 
 MAX_TEXT = 16 * 2**20
+MAX_KEPT = 4096  # sizes and types that are kept by their text: a graph repeats few of them often
 
 
 def print_ir(ir: BlueprintIR) -> str:
@@ -52,16 +53,18 @@ def _print_graph(ir: BlueprintIR, indent: str) -> str:
 
 def parse_ir(text: str) -> BlueprintIR:
     """Parses and verifies. Raises `MalformedIR` for a syntax error, else what the verifier raises."""
-    ir = cast(BlueprintIR, _parse(text, "blueprint"))
+    ir = cast(BlueprintIR, _parse(text.removeprefix("\ufeff"), "blueprint"))
     verify(ir)
     return ir
 
 
+@lru_cache(maxsize=MAX_KEPT)
 def parse_size(text: str) -> Size:
     """A size as it is printed. Raises `MalformedIR`."""
     return cast(Size, _parse(text, "size"))
 
 
+@lru_cache(maxsize=MAX_KEPT)
 def parse_type(text: str) -> TensorType:
     """A tensor type as it is printed. Raises `MalformedIR`."""
     return cast(TensorType, _parse(text, "type"))
@@ -109,12 +112,28 @@ def _parse(text: str, start: str) -> object:
     try:
         return _parser().parse(text, start=start)
     except UnexpectedInput as error:
+        if isinstance(error, UnexpectedToken) and error.token.type == "$END":
+            raise MalformedIR(where="IR text", reason=f"it ends before the {start} does") from None
         shown = error.get_context(text, 30).partition("\n")[0].strip()
-        raise MalformedIR(
-            where=f"line {error.line}, column {error.column}", reason=f"unexpected text near `{shown}`"
-        ) from None
+        raise _at(error.line, error.column, f"unexpected text near `{shown}`") from None
     except LarkError as error:
         raise MalformedIR(where="IR text", reason=str(error).splitlines()[0]) from None
+
+
+def _at(line: int, column: int, reason: str) -> MalformedIR:
+    error = MalformedIR(where=f"line {line}, column {column}", reason=reason)
+    error.place = line, column
+    return error
+
+
+@lru_cache(maxsize=MAX_KEPT)
+def _sum(left: Size, right: Size) -> Size:
+    return bounded(left + right)
+
+
+@lru_cache(maxsize=MAX_KEPT)
+def _product(left: Size, right: Size) -> Size:
+    return bounded(left * right)
 
 
 class _Read(Transformer[Any, Any]):
@@ -127,13 +146,13 @@ class _Read(Transformer[Any, Any]):
         return symbol(str(items[0]))
 
     def add(self, items: list[Any]) -> Size:
-        return bounded(items[0] + items[1])
+        return _sum(items[0], items[1])
 
     def subtract(self, items: list[Any]) -> Size:
-        return bounded(items[0] - items[1])
+        return _sum(items[0], -items[1])
 
     def multiply(self, items: list[Any]) -> Size:
-        return bounded(items[0] * items[1])
+        return _product(items[0], items[1])
 
     def floor_divide(self, items: list[Any]) -> Size:
         if items[1] == 0:
@@ -168,6 +187,19 @@ class _Read(Transformer[Any, Any]):
         if items[0] not in DType._value2member_map_:
             raise MalformedIR(where="IR text", reason=f"`{items[0]}` is not an element type")
         return TensorType(DType(str(items[0])), tuple(size for size in items[1:] if size is not None))
+
+    def written_type(self, items: list[Any]) -> TensorType:
+        try:
+            return parse_type(str(items[0]))
+        except MalformedIR as error:
+            if error.place is None:
+                raise
+            line, column = error.place
+            raise _at(
+                items[0].line + line - 1,
+                column + (items[0].column - 1 if line == 1 else 0),
+                error.details["reason"],
+            ) from None
 
     def types(self, items: Any) -> tuple[TensorType, ...]:
         return tuple(items)

@@ -71,7 +71,7 @@ def from_json(text: str) -> BlueprintIR:
     if len(text) > MAX_TEXT:
         raise MalformedIR(where="IR JSON", reason=f"{len(text)} characters are more than {MAX_TEXT}")
     try:
-        raw = json.loads(text, parse_constant=_refuse_constant)
+        raw = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unrepeated)
     except (ValueError, RecursionError) as error:
         raise MalformedIR(where="IR JSON", reason=str(error)) from None
     version = raw.get("schema_version") if isinstance(raw, dict) else None
@@ -118,6 +118,15 @@ def _node_to_wire(node: Node) -> dict[str, Any]:
         span = node.span
         wire["span"] = [span.file, span.line, span.column, span.end_line, span.end_column]
     return wire
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises `ValueError` for a key that stands twice: readers differ on which counts."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key `{next(key for key in keys if keys.count(key) > 1)}` is given twice")
+    return found
 
 
 def _refuse_constant(name: str) -> None:

@@ -110,3 +110,16 @@ def test_an_edge_without_its_numbers_is_refused() -> None:
     graph.add_edge("x", "exp")
     with pytest.raises(MalformedIR, match="result"):
         BlueprintIR.from_networkx(graph)
+
+
+def test_a_key_that_stands_twice_in_json_is_refused() -> None:
+    build = Builder("b")
+    text = build.finish({"y": build.input("x", ROWS)}).to_json()
+    with pytest.raises(MalformedIR, match="the key `op` is given twice"):
+        BlueprintIR.from_json(text.replace('"op": "input"', '"op": "exp", "op": "input"'))
+
+
+def test_a_syntax_error_in_a_type_is_told_at_its_place() -> None:
+    with pytest.raises(MalformedIR) as caught:
+        BlueprintIR.from_text("blueprint b {\n  %x = input() : f32[2,\n N N]\n  output y = %x\n}")
+    assert caught.value.place == (3, 4)
