@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from esper.ir.graph import BlueprintIR
 
@@ -20,6 +20,7 @@ class Law(Enum):
     CHANGES_SIGNATURE = "changes_signature"  # other inputs or outputs; the pass states its own law
 
 
+@runtime_checkable
 class Pass(Protocol):
     """A graph to a graph; neither the argument nor anything else is changed."""
 

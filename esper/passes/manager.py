@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from esper.errors import EsperError
+from esper.errors import EsperError, require_kind
 from esper.ir.errors import InvalidGraph, InvalidNode, TypeRuleViolated, UnknownIROperator
 from esper.ir.graph import BlueprintIR
 from esper.ir.verify import verify
@@ -43,16 +43,17 @@ Observer = Callable[[PassRecord, BlueprintIR], None]
 
 
 def run_passes(
-    ir: BlueprintIR, pipeline: str | Sequence[Pass] = DEFAULT, observe: Observer | None = None
+    ir: BlueprintIR, pipeline: str | Sequence[str | Pass] = DEFAULT, observe: Observer | None = None
 ) -> BlueprintIR:
     """`ir` after the passes of `pipeline`, in order.
 
-    pipeline: passes, or a text that `parse_pipeline` reads.
+    pipeline: a text that `parse_pipeline` reads, or passes and such texts.
     observe: called after each pass with its record and the graph that it made.
-    Raises what `parse_pipeline` raises, an `EsperError` that a pass raises where the graph is at fault, and
-    `PassCrashed` or `PassBrokeGraph` for a defect of a pass.
+    Raises `WrongArgument`, what `parse_pipeline` raises, an `EsperError` that a pass raises where the graph
+    is at fault, and `PassCrashed` or `PassBrokeGraph` for a defect of a pass.
     """
-    passes = parse_pipeline(pipeline) if isinstance(pipeline, str) else pipeline
+    require_kind("ir", ir, BlueprintIR, "a `BlueprintIR`")
+    passes = _passes(pipeline)
     verify(ir)
     for entry in passes:
         result, ms = _run(entry, ir)
@@ -60,6 +61,19 @@ def run_passes(
             observe(PassRecord(entry.name, ms, len(ir.nodes), len(result.nodes)), result)
         ir = result
     return ir
+
+
+def _passes(pipeline: str | Sequence[str | Pass]) -> list[Pass]:
+    expected = "a pipeline in text, or a list of passes"
+    require_kind("pipeline", pipeline, (str, Sequence), expected)
+    passes: list[Pass] = []
+    for entry in [pipeline] if isinstance(pipeline, str) else pipeline:
+        if isinstance(entry, str):
+            passes += parse_pipeline(entry)
+        else:
+            require_kind("pipeline", entry, Pass, "a list of passes or their texts")
+            passes.append(entry)
+    return passes
 
 
 def _run(entry: Pass, ir: BlueprintIR) -> tuple[BlueprintIR, float]:

@@ -53,7 +53,11 @@ def require_gradients(ir: BlueprintIR, joint: BlueprintIR, values: GraphValues) 
         if tensor.is_floating_point() and ir.node(name).op != "buffer"
     }
     outputs = evaluate(
-        ir, {**values.inputs, **leaves}, {**values.weights, **leaves}, dtype=torch.float64, seed=values.seed
+        ir,
+        {name: leaves.get(name, tensor) for name, tensor in values.inputs.items()},
+        {name: leaves.get(name, tensor) for name, tensor in values.weights.items()},
+        dtype=torch.float64,
+        seed=values.seed,
     )
     generator = torch.Generator().manual_seed(values.seed)
     given = {
@@ -61,7 +65,13 @@ def require_gradients(ir: BlueprintIR, joint: BlueprintIR, values: GraphValues) 
         for name, _ in ir.outputs
         if outputs[name].is_floating_point()
     }
-    found = evaluate(joint, {**values.inputs, **given}, values.weights, dtype=torch.float64, seed=values.seed)
+    found = evaluate(
+        joint,
+        {**values.inputs_of(joint), **{name: given[name] for name in given if name in joint}},
+        values.weights_of(joint),
+        dtype=torch.float64,
+        seed=values.seed,
+    )
     reached = {name: outputs[name] for name, _ in ir.outputs if outputs[name].requires_grad}
     expected = (
         torch.autograd.grad(
@@ -81,7 +91,7 @@ def require_gradients(ir: BlueprintIR, joint: BlueprintIR, values: GraphValues) 
 
 def run(ir: BlueprintIR, values: GraphValues, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
     """The outputs and updates of `ir` on `values`."""
-    return evaluate(ir, values.inputs, values.weights, dtype=dtype, seed=values.seed)
+    return evaluate(ir, values.inputs_of(ir), values.weights_of(ir), dtype=dtype, seed=values.seed)
 
 
 def _within_rounding(

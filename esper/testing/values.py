@@ -20,6 +20,15 @@ class GraphValues:
     weights: Mapping[str, torch.Tensor]
     seed: int
 
+    def inputs_of(self, ir: BlueprintIR) -> dict[str, torch.Tensor]:
+        """The inputs that `ir` has, which a pass may have made of the graph that these values are for."""
+        return {node.name: self.inputs[node.name] for node in ir.inputs if node.name in self.inputs}
+
+    def weights_of(self, ir: BlueprintIR) -> dict[str, torch.Tensor]:
+        """The parameters and buffers that `ir` has."""
+        leaves = (*ir.params, *ir.buffers)
+        return {node.name: self.weights[node.name] for node in leaves if node.name in self.weights}
+
 
 def random_values(ir: BlueprintIR, sizes: Mapping[str, int] | None = None, seed: int = 0) -> GraphValues:
     """Standard normal inputs and params, buffers between 0.5 and 1.5, integers from 0 to 3, random booleans.

@@ -200,14 +200,17 @@ def _evaluate(
     """`wanted` values of the program's graph, those in the buffers `known` taken from there."""
     ir = program.ir
     cut = {value: Value(f"known.{number}") for number, value in enumerate(known.values())}
-    inputs = [Node(new.node, "input", (), frozen_attrs({}), (ir.type(old),)) for old, new in cut.items()]
+    given_nodes = [Node(new.node, "input", (), frozen_attrs({}), (ir.type(old),)) for old, new in cut.items()]
     nodes = [with_operands(node, cut) for node in ir.nodes]
-    part = BlueprintIR(ir.name, (*inputs, *nodes), replace_results(tuple(wanted.items()), cut))
+    part = BlueprintIR(ir.name, (*given_nodes, *nodes), replace_results(tuple(wanted.items()), cut))
     needed = needed_by(part, [value.node for _, value in part.outputs])
     part = part.replace(nodes=[node for node in part.nodes if node.op == "input" or node.name in needed])
     given = {new.node: tensors[name] for name, new in zip(known, cut.values(), strict=True)}
+    held = {**tensors, **given}
+    inputs = {node.name: held[node.name] for node in part.inputs}
+    weights = {node.name: tensors[node.name] for node in (*part.params, *part.buffers)}
     seed = int(tensors[ir.of("seed")[0].name]) if ir.of("seed") else 0
-    return evaluate(part, {**tensors, **given}, tensors, dtype=dtype, seed=seed)
+    return evaluate(part, inputs, weights, dtype=dtype, seed=seed)
 
 
 def compare(name: str, found: torch.Tensor, eager: torch.Tensor, truth: torch.Tensor) -> Comparison:

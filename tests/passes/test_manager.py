@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 
+from esper.errors import WrongArgument
 from esper.ir import BlueprintIR, Value
 from esper.ir.rewrite import rewrite
 from esper.passes import PASSES, Law, PassRecord, run_passes
@@ -101,3 +102,16 @@ def test_a_graph_that_is_invalid_before_is_not_blamed_on_a_pass(small: Blueprint
 def test_a_pass_has_its_name_and_a_law(name: str) -> None:
     assert PASSES[name].name == name
     assert isinstance(PASSES[name].law, Law)
+
+
+def test_a_pipeline_may_be_a_list_of_texts_and_passes(small: BlueprintIR) -> None:
+    assert run_passes(small, ["expand", PASSES["dce"]]) == run_passes(small, "expand,dce")
+
+
+def test_what_is_no_graph_or_no_pass_is_refused(small: BlueprintIR) -> None:
+    with pytest.raises(WrongArgument, match="`ir` is of type str"):
+        run_passes(str(small))  # type: ignore[arg-type]
+    with pytest.raises(WrongArgument, match="`pipeline` is of type int"):
+        run_passes(small, 3)  # type: ignore[arg-type]
+    with pytest.raises(WrongArgument, match="`pipeline` is of type type"):
+        run_passes(small, [object])  # type: ignore[list-item]

@@ -36,8 +36,9 @@ def test_forward_then_backward_computes_what_the_joint_graph_does(ir: BlueprintI
     verify(parts.forward)
     verify(parts.backward)
     values = random_values(joint)
-    together = evaluate(joint, values.inputs, values.weights, seed=values.seed)
-    ahead = evaluate(parts.forward, values.inputs, values.weights, seed=values.seed)
+    together = evaluate(joint, values.inputs, values.weights_of(joint), seed=values.seed)
+    forward = parts.forward
+    ahead = evaluate(forward, values.inputs_of(forward), values.weights_of(forward), seed=values.seed)
     given = {**values.inputs, **{entry.name: ahead[entry.name] for entry in parts.saved}}
     weights = {
         node.name: values.weights[node.name] for node in parts.backward.params + parts.backward.buffers

@@ -6,13 +6,14 @@ Run in float64 it is the oracle that passes, kernels and gradients are checked a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from typing import Any
 
 import torch
 
-from esper.errors import EsperError
+from esper.errors import EsperError, require_kind
 from esper.ir.dims import Dim, evaluate_size, size_symbols
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, AttrValue
@@ -28,6 +29,9 @@ TORCH_DTYPES: Mapping[DType, torch.dtype] = {
     DType.BOOL: torch.bool,
 }
 
+RANDOM_SEED = "random_seed"
+"""What the state of a compiled seed holds besides weights: that state may be given as it is."""
+
 
 class ShapeGiven(EsperError):
     code = "E0310"
@@ -37,6 +41,18 @@ class ShapeGiven(EsperError):
 class TensorMissing(EsperError):
     code = "E0311"
     message = "no tensor is given for the {kind} `{name}`"
+
+
+class TensorUnknown(EsperError):
+    code = "E0314"
+    message = "`{argument}` holds `{name}`, and the graph has no such {kinds}"
+    help = "did you mean `{closest}`?"
+
+
+class TensorUnfit(EsperError):
+    code = "E0315"
+    message = "`{name}` is given as {found}, and {expected} cannot hold that"
+    help = "convert it yourself, if that is meant: tensor.to({expected})"
 
 
 def bind_sizes(ir: BlueprintIR, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
@@ -75,14 +91,30 @@ def evaluate(
 
     inputs, weights: a tensor for each input, and for each parameter and buffer, by name.
     dtype: if given, every floating tensor, casts included, has this dtype instead of its own.
-    Raises `TensorMissing` and `ShapeGiven`.
+    Raises `WrongArgument`, `TensorUnknown`, `TensorMissing`, `TensorUnfit` and `ShapeGiven`.
     """
+    require_kind("ir", ir, BlueprintIR, "a `BlueprintIR`")
+    _require_leaves(ir, "inputs", inputs, "input", ("input",))
+    _require_leaves(ir, "weights", weights, "parameter or buffer", ("param", "buffer"))
     sizes = bind_sizes(ir, {node.name: tuple(_given(inputs, node).shape) for node in ir.inputs})
     values: dict[Value, torch.Tensor] = {}
     for node in ir.nodes:
         for index, result in enumerate(_run(node, values, inputs, weights, sizes, dtype, seed)):
             values[Value(node.name, index)] = result
     return {name: values[value] for name, value in ir.outputs + ir.updates}
+
+
+def _require_leaves(
+    ir: BlueprintIR, argument: str, tensors: Mapping[str, torch.Tensor], kinds: str, ops: tuple[str, ...]
+) -> None:
+    """Refuses what is no tensor, and a name that no node of `ops` has: it would be left out unseen."""
+    require_kind(argument, tensors, Mapping, "a mapping from names to tensors")
+    known = {node.name: None for node in ir.nodes if node.op in ops}
+    for name, tensor in tensors.items():
+        require_kind(f"{argument}[{name!r}]", tensor, torch.Tensor, "a tensor")
+        if name not in known and name != RANDOM_SEED:
+            near = get_close_matches(str(name), known, n=1)
+            raise TensorUnknown(argument=argument, name=name, kinds=kinds, closest=near[0] if near else None)
 
 
 def _run(
@@ -101,6 +133,8 @@ def _run(
             expected = node.type.concrete_shape(sizes)
             if tuple(tensor.shape) != expected:
                 raise ShapeGiven(name=node.name, found=list(tensor.shape), expected=node.type)
+            if not torch.can_cast(tensor.dtype, of_type):
+                raise TensorUnfit(name=node.name, found=tensor.dtype, expected=of_type)
             return (tensor.to(of_type),)
         case "constant":
             return (torch.tensor(node.attrs["value"], dtype=of_type),)
