@@ -38,8 +38,9 @@ SHARE_OF_SEEDS = 0.6  # of those that start from a seed again: what the corpus g
 class Campaign:
     """The inputs that were tried so far, by how far they came, and the failures by kind."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most: int) -> None:
         self._folder = folder
+        self._most = most
         self._file = folder / "counts.json"
         held = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
         self.counts: Counter[str] = Counter(held)
@@ -59,8 +60,10 @@ class Campaign:
             outcome = "failed"
             self._keep(data, error)
         self.counts[outcome] += 1
-        if self.total % EVERY == 0:
+        if self.total % EVERY == 0 or self.total == self._most:
             self.write()
+        if self.total == self._most:
+            os._exit(0)  # libFuzzer counts the runs of its own start, too
 
     def _keep(self, data: bytes, error: Exception) -> None:
         """Writes down one input for each exception and place."""
@@ -120,13 +123,11 @@ def main() -> None:
     folder: Path = arguments.folder
     prepare(folder)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.RLIM_INFINITY))
-    campaign = Campaign(folder)
-    left = arguments.inputs - campaign.total
-    if left <= 0:
+    campaign = Campaign(folder, arguments.inputs)
+    if campaign.total >= arguments.inputs:
         print(f"{campaign.total} inputs were tried: nothing is left to do")
         return
     options = [
-        f"-runs={left}",
         f"-max_len={BYTES}",
         f"-dict={folder / 'words.dict'}",
         "-rss_limit_mb=0",
