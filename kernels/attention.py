@@ -14,11 +14,14 @@ edge of what is seen compare positions. A query that sees no key has zeros for i
 and its gradients.
 
 Arguments that all kernels share:
-q [B, heads, T, D], k [B, kv_heads, S, D], v [B, kv_heads, S, E]: pointers of one element type. mask: None,
-or a pointer to [B, heads, T, S], int1 or of q's type. `*_strides`: (batch, head, row, column) in elements.
-seed: None, or a pointer to an int64; dropout, offset: which weights are dropped, by their index in
-[B, heads, T, S]. scale: float above 0. Each query sees the keys up to its own position if CAUSAL. BLOCK_D and
-BLOCK_E are powers of two not below D and E. PRECISION: of float32 products, "ieee", "tf32x3" or "tf32".
+q [B, heads, T, D], k [B, kv_heads, S, D], v [B, kv_heads, S, E]: pointers of one element type.
+mask: None, or a pointer to [B, heads, T, S], int1 or of q's type.
+`*_strides`: (batch, head, row, column) in elements; of a mask, None along axes where it is broadcast.
+seed: None, or a pointer to an int64. dropout, offset: the probability that a weight is dropped, and the
+stream of random numbers, which are counted by a weight's index in [B, heads, T, S].
+scale: float above 0. CAUSAL: each query sees the keys up to its own position.
+BLOCK_D, BLOCK_E: powers of two, at least 16, not below D and E.
+PRECISION: of float32 products, "ieee", "tf32x3" or "tf32".
 """
 
 import triton
@@ -68,7 +71,7 @@ def attention_forward(
     q = _slice(q, batch, head, q_strides)
     k = _slice(k, batch, kv_head, k_strides)
     v = _slice(v, batch, kv_head, v_strides)
-    mask = _slice(mask, batch, head, mask_strides)
+    mask = _mask_slice(mask, batch, head, mask_strides)
     random = _load_seed(seed)
     query, column, v_column = row[:, None], tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_E)[None, :]
 
@@ -156,15 +159,15 @@ def attention_query_grad(
     k = _slice(k, batch, kv_head, k_strides)
     v = _slice(v, batch, kv_head, v_strides)
     g = _slice(g, batch, head, g_strides)
-    mask = _slice(mask, batch, head, mask_strides)
+    mask = _mask_slice(mask, batch, head, mask_strides)
     random = _load_seed(seed)
     query = row[:, None]
     column, v_column = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_E)
 
     q_tile = _load(q, query, column[None, :], q_strides, T, D, False)
     g_tile = _load(g, query, v_column[None, :], g_strides, T, E, False)
-    level = _load_rows(logsumexp, batch, head, row, logsumexp_strides, T)
-    center = _load_rows(delta, batch, head, row, delta_strides, T)
+    level = _load_rows(logsumexp, batch, head, row, logsumexp_strides, T, float("inf"))
+    center = _load_rows(delta, batch, head, row, delta_strides, T, 0.0)
     unit = _unit(mask, scale)
     sums = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     inside, end = _key_blocks(first, S, CAUSAL, BLOCK_M, BLOCK_N)
@@ -252,14 +255,14 @@ def attention_key_value_grad(
         head = kv_head * (heads // kv_heads) + member
         head_q = _slice(q, batch, head, q_strides)
         head_g = _slice(g, batch, head, g_strides)
-        head_mask = _slice(mask, batch, head, mask_strides)
+        head_mask = _mask_slice(mask, batch, head, mask_strides)
         for part in tl.static_range(2 if CAUSAL else 1):
             for block in range(inside if part == 0 else begin, end if part == 0 else inside):
                 row = block * BLOCK_M + tl.arange(0, BLOCK_M)
                 query = row[None, :]
                 q_tile = _load(head_q, row[:, None], column, q_strides, T, D, False)
                 g_tile = _load(head_g, row[:, None], v_column, g_strides, T, E, False)
-                level = _load_rows(logsumexp, batch, head, row, logsumexp_strides, T)
+                level = _load_rows(logsumexp, batch, head, row, logsumexp_strides, T, float("inf"))
                 products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
                 scores = _scores(
                     products, head_mask, mask_strides, query, key, T, S, scale, CAUSAL, part == 0
@@ -272,7 +275,7 @@ def attention_key_value_grad(
                 if dv is not None:
                     v_sums = tl.dot(dropped.to(g_tile.dtype), g_tile, v_sums, input_precision=PRECISION)
                 if dk is not None:
-                    center = _load_rows(delta, batch, head, row, delta_strides, T)
+                    center = _load_rows(delta, batch, head, row, delta_strides, T, 0.0)
                     slope = tl.dot(v_tile, tl.trans(g_tile), input_precision=PRECISION)
                     if seed is not None:
                         slope = tl.where(keep, slope * (1.0 / (1.0 - dropout)), 0.0)
@@ -311,10 +314,19 @@ def _key_blocks(first, S, CAUSAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: 
 @triton.jit
 def _slice(pointer, batch, head, strides):
     """`pointer` at one head of one batch element; offsets of 64 bits, since whole tensors may be large."""
-    if pointer is None:
-        return None
-    else:
-        return pointer + (batch.to(tl.int64) * strides[0] + head.to(tl.int64) * strides[1])
+    return pointer + (batch.to(tl.int64) * strides[0] + head.to(tl.int64) * strides[1])
+
+
+@triton.jit
+def _mask_slice(mask, batch, head, strides):
+    """As `_slice`, for a mask that may be None or broadcast."""
+    found = mask
+    if mask is not None:
+        if strides[0] is not None:
+            found = found + batch.to(tl.int64) * strides[0]
+        if strides[1] is not None:
+            found = found + head.to(tl.int64) * strides[1]
+    return found
 
 
 @triton.jit
@@ -336,9 +348,9 @@ def _load(pointer, row, column, strides, rows, columns: tl.constexpr, ALL_ROWS: 
 
 
 @triton.jit
-def _load_rows(pointer, batch, head, row, strides, rows):
-    """One float32 number for each of `row`, zero outside."""
-    return tl.load(_slice(pointer, batch, head, strides) + row * strides[2], row < rows, 0.0)
+def _load_rows(pointer, batch, head, row, strides, rows, outside: tl.constexpr):
+    """One float32 number for each of `row`."""
+    return tl.load(_slice(pointer, batch, head, strides) + row * strides[2], row < rows, outside)
 
 
 @triton.jit
@@ -375,8 +387,7 @@ def _scores(
     """
     scores = products
     if mask is not None:
-        offsets = query * mask_strides[2] + key * mask_strides[3]
-        entry = tl.load(mask + offsets, (query < T) & (key < S), 0)
+        entry = _mask_entry(mask, mask_strides, query, key, T, S)
         if mask.dtype.element_ty == tl.int1:
             scores = tl.where(entry, scores, float("-inf"))
         else:
@@ -387,6 +398,19 @@ def _scores(
             seen = seen & (key <= query)
         scores = tl.where(seen, scores, float("-inf"))
     return scores
+
+
+@triton.jit
+def _mask_entry(mask, strides, query, key, T, S):
+    """The mask of a tile, 0 outside; it keeps the axes along which it is broadcast at size 1."""
+    if strides[2] is None and strides[3] is None:
+        return tl.load(mask)
+    elif strides[2] is None:
+        return tl.load(mask + key * strides[3], key < S, 0)
+    elif strides[3] is None:
+        return tl.load(mask + query * strides[2], query < T, 0)
+    else:
+        return tl.load(mask + (query * strides[2] + key * strides[3]), (query < T) & (key < S), 0)
 
 
 @triton.jit

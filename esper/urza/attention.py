@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from esper.ir.dims import Size
-from esper.ir.graph import Value
+from esper.ir.graph import BlueprintIR, Value
 from esper.ir.operator import OPERATORS
 from esper.urza.attention_uses import named, present, read_of
 from esper.urza.generate import Launch, Writer, buffer_name, literal
@@ -22,23 +23,22 @@ LOOP_TRIPS = 16
 class Step:
     """One of the kernels.
 
-    reads: the operands that it reads by strides, with how many axes have one. writes: which results it can
-    leave out. block: the block whose programs share the first axis, and whose rows: of q or of k.
+    reads: the operands that it reads by strides. optional: the results that it can leave out. walks: whether
+    its programs hold queries and walk over keys, or hold keys and walk over queries.
     """
 
-    reads: Mapping[str, int]
-    optional_results: tuple[str, ...]
-    block: str
-    rows_of: str
+    reads: tuple[str, ...]
+    optional: tuple[str, ...]
+    walks: Literal["keys", "queries"]
 
 
-_OPERANDS = {"q": 4, "k": 4, "v": 4, "mask": 4}
-_GRADIENT = {**_OPERANDS, "logsumexp": 3, "g": 4, "delta": 3}
+_READS = ("q", "k", "v", "mask")
+_GRADIENT_READS = (*_READS, "logsumexp", "g", "delta")
 
 STEPS: Mapping[str, Step] = {
-    "attention_forward": Step(_OPERANDS, ("logsumexp",), "BLOCK_M", "q"),
-    "attention_query_grad": Step(_GRADIENT, (), "BLOCK_M", "q"),
-    "attention_key_value_grad": Step(_GRADIENT, ("dk", "dv"), "BLOCK_N", "k"),
+    "attention_forward": Step(_READS, ("logsumexp",), "keys"),
+    "attention_query_grad": Step(_GRADIENT_READS, (), "keys"),
+    "attention_key_value_grad": Step(_GRADIENT_READS, ("dk", "dv"), "queries"),
 }
 
 
@@ -50,24 +50,40 @@ def write_attention(writer: Writer) -> Launch:
     (batch, heads, rows, width), (_, kv_heads, keys, _), v_width = q.shape, k.shape, v.shape[3]
     assert isinstance(width, int) and isinstance(v_width, int)
 
-    pointers = [_pointer(writer, value) for value in operands.values()]
+    pointers = {name: _pointer(writer, value) for name, value in operands.items()}
     results = [
-        _result_pointer(writer, value, name in step.optional_results)
+        _result_pointer(writer, value, name in step.optional)
         for value, name in zip(node.results, OPERATORS[node.op].results, strict=True)
     ]
     sizes = [writer.size(size) for size in (heads, kv_heads, rows, keys)]
-    scores = (batch, heads, rows, keys)
-    strides = [_strides(writer, operands[name], scores if name == "mask" else None) for name in step.reads]
+    mask = _mask_strides(writer.ir, operands["mask"])
+    strides = [
+        _tuple(writer, mask if name == "mask" else _strides(writer.ir, operands[name])) for name in step.reads
+    ]
     scale = float(str(node.attrs["scale"])) or 1.0 / math.sqrt(width)
     numbers = [literal(number) for number in (scale, node.attrs["dropout"], node.attrs["offset"])]
     blocks = ["BLOCK_M", "BLOCK_N", *(str(max(16, power_of_two(size))) for size in (width, v_width))]
     flags = [str(node.attrs["causal"]), str(width), str(v_width), *blocks, '"ieee"']
-    call = f"{node.op}({', '.join([*pointers, *results, *sizes, *strides, *numbers, *flags])})"
+    arguments = [*pointers.values(), *results, *sizes, *strides, *numbers, *flags]
 
-    shared, count = (heads, rows) if step.rows_of == "q" else (kv_heads, keys)
-    grid = Product((CeilDiv(writer.extent(count), step.block), writer.extent(batch), writer.extent(shared)))
-    tile = attention_tile(node.op, max(width, v_width), q.dtype.bytes)
-    return writer.finished(None, call, f"attention:{node.op}", (grid,), tile, LOOP_TRIPS)
+    if step.walks == "keys":
+        held = (CeilDiv(writer.extent(rows), "BLOCK_M"), heads)
+        sharing = 1 if heads == kv_heads else heads // kv_heads
+        walked = dict.fromkeys(("k", "v"), Product((held[0], writer.extent(sharing))))
+    else:
+        held = (CeilDiv(writer.extent(keys), "BLOCK_N"), kv_heads)
+        walked = dict.fromkeys(("q", "g", "logsumexp", "delta"), Product((held[0],)))
+    axes = zip((batch, heads, rows, keys), mask or (1, 1, 1, 1), strict=True)
+    walked["mask"] = Product(tuple(writer.extent(size) for size, stride in axes if stride is None))
+    launch = writer.finished(
+        None,
+        f"{node.op}({', '.join(arguments)})",
+        f"attention:{node.op}",
+        (Product((held[0], writer.extent(batch), writer.extent(held[1]))),),
+        attention_tile(node.op, max(width, v_width), q.dtype.bytes),
+        LOOP_TRIPS,
+    )
+    return replace(launch, passes={pointers[name]: times for name, times in walked.items() if operands[name]})
 
 
 def _pointer(writer: Writer, value: Value | None) -> str:
@@ -83,13 +99,20 @@ def _result_pointer(writer: Writer, value: Value, optional: bool) -> str:
     return writer.pointer(buffer_name(value), writer.ir.type(value).dtype.value, writes=True)
 
 
-def _strides(writer: Writer, value: Value | None, wanted: Sequence[Size] | None) -> str:
-    """The strides of a read as a tuple; of a read that is broadcast to the shape `wanted`, if given."""
+def _strides(ir: BlueprintIR, value: Value | None) -> tuple[Size, ...]:
+    return read_of(ir, present(value)).strides
+
+
+def _mask_strides(ir: BlueprintIR, value: Value | None) -> tuple[Size | None, ...]:
+    """The strides of a mask over [batch, heads, T, S], None where it is broadcast; none without one."""
     if value is None:
-        return "None"
-    read = read_of(writer.ir, value)
-    strides = list(read.strides)
-    if wanted is not None:
-        lead = [0] * (len(wanted) - len(strides))
-        strides = [*lead, *(0 if size == 1 else s for size, s in zip(read.shape, strides, strict=True))]
-    return f"({', '.join(map(writer.size, strides))})"
+        return ()
+    read = read_of(ir, value)
+    axes = zip(read.shape, read.strides, strict=True)
+    spread = [None if size == 1 or stride == 0 else stride for size, stride in axes]
+    return (*(None for _ in range(4 - len(spread))), *spread)
+
+
+def _tuple(writer: Writer, strides: Sequence[Size | None]) -> str:
+    texts = ["None" if stride is None else writer.size(stride) for stride in strides]
+    return f"({', '.join(texts)})" if texts else "None"

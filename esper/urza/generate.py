@@ -49,12 +49,16 @@ RESERVED = LIBRARY | {
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One kernel and what its arguments are: buffers by name, sizes over the graph's symbols."""
+    """One kernel and what its arguments are: buffers by name, sizes over the graph's symbols.
+
+    passes: how often a template goes through an argument's buffer, at most, where that is more than once.
+    """
 
     kernel: KernelSource
     buffers: Mapping[str, str]
     sizes: Mapping[str, Size]
     group: Group
+    passes: Mapping[str, Extent] = field(default_factory=dict)
 
     @property
     def written(self) -> tuple[str, ...]:

@@ -92,39 +92,67 @@ def _product_configuration(
 
 
 def attention_tile(op: str, width: int, element_bytes: int) -> Tile:
-    """For a step of attention over heads of `width`: BLOCK_M queries and BLOCK_N keys at a time.
+    """For a step of attention over heads of `width`, at most 256: BLOCK_M queries, BLOCK_N keys at a time.
 
-    What a program holds while it loops grows with the width, and most of all in the backward pass: tiles
-    shrink to fit the registers, the block that is looped over first.
+    What a program holds while it loops grows with the width, and most of all for the gradients of k and v,
+    which hold two blocks and two sums. Float32 products run without matrix instructions, from registers.
     """
-    choices = _ATTENTION[op][min(max(32, power_of_two(width)), 256)]
-    if element_bytes == 4:
-        choices = _ATTENTION_F32[op][min(max(32, power_of_two(width)), 256)]
-    first, *rest = (Configuration({"BLOCK_M": m, "BLOCK_N": n}, warps, 2) for m, n, warps in choices)
+    table = _ATTENTION_F32 if element_bytes == 4 else _ATTENTION
+    choices = table[op][max(16, power_of_two(width))]
+    stages = 1 if element_bytes == 4 and width > 64 else 2
+    first, *rest = (Configuration({"BLOCK_M": m, "BLOCK_N": n}, warps, stages) for m, n, warps in choices)
     return Tile(dict(first.constexprs), first.num_warps, first.num_stages, tuple(rest))
 
 
-_ATTENTION: Mapping[str, Mapping[int, Sequence[tuple[int, int, int]]]] = {
+_Choices = Mapping[str, Mapping[int, Sequence[tuple[int, int, int]]]]
+"""Step of attention -> width of a head -> (queries, keys, warps), the preferred first."""
+
+_ATTENTION: _Choices = {
     "attention_forward": {
-        32: [(128, 64, 8), (64, 32, 4)],
+        16: [(128, 64, 4), (64, 64, 4)],
+        32: [(128, 64, 8), (64, 64, 4)],
         64: [(128, 64, 8), (64, 32, 4)],
-        128: [(128, 64, 8), (64, 32, 4)],
+        128: [(128, 64, 8), (64, 32, 4), (64, 32, 8)],
         256: [(64, 32, 8), (32, 32, 8)],
     },
     "attention_query_grad": {
+        16: [(64, 64, 4), (64, 32, 4)],
         32: [(128, 64, 8), (64, 32, 4)],
-        64: [(64, 64, 4), (64, 32, 4)],
-        128: [(64, 32, 4), (32, 32, 4)],
+        64: [(64, 64, 4), (64, 32, 4), (128, 32, 8)],
+        128: [(64, 64, 4), (64, 32, 4), (32, 32, 4)],
         256: [(64, 32, 8), (32, 32, 8)],
     },
     "attention_key_value_grad": {
-        32: [(64, 128, 8), (32, 64, 4)],
-        64: [(64, 128, 8), (32, 64, 4)],
-        128: [(32, 64, 4), (32, 64, 8)],
-        256: [(32, 64, 8), (32, 32, 8)],
+        16: [(64, 64, 4), (32, 64, 4)],
+        32: [(64, 128, 8), (64, 64, 4), (32, 64, 4)],
+        64: [(64, 64, 4), (32, 64, 4), (32, 64, 8)],
+        128: [(32, 64, 4), (32, 64, 8), (16, 64, 8)],
+        256: [(16, 64, 8), (32, 32, 8)],
     },
 }
-_ATTENTION_F32 = _ATTENTION
+_ATTENTION_F32: _Choices = {
+    "attention_forward": {
+        16: [(64, 32, 8), (32, 32, 4)],
+        32: [(64, 32, 8), (32, 32, 4)],
+        64: [(32, 32, 4), (32, 16, 8)],
+        128: [(32, 16, 8), (16, 16, 4)],
+        256: [(16, 16, 4), (16, 16, 8)],
+    },
+    "attention_query_grad": {
+        16: [(64, 32, 8), (32, 32, 4)],
+        32: [(64, 32, 8), (32, 32, 4)],
+        64: [(32, 32, 4), (32, 16, 8)],
+        128: [(32, 16, 8), (16, 16, 4)],
+        256: [(32, 16, 8), (16, 16, 8)],
+    },
+    "attention_key_value_grad": {
+        16: [(32, 64, 8), (32, 32, 4)],
+        32: [(32, 32, 4), (32, 64, 8)],
+        64: [(16, 32, 4), (16, 32, 8)],
+        128: [(16, 32, 8), (16, 16, 8)],
+        256: [(16, 32, 8), (16, 16, 8)],
+    },
+}
 
 
 def splits(rows: int, columns: int, inner: int) -> int:

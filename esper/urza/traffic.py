@@ -11,6 +11,7 @@ from esper.ir.operator import OPERATORS, Site
 from esper.ir.types import TensorType
 from esper.urza.access import access
 from esper.urza.generate import Launch, buffer_name
+from esper.urza.grid import evaluate
 from esper.urza.plan import product_sizes
 from esper.urza.program import Program
 
@@ -20,7 +21,8 @@ class Traffic:
     """Bytes that one launch asks of global memory.
 
     moved: every buffer as often as the kernel goes through it: a product reads its left factor once for each
-    column of tiles and its right factor once for each row of tiles, of which caches serve a part.
+    column of tiles and its right factor once for each row of tiles, attention what it loops over once for
+    each block of the others, of which caches serve a part.
     minimum: every buffer that the kernel reads or writes once, weights and partial sums included.
     """
 
@@ -70,9 +72,11 @@ def _buffer(ir: BlueprintIR, value: Value) -> str:
 
 
 def _rereads(program: Program, launch: Launch, sizes: Mapping[str, int]) -> dict[str, int]:
-    """How often a product goes through each factor's buffer."""
+    """How often a product goes through each factor's buffer, and a template through each that it says."""
     if launch.group.kind != "product":
-        return {}
+        numbers = {name: evaluate_size(size, sizes) for name, size in launch.sizes.items()}
+        numbers |= {name: value for name, value in launch.kernel.constexprs.items() if isinstance(value, int)}
+        return {launch.buffers[name]: evaluate(passes, numbers) for name, passes in launch.passes.items()}
     (node,) = launch.group.nodes_of("matmul")
     _, m, n, _ = product_sizes(program.ir, node)
     tile = launch.kernel.constexprs
