@@ -136,6 +136,11 @@ class Builder:
         self._nodes[node.name] = node
         return node
 
+    def made_by(self, value: Value | None, op: str) -> Node | None:
+        """The node that makes `value`, if its operator is `op`."""
+        node = None if value is None else self.node(value.node)
+        return node if node is not None and node.op == op else None
+
     def sum_to(self, value: Value, shape: tuple[Size, ...]) -> Value:
         """`value` summed over the axes along which `shape` would be broadcast to its shape."""
         have = self.type(value).shape

@@ -86,7 +86,10 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One static argument. `stored=False`: consumed when a blueprint is elaborated, absent from the IR."""
+    """One static argument. `stored=False`: consumed when a blueprint is elaborated, absent from the IR.
+
+    positive, unbounded: of a float, whether it is above zero, and whether it may be infinite.
+    """
 
     name: str
     kind: Kind
@@ -94,6 +97,8 @@ class Attribute:
     choices: tuple[str, ...] = ()
     doc: str = ""
     stored: bool = True
+    positive: bool = False
+    unbounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def attribute_fits(attribute: Attribute, value: AttrValue) -> bool:
         case Kind.INT:
             return _is_integer(value)
         case Kind.FLOAT:
-            return isinstance(value, float) and not math.isnan(value)
+            return isinstance(value, float) and _is_in_range(attribute, value)
         case Kind.STRING:
             return isinstance(value, str) and (not attribute.choices or value in attribute.choices)
         case Kind.DTYPE:
@@ -58,6 +58,11 @@ def attribute_fits(attribute: Attribute, value: AttrValue) -> bool:
             )
         case Kind.GRAPH:
             return isinstance(value, BlueprintIR)
+
+
+def _is_in_range(attribute: Attribute, value: float) -> bool:
+    possible = not math.isnan(value) if attribute.unbounded else math.isfinite(value)
+    return possible and (value > 0.0 or not attribute.positive)
 
 
 def _is_integer(value: object) -> bool:
@@ -92,19 +97,22 @@ def _verify_node(node: Node, defined: dict[str, Node]) -> None:
             _require(node, False, f"`{name}` is a number, and cannot be the name of a size")
     if isinstance(entry.lowering, Leaf):
         _require(node, not node.operands, f"`{entry.name}` takes no operands")
-        _verify_scalar(node)
+        _verify_leaf(node)
         return
     operands = [None if o is None else defined[o.node].types[o.index] for o in node.operands]
     _verify_types(node, entry, operands)
 
 
-def _verify_scalar(node: Node) -> None:
-    """A constant is one element that its dtype has, the seed one i64."""
+def _verify_leaf(node: Node) -> None:
+    """A constant is one element that its dtype has, the seed one i64; weights have inputs."""
     if node.op == "constant":
         _require(node, node.type.rank == 0, f"a constant is a scalar, not {node.type}")
         value = node.attrs["value"]
         assert isinstance(value, float), node.name
         _require(node, node.type.dtype.holds(value), f"{value:g} is no {node.type.dtype}")
+    if node.op == "param":
+        fan_in = node.attrs["fan_in"]
+        _require(node, not isinstance(fan_in, int) or fan_in >= 1, f"`fan_in` is {fan_in}, not at least 1")
     if node.op == "seed":
         _require(node, node.type == TensorType(DType.I64), f"the seed is an i64[], not {node.type}")
 

@@ -283,8 +283,8 @@ _activation(
     reference="torch.nn.functional:hardtanh",
     flops=2,
     attributes=(
-        Attribute("min_val", Kind.FLOAT, -1.0, doc="the lower bound"),
-        Attribute("max_val", Kind.FLOAT, 1.0, doc="the upper bound"),
+        Attribute("min_val", Kind.FLOAT, -1.0, doc="the lower bound", unbounded=True),
+        Attribute("max_val", Kind.FLOAT, 1.0, doc="the upper bound", unbounded=True),
     ),
     accepts=_bounds("min_val", "max_val", "`min_val` below `max_val`"),
     attrs=lambda draw: {"min_val": draw.number(-1.0, 0.0), "max_val": draw.number(0.25, 1.0)},
@@ -299,8 +299,8 @@ _activation(
     reference="torch:clamp",
     flops=2,
     attributes=(
-        Attribute("min", Kind.FLOAT, doc="the lower bound"),
-        Attribute("max", Kind.FLOAT, doc="the upper bound"),
+        Attribute("min", Kind.FLOAT, doc="the lower bound", unbounded=True),
+        Attribute("max", Kind.FLOAT, doc="the upper bound", unbounded=True),
     ),
     accepts=_bounds("min", "max", "`min` below `max`"),
     attrs=lambda draw: {"min": draw.number(-1.0, 0.0), "max": draw.number(0.25, 1.0)},

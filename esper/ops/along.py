@@ -18,16 +18,10 @@ from esper.ir.operator import (
     define,
 )
 from esper.ir.types import DType, TensorType
-from esper.ops.axes import axis_of
+from esper.ops.axes import axis_of, sample_axis
 from esper.ops.rules import require_floating, traffic
 
 _AXIS = Attribute("axis", Kind.INT, -1, doc="the axis; below zero it counts from the end")
-
-
-def _sample_axis(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
-    x = draw.tensor(dtype=draw.dtype(), min_rank=1)
-    rank = draw.type(x).rank
-    return [x], {"axis": draw.integer(-rank, rank - 1)}
 
 
 def _infer_cumsum(site: Site) -> Sequence[TensorType]:
@@ -42,7 +36,7 @@ def _cumsum_vjp(v: Vjp) -> Sequence[Value | None]:
 
 
 def _sample_cumsum(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
-    operands, attrs = _sample_axis(draw)
+    operands, attrs = sample_axis(draw)
     return operands, {**attrs, "reverse": draw.boolean()}
 
 
@@ -74,7 +68,7 @@ def _infer_place(site: Site) -> Sequence[TensorType]:
 
 
 def _sample_place(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
-    operands, attrs = _sample_axis(draw)
+    operands, attrs = sample_axis(draw)
     return operands, {**attrs, "keepdims": draw.boolean()}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from esper.ir.dims import Dim
-from esper.ir.operator import AttrValue, Site
+from esper.ir.graph import Value
+from esper.ir.operator import AttrValue, Sampler, Site
 from esper.ir.types import TensorType
 
 
@@ -41,3 +42,10 @@ def integers_of(value: AttrValue) -> tuple[int, ...]:
 def listed(sizes: Sequence[int | Dim]) -> str:
     """Sizes as a message shows them: `[2, N]`."""
     return f"[{', '.join(map(str, sizes))}]"
+
+
+def sample_axis(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
+    """Samples a tensor, and any of its axes from either end."""
+    x = draw.tensor(dtype=draw.dtype(), min_rank=1)
+    rank = draw.type(x).rank
+    return [x], {"axis": draw.integer(-rank, rank - 1)}

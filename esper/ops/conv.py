@@ -97,7 +97,8 @@ def _define(build: Builder, node: Node) -> Sequence[Value]:
     return [y if bias is None else build.op("add", y, stats.along_channels(build, bias, type.rank))]
 
 
-def _window(creation: Creation) -> tuple[Size, ...]:
+def window(creation: Creation) -> tuple[Size, ...]:
+    """The sizes of a kernel, `kernel` along each axis of the map."""
     return (creation.size("kernel"),) * (creation.types["x"].rank - 2)
 
 
@@ -129,7 +130,7 @@ def _sample_depthwise(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, 
 
 
 def _fan_in(creation: Creation) -> Size:
-    return _inputs_per_group(creation) * product(_window(creation))
+    return _inputs_per_group(creation) * product(window(creation))
 
 
 define(
@@ -144,7 +145,7 @@ define(
             Input(
                 "weight",
                 Role.PARAM,
-                shape=lambda c: (c.size("channels"), _inputs_per_group(c), *_window(c)),
+                shape=lambda c: (c.size("channels"), _inputs_per_group(c), *window(c)),
                 init="fan_in_uniform",
                 fan_in=_fan_in,
                 doc="the filters",
@@ -180,9 +181,9 @@ define(
             Input(
                 "weight",
                 Role.PARAM,
-                shape=lambda c: (c.types["x"].shape[1], 1, *_window(c)),
+                shape=lambda c: (c.types["x"].shape[1], 1, *window(c)),
                 init="fan_in_uniform",
-                fan_in=lambda c: product(_window(c)),
+                fan_in=lambda c: product(window(c)),
                 doc="the filters",
             ),
             Input(
@@ -191,7 +192,7 @@ define(
                 optional=True,
                 shape=lambda c: (c.types["x"].shape[1],),
                 init="fan_in_uniform",
-                fan_in=lambda c: product(_window(c)),
+                fan_in=lambda c: product(window(c)),
                 when="bias",
                 doc="added to each channel",
             ),

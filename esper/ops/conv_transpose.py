@@ -27,6 +27,7 @@ from esper.ir.operator import (
 )
 from esper.ir.types import TensorType
 from esper.ops import statistics as stats
+from esper.ops.conv import window
 from esper.ops.convolution import DILATION, GROUPS, STRIDE
 from esper.ops.rules import attribute_integer, require_floating, traffic
 
@@ -124,13 +125,9 @@ def _features_per_group(creation: Creation) -> Size:
     return creation.size("channels") // creation.size("groups")
 
 
-def _window(creation: Creation) -> tuple[Size, ...]:
-    return (creation.size("kernel"),) * (creation.types["x"].rank - 2)
-
-
 def _fan_in(creation: Creation) -> Size:
     """As torch counts it, from axis 1 of the weight."""
-    return _features_per_group(creation) * product(_window(creation))
+    return _features_per_group(creation) * product(window(creation))
 
 
 def _cost(site: Site) -> Cost:
@@ -170,7 +167,7 @@ define(
             Input(
                 "weight",
                 Role.PARAM,
-                shape=lambda c: (c.types["x"].shape[1], _features_per_group(c), *_window(c)),
+                shape=lambda c: (c.types["x"].shape[1], _features_per_group(c), *window(c)),
                 init="fan_in_uniform",
                 fan_in=_fan_in,
                 doc="the filters",

@@ -52,7 +52,9 @@ define(
         name="constant",
         doc="A scalar known when the graph is built.",
         lowering=Leaf(),
-        attributes=(Attribute("value", Kind.FLOAT, doc="the value, converted to the node's dtype"),),
+        attributes=(
+            Attribute("value", Kind.FLOAT, doc="the value, converted to the node's dtype", unbounded=True),
+        ),
         no_gradient="a leaf",
         in_language=False,
     )

@@ -26,7 +26,7 @@ from esper.ir.types import TensorType
 from esper.ops import statistics as stats
 from esper.ops.rules import attribute_number, require_floating, traffic
 
-EPS = Attribute("eps", Kind.FLOAT, 1e-5, doc="added to the variance before the square root")
+EPS = Attribute("eps", Kind.FLOAT, 1e-5, doc="added to the variance before the square root", positive=True)
 AFFINE = Attribute("affine", Kind.BOOL, True, doc="whether a scale and a shift follow", stored=False)
 INIT = Attribute(
     "init",

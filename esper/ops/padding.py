@@ -23,7 +23,7 @@ _MODE = Attribute(
     doc="`constant`: `value`; `reflect`: as in a mirror that the border is part of; `replicate`: the border; "
     "`circular`: the other end",
 )
-_VALUE = Attribute("value", Kind.FLOAT, 0.0, doc="of the elements that `constant` adds")
+_VALUE = Attribute("value", Kind.FLOAT, 0.0, doc="of the elements that `constant` adds", unbounded=True)
 _SHAPE = Attribute("shape", Kind.DIMS, doc="the sizes of the result")
 
 

@@ -21,6 +21,7 @@ from esper.ir.operator import (
 )
 from esper.ir.types import TensorType
 from esper.ops import statistics as stats
+from esper.ops.axes import sample_axis
 from esper.ops.rules import attribute_integer, require_floating, traffic
 
 _AXIS = Attribute("axis", Kind.INT, -1, doc="the axis; below zero it counts from the end")
@@ -82,14 +83,8 @@ def _define_log_softmax_backward(build: Builder, node: Node) -> Sequence[Value]:
     return [stats.cast(build, build.op("sub", wide, share), build.type(g).dtype)]
 
 
-def _sample(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
-    x = draw.tensor(dtype=draw.dtype(), min_rank=1)
-    rank = draw.type(x).rank
-    return [x], {"axis": draw.integer(-rank, rank - 1)}
-
-
 def _sample_backward(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
-    (x,), attrs = _sample(draw)
+    (x,), attrs = sample_axis(draw)
     assert x is not None
     type = draw.type(x)
     return [draw.tensor(type.shape, type.dtype), x], attrs
@@ -107,7 +102,7 @@ def _family(name: str, doc: str, definition: Definition, backward: Definition) -
             reference=f"esper.ops.reference.softmax:{name}",
             vjp=lambda v: [v.op(f"{name}_backward", v.gradient, v.result(), axis=v.attrs["axis"])],
             cost=lambda site: traffic(site, site.type(0).elements * 8),
-            sample=_sample,
+            sample=sample_axis,
         )
     )
     define(
@@ -158,6 +153,6 @@ define(
         reference="esper.ops.reference.softmax:softmin",
         no_gradient="`expand` replaces it by its definition",
         cost=lambda site: traffic(site, site.type(0).elements * 9),
-        sample=_sample,
+        sample=sample_axis,
     )
 )

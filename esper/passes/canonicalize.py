@@ -55,11 +55,6 @@ class Site:
     build: Builder
     known: Known
 
-    def made_by(self, operand: Value | None, op: str) -> Node | None:
-        """The node that makes `operand`, if its operator is `op`."""
-        node = None if operand is None else self.build.node(operand.node)
-        return node if node is not None and node.op == op else None
-
 
 Rule = Callable[[Site, Node], Value | Node | None]
 
@@ -108,28 +103,28 @@ def _minus_one(site: Site, node: Node) -> Node | None:
 def _add_negative(site: Site, node: Node) -> Node | None:
     """`x + -y` is `x - y`."""
     x, y = node.operands
-    if negative := site.made_by(y, "neg"):
+    if negative := site.build.made_by(y, "neg"):
         return node.replace(op="sub", operands=(x, negative.operands[0]))
-    if negative := site.made_by(x, "neg"):
+    if negative := site.build.made_by(x, "neg"):
         return node.replace(op="sub", operands=(y, negative.operands[0]))
     return None
 
 
 def _subtract_negative(site: Site, node: Node) -> Node | None:
     """`x - -y` is `x + y`."""
-    negative = site.made_by(node.operands[1], "neg")
+    negative = site.build.made_by(node.operands[1], "neg")
     return negative and node.replace(op="add", operands=(node.operands[0], negative.operands[0]))
 
 
 def _twice_negative(site: Site, node: Node) -> Value | None:
-    negative = site.made_by(node.operands[0], "neg")
+    negative = site.build.made_by(node.operands[0], "neg")
     return negative.operands[0] if negative else None
 
 
 def _read_unbroadcast(site: Site, node: Node) -> Node | None:
     """An operand that the operator would broadcast by itself need not be broadcast before."""
     for index, operand in enumerate(node.operands):
-        view = site.made_by(operand, "broadcast_to")
+        view = site.build.made_by(operand, "broadcast_to")
         if view is not None:
             operands = (*node.operands[:index], view.operands[0], *node.operands[index + 1 :])
             types = [None if value is None else site.build.type(value) for value in operands]
@@ -151,7 +146,7 @@ def _same_type(site: Site, node: Node) -> Value | None:
 
 
 def _view_of_view(site: Site, node: Node) -> Node | None:
-    inner = site.made_by(node.operands[0], node.op)
+    inner = site.build.made_by(node.operands[0], node.op)
     return inner and node.replace(operands=inner.operands)
 
 
@@ -161,7 +156,7 @@ def _identity_permute(site: Site, node: Node) -> Value | None:
 
 
 def _permute_of_permute(site: Site, node: Node) -> Node | None:
-    inner = site.made_by(node.operands[0], "permute")
+    inner = site.build.made_by(node.operands[0], "permute")
     if inner is None:
         return None
     first, then = inner.attrs["axes"], node.attrs["axes"]
@@ -173,7 +168,7 @@ def _permute_of_permute(site: Site, node: Node) -> Node | None:
 def _keeping_axes(site: Site, node: Node) -> Node | None:
     """A reduction reshaped to keep its axes is one that keeps them."""
     for op in ("sum", "amax"):
-        inner = site.made_by(node.operands[0], op)
+        inner = site.build.made_by(node.operands[0], op)
         if inner is not None:
             attrs = {**inner.attrs, "keepdims": True}
             types = [site.build.type(value) for value in inner.operands if value is not None]
@@ -192,7 +187,7 @@ WIDER = {
 
 def _cast_and_back(site: Site, node: Node) -> Value | None:
     """A cast to a wider dtype and back is no cast."""
-    inner = site.made_by(node.operands[0], "cast")
+    inner = site.build.made_by(node.operands[0], "cast")
     if inner is None or (x := inner.operands[0]) is None or site.build.type(x) != node.type:
         return None
     return x if inner.type.dtype in WIDER.get(node.type.dtype, ()) else None

@@ -7,6 +7,7 @@ conversion gives what running the operators would, in the declared dtypes and in
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -15,13 +16,15 @@ from esper.ir.build import Builder
 from esper.ir.graph import Node, Value
 from esper.ir.types import DType
 
-_ARITHMETIC: Mapping[str, Callable[..., float]] = {
-    "add": lambda x, y: x + y,
-    "sub": lambda x, y: x - y,
-    "mul": lambda x, y: x * y,
-    "div": lambda x, y: x / y,
-    "neg": lambda x: -x,
+ARITHMETIC: Mapping[str, Callable[..., float]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "neg": operator.neg,
 }
+"""Operators that are computed before the graph runs."""
+
 _INTEGER = ("add", "sub", "mul")
 _EXACT_INTEGER = {DType.I32: 2**31 - 1, DType.I64: 2**53}
 _FLOATS = (DType.F16, DType.BF16, DType.F32, DType.F64)
@@ -37,7 +40,7 @@ def is_constant(node: Node) -> bool:
     """Whether `node` is a scalar known from its operands: a constant, a concrete size, or arithmetic."""
     if node.op == "size":
         return isinstance(node.attrs["value"], int)
-    return node.op == "constant" or ((node.op in _ARITHMETIC or node.op == "cast") and node.type.rank == 0)
+    return node.op == "constant" or ((node.op in ARITHMETIC or node.op == "cast") and node.type.rank == 0)
 
 
 def computed(build: Builder, node: Node) -> float | None:
@@ -57,7 +60,7 @@ def computed(build: Builder, node: Node) -> float | None:
         return _cast(known[0], rounded[0], dtypes[0], node.type.dtype)
     if not node.type.dtype.is_floating and node.op not in _INTEGER:
         return None
-    compute = _ARITHMETIC[node.op]
+    compute = ARITHMETIC[node.op]
     try:
         return _stored(compute(*known), compute(*rounded), node.type.dtype)
     except (ZeroDivisionError, ValueError, OverflowError):

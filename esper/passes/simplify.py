@@ -5,7 +5,6 @@ Both are matched from a node towards its operands."""
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -14,7 +13,7 @@ from esper.ir.build import Builder, infer_types
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS
 from esper.ir.rewrite import map_bodies, rewrite
-from esper.passes.constants import constant_of
+from esper.passes.constants import ARITHMETIC, constant_of
 from esper.passes.law import Law, register
 from esper.passes.patterns import (
     COMMUTATIVE,
@@ -26,14 +25,6 @@ from esper.passes.patterns import (
     is_scalar,
 )
 from esper.passes.structure import STRUCTURE, Place
-
-_ARITHMETIC: Mapping[str, Callable[..., float]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "div": operator.truediv,
-    "neg": operator.neg,
-}
 
 
 @register
@@ -155,7 +146,7 @@ def _computed(expression: Expression, constants: Mapping[str, float]) -> float:
     if isinstance(expression, Apply):
         operands = [_computed(operand, constants) for operand in expression.operands]
         try:
-            return _ARITHMETIC[expression.op](*operands)
+            return ARITHMETIC[expression.op](*operands)
         except OverflowError:
             return math.inf
     return expression if isinstance(expression, float) else constants[expression]

@@ -27,11 +27,6 @@ class Place:
     build: Builder
     single: frozenset[str]
 
-    def made_by(self, operand: Value | None, op: str) -> Node | None:
-        """The node that makes `operand`, if its operator is `op`."""
-        node = None if operand is None else self.build.node(operand.node)
-        return node if node is not None and node.op == op else None
-
 
 @dataclass(frozen=True, slots=True)
 class Structural:
@@ -50,7 +45,7 @@ def _axes(node: Node) -> tuple[int, ...]:
 
 def _reduction_of_reduction(place: Place, node: Node) -> Node | None:
     """A sum of a sum is one over both their axes, where nothing else reads the inner; so is a maximum."""
-    inner = place.made_by(node.operands[0], node.op)
+    inner = place.build.made_by(node.operands[0], node.op)
     if inner is None or inner.name not in place.single:
         return None
     (x,) = inner.operands
@@ -66,7 +61,7 @@ def _reduction_of_reduction(place: Place, node: Node) -> Node | None:
 
 def _sum_of_broadcast(place: Place, node: Node) -> Node | None:
     """The sum of n copies is n times the value."""
-    view = place.made_by(node.operands[0], "broadcast_to")
+    view = place.build.made_by(node.operands[0], "broadcast_to")
     if view is None:
         return None
     build, axes = place.build, _axes(node)
@@ -94,7 +89,7 @@ def _matmul_of_permute(place: Place, node: Node) -> Node | None:
     """A product reads an operand whose last two axes are swapped by its flags."""
     ranks = [place.build.type(value).rank for value in node.operands if value is not None]
     for index, flag in enumerate(("transpose_a", "transpose_b")):
-        view = place.made_by(node.operands[index], "permute")
+        view = place.build.made_by(node.operands[index], "permute")
         rank = ranks[index]
         if view is None or _axes(view) != (*range(rank - 2), rank - 1, rank - 2):
             continue
@@ -108,7 +103,7 @@ def _matmul_of_permute(place: Place, node: Node) -> Node | None:
 
 def _log_of_softmax(place: Place, node: Node) -> Node | None:
     """`log_softmax` computes it whole, and stays finite where softmax is zero."""
-    inner = place.made_by(node.operands[0], "softmax")
+    inner = place.build.made_by(node.operands[0], "softmax")
     if inner is None or inner.name not in place.single:
         return None
     axis = attribute_integer(inner.attrs, "axis")
@@ -118,7 +113,7 @@ def _log_of_softmax(place: Place, node: Node) -> Node | None:
 def _where_of_where(place: Place, node: Node) -> Node | None:
     """Inside a branch the condition is known."""
     for index in (1, 2):
-        inner = place.made_by(node.operands[index], "where")
+        inner = place.build.made_by(node.operands[index], "where")
         if inner is not None and inner.operands[0] == node.operands[0]:
             operands = tuple(
                 inner.operands[index] if position == index else value
@@ -132,7 +127,7 @@ def _where_of_where(place: Place, node: Node) -> Node | None:
 
 def _cast_of_cast(place: Place, node: Node) -> Node | Value | None:
     """A cast to a dtype that holds the value exactly changes nothing before another."""
-    inner = place.made_by(node.operands[0], "cast")
+    inner = place.build.made_by(node.operands[0], "cast")
     if inner is None or (x := inner.operands[0]) is None:
         return None
     type = place.build.type(x)

@@ -35,6 +35,11 @@ X, Y = "%x = input() : f32[2, 3]", "output y = %y"
         ([X, "%y = permute(%x) {axes=[N, N]} : f32[3, 2]", Y], "`axes` holds a size"),
         ([X, "%y = sum(%x) {axes=[1, N], keepdims=false} : f32[2]", Y], "`axes` holds a size"),
         ([PARTS, EMPTY, Y], "below 1"),
+        (['%y = param() {init="zeros", fan_in=0, gain=1.0} : f32[2]', Y], "`fan_in` is 0"),
+        (['%y = param() {init="zeros", fan_in=1, gain=inf} : f32[2]', Y], "`gain`"),
+        ([X, "%y = leaky_relu(%x) {negative_slope=inf} : f32[2, 3]", Y], "`negative_slope`"),
+        ([X, "%y = rms_norm(%x, _) {eps=-1.0} : f32[2, 3], f32[2, 1]", Y], "`eps`"),
+        ([X, "%y = rms_norm(%x, _) {eps=0.0} : f32[2, 3], f32[2, 1]", Y], "`eps`"),
     ],
 )
 def test_a_node_that_means_nothing_is_refused(lines: list[str], reason: str) -> None:
