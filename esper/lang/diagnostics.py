@@ -47,11 +47,13 @@ class Diagnostic:
 class Report:
     """The diagnostics of one source, in the order of their places.
 
-    spelling: how sizes print -> how the user wrote them, applied to messages.
+    spelling: how sizes print -> how the user wrote them, applied to messages. errors: how many were added,
+    those that repeat another one among them.
     """
 
     file: str
     spelling: dict[str, str] = field(default_factory=dict)
+    errors: int = 0
     _found: dict[tuple[str, int, int, str], Diagnostic] = field(default_factory=dict)
     _outer: list[Note] = field(default_factory=list)
 
@@ -66,6 +68,7 @@ class Report:
 
     def add(self, error: EsperError, span: Span | None = None, notes: Iterable[Note] = ()) -> None:
         """Records `error` at its own span, else at `span`, else at the top of the file."""
+        self.errors += error.code.startswith("E")
         if self.is_full:
             return
         place = error.span or span or Span(self.file, 1, 1, 1, 1)

@@ -85,7 +85,7 @@ def _run(
 ) -> tuple[Elaborated, Mapping[str, Size]]:
     """The graph, and what the blueprints that it calls require of its sizes."""
     blueprint = definition.blueprint
-    errors_before = sum(d.is_error for d in report.diagnostics)
+    errors_before = report.errors
     symbols = _symbols(blueprint, settings)
     own = find_facts(blueprint, settings.values, symbols) if symbols else {}
     report.spelling.update({str(size): name for name, size in {**facts, **own}.items()})
@@ -95,7 +95,7 @@ def _run(
     ir: BlueprintIR | None = None
     try:
         body.run(settings.values, {**symbols, **facts, **own})
-        if sum(d.is_error for d in report.diagnostics) == errors_before and blueprint.damaged is None:
+        if report.errors == errors_before and blueprint.damaged is None:
             ir = graph.build.finish(body.outputs, graph.updates)
     except EsperError as error:
         report.add(error, blueprint.name.span)

@@ -232,6 +232,8 @@ class _Driver:
                 if self._lacks_only_braces(index):
                     return self._close_if_ended(index)
                 level = max(level for level, bracket in enumerate(self.brackets) if bracket.is_body)
+                if level >= MAX_NESTING:
+                    return self._next_blueprint(index)
                 opening = self.brackets[level].index
                 is_next = lacks_a_value(self.tokens, index)
                 # `a = b c`: the parser has read `a = b` as a statement, which is not what it says.

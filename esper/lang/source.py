@@ -11,6 +11,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from stat import S_ISREG
 
 from esper.errors import Span
 from esper.lang.diagnostics import Report
@@ -86,11 +87,15 @@ def read_source(path: Path) -> tuple[Source, Report]:
         if path.is_dir():
             report.add(FileIsDirectory(path=file))
             return empty, report
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            report.add(FileTooLarge(size=size, limit=MAX_BYTES))
+        status = path.stat()
+        if not S_ISREG(status.st_mode):  # a pipe may never end, nor even begin
+            report.add(FileUnreadable(path=file, reason="it is a device, a pipe or a socket"))
             return empty, report
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            report.add(FileTooLarge(size=max(status.st_size, len(data)), limit=MAX_BYTES))
+            return empty, report
     except FileNotFoundError:
         beside = [str(found) for found in path.parent.glob("*.esp")] if path.parent.is_dir() else []
         report.add(FileMissing(path=file, suggestion=did_you_mean(file, beside)))
@@ -116,10 +121,15 @@ def decode_source(file: str, data: bytes) -> tuple[Source, Report]:
 
 
 def scan(source: Source, report: Report) -> tuple[str, list[Documentation]]:
-    """The text with stray characters blanked out, each reported, and the documentation lines."""
+    """The text with stray characters blanked out, each reported, and the documentation lines.
+
+    There is no text if that is more than a report holds.
+    """
     blanks: list[tuple[int, int]] = []
     documentation: list[Documentation] = []
     for match in _PIECE.finditer(source.text):
+        if report.is_full:
+            return "", documentation
         start, end = match.span()
         match match.lastgroup:
             case "comment" if match.group().startswith("##"):

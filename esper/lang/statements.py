@@ -133,6 +133,7 @@ class Statements:
             whole.settings.ranks,
             self.precision,
         )
+        self.outermost = {id(statement) for statement in self.blueprint.body}
         self.outputs: dict[str, Value] = {}
         self.constraints: list[Bound] = []
         self.output_count = 0
@@ -182,7 +183,7 @@ class Statements:
             case Let(name=name, value=expression):
                 self.scope.bind(name, self.evaluator.static(expression, "a static value"), What.LET)
             case Input():
-                if statement not in self.blueprint.body:
+                if id(statement) not in self.outermost:
                     self.report.add(InputInBlock(name=statement.name.text), statement.span)
                     self.scope.bind(statement.name, POISON, What.INPUT)
                 else:

@@ -96,6 +96,14 @@ def _nested(span: Span, *depths: int) -> int:
     return depth
 
 
+def _links(otherwise: tuple[Statement, ...]) -> int:
+    """How many an `else if` has of its kind below it."""
+    links = 0
+    while len(otherwise) == 1 and isinstance(otherwise[0], If):
+        links, otherwise = links + 1, otherwise[0].otherwise
+    return links
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """Statements in braces, on their way into the statement or blueprint that they belong to."""
@@ -179,6 +187,7 @@ class TreeBuilder(Transformer[Token, Any]):
     def conditional(self, children: list[Any]) -> If:
         otherwise: tuple[Statement, ...] = children[3] if len(children) > 3 else ()
         span = _between(children[0], otherwise[-1] if otherwise else children[2])
+        _nested(span, _links(otherwise))
         return If(span, children[1], children[2].statements, otherwise)
 
     def otherwise(self, children: list[Any]) -> tuple[Statement, ...]:
@@ -280,6 +289,7 @@ class TreeBuilder(Transformer[Token, Any]):
         source, step = children[0], children[-1]
         span = _between(source, step)
         if isinstance(source, Pipeline):
+            _nested(span, len(source.steps))  # each step copies those before it
             depth = max(source.depth, step.depth + 1)
             return Pipeline(span, source.source, (*source.steps, step), depth)
         depth = _nested(span, depth_of(source), step.depth) + 1
