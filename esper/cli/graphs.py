@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from esper.errors import EsperError, Span
-from esper.ir.errors import MalformedIR
 
 if TYPE_CHECKING:
     from esper.cli.blueprint import Request
@@ -31,6 +30,7 @@ def graph_of(request: Request) -> BlueprintIR:
     for option, value in given.items():
         if value:
             raise click.UsageError(f"{option} is for a blueprint's source, and {path} is a graph")
+    from esper.ir.errors import MalformedIR
     from esper.passes import BlueprintIR  # which fills the operator table
 
     try:
