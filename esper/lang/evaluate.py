@@ -201,7 +201,7 @@ class Evaluator:
             return OperatorName(name.text)
         if name.text in DType._value2member_map_:
             return DType(name.text)
-        known = [*(known for known, _ in self.scope), *language_operators()]
+        known = ["true", "false", *(known for known, _ in self.scope), *language_operators()]
         raise UnknownName(name=name.text, suggestion=did_you_mean(name.text, known), span=name.span)
 
     def _sizes(self, expression: Sizes) -> AnyValue:
