@@ -12,7 +12,7 @@ from esper.ir.graph import BlueprintIR, Value
 from esper.ir.operator import OPERATORS
 from esper.urza.attention_uses import named, present, read_of
 from esper.urza.generate import Launch, Writer, buffer_name, literal
-from esper.urza.grid import CeilDiv, Product
+from esper.urza.grid import CeilDiv, Extent, Product
 from esper.urza.tiles import attention_tile, power_of_two
 
 LOOP_TRIPS = 16
@@ -23,22 +23,25 @@ LOOP_TRIPS = 16
 class Step:
     """One of the kernels.
 
-    reads: the operands that it reads by strides. optional: the results that it can leave out. walks: whether
-    its programs hold queries and walk over keys, or hold keys and walk over queries.
+    module: the module of `esper.kernels` that has it. reads: the operands that it reads by strides.
+    optional: the results that it can leave out. walks: over what its programs walk, which hold the others:
+    blocks of queries, of keys, or of both.
     """
 
+    module: str
     reads: tuple[str, ...]
     optional: tuple[str, ...]
-    walks: Literal["keys", "queries"]
+    walks: Literal["keys", "queries", "heads"]
 
 
 _READS = ("q", "k", "v", "mask")
 _GRADIENT_READS = (*_READS, "logsumexp", "g", "delta")
 
 STEPS: Mapping[str, Step] = {
-    "attention_forward": Step(_READS, ("logsumexp",), "keys"),
-    "attention_query_grad": Step(_GRADIENT_READS, (), "keys"),
-    "attention_key_value_grad": Step(_GRADIENT_READS, ("dk", "dv"), "queries"),
+    "attention_forward": Step("attention", _READS, ("logsumexp",), "keys"),
+    "attention_query_grad": Step("attention_grad", _GRADIENT_READS, (), "keys"),
+    "attention_key_value_grad": Step("attention_grad", _GRADIENT_READS, ("dk", "dv"), "queries"),
+    "attention_mask_grad": Step("attention_grad", _GRADIENT_READS, (), "heads"),
 }
 
 
@@ -55,7 +58,8 @@ def write_attention(writer: Writer) -> Launch:
         _result_pointer(writer, value, name in step.optional)
         for value, name in zip(node.results, OPERATORS[node.op].results, strict=True)
     ]
-    sizes = [writer.size(size) for size in (heads, kv_heads, rows, keys)]
+    counts = (*((batch,) if step.walks == "heads" else ()), heads, kv_heads, rows, keys)
+    sizes = [writer.size(size) for size in counts]
     mask = _mask_strides(writer.ir, operands["mask"])
     strides = [
         _tuple(writer, mask if name == "mask" else _strides(writer.ir, operands[name])) for name in step.reads
@@ -66,24 +70,44 @@ def write_attention(writer: Writer) -> Launch:
     flags = [str(node.attrs["causal"]), str(width), str(v_width), *blocks, '"ieee"']
     arguments = [*pointers.values(), *results, *sizes, *strides, *numbers, *flags]
 
-    if step.walks == "keys":
-        held = (CeilDiv(writer.extent(rows), "BLOCK_M"), heads)
-        sharing = 1 if heads == kv_heads else heads // kv_heads
-        walked = dict.fromkeys(("k", "v"), Product((held[0], writer.extent(sharing))))
-    else:
-        held = (CeilDiv(writer.extent(keys), "BLOCK_N"), kv_heads)
-        walked = dict.fromkeys(("q", "g", "logsumexp", "delta"), Product((held[0],)))
-    axes = zip((batch, heads, rows, keys), mask or (1, 1, 1, 1), strict=True)
-    walked["mask"] = Product(tuple(writer.extent(size) for size, stride in axes if stride is None))
+    grid, walked = _programs(writer, step, (batch, heads, rows, keys), kv_heads, mask)
     launch = writer.finished(
         None,
         f"{node.op}({', '.join(arguments)})",
-        f"attention:{node.op}",
-        (Product((held[0], writer.extent(batch), writer.extent(held[1]))),),
+        f"{step.module}:{node.op}",
+        (grid,),
         attention_tile(node.op, max(width, v_width), q.dtype.bytes),
         LOOP_TRIPS,
     )
     return replace(launch, passes={pointers[name]: times for name, times in walked.items() if operands[name]})
+
+
+def _programs(
+    writer: Writer,
+    step: Step,
+    scores: tuple[Size, Size, Size, Size],
+    kv_heads: Size,
+    mask: Sequence[Size | None],
+) -> tuple[Extent, dict[str, Extent]]:
+    """How many programs run, and how often each operand is read that a program does not hold."""
+    batch, heads, rows, keys = map(writer.extent, scores)
+    query_blocks, key_blocks = CeilDiv(rows, "BLOCK_M"), CeilDiv(keys, "BLOCK_N")
+    again = [size for size, stride in zip((batch, heads, rows, keys), mask, strict=False) if not stride]
+    held = ("q", "g", "logsumexp", "delta")
+    match step.walks:
+        case "keys":
+            sharing = 1 if scores[1] == kv_heads else scores[1] // kv_heads
+            grid = Product((query_blocks, batch, heads))
+            walked = dict.fromkeys(("k", "v"), Product((query_blocks, writer.extent(sharing))))
+        case "queries":
+            grid = Product((key_blocks, batch, writer.extent(kv_heads)))
+            walked = dict.fromkeys(held, Product((key_blocks,)))
+        case "heads":
+            apart = [size for size, stride in zip((batch, heads), mask[:2], strict=True) if stride]
+            grid = Product((query_blocks, key_blocks, *apart))
+            walked = {**dict.fromkeys(held, Product((key_blocks,))), "k": Product((query_blocks,))}
+            walked["v"] = walked["k"]
+    return grid, {**walked, "mask": Product(tuple(again))}
 
 
 def _pointer(writer: Writer, value: Value | None) -> str:
@@ -104,12 +128,12 @@ def _strides(ir: BlueprintIR, value: Value | None) -> tuple[Size, ...]:
 
 
 def _mask_strides(ir: BlueprintIR, value: Value | None) -> tuple[Size | None, ...]:
-    """The strides of a mask over [batch, heads, T, S], None where it is broadcast; none without one."""
+    """The strides of a mask over [batch, heads, T, S], None where it has size 1; no strides without one."""
     if value is None:
         return ()
     read = read_of(ir, value)
     axes = zip(read.shape, read.strides, strict=True)
-    spread = [None if size == 1 or stride == 0 else stride for size, stride in axes]
+    spread = [None if size == 1 else stride for size, stride in axes]
     return (*(None for _ in range(4 - len(spread))), *spread)
 
 

@@ -25,6 +25,16 @@ def refuses_attention(ir: BlueprintIR, node: Node) -> str | None:
     return None
 
 
+def refuses_mask_grad(ir: BlueprintIR, node: Node) -> str | None:
+    """As `refuses_attention`, for the gradient of the mask."""
+    shape = ir.type(present(named(node)["mask"])).shape
+    if len(shape) < 2 or 1 in shape[-2:]:
+        return (
+            "the mask is broadcast along queries or keys, so its gradient is a sum over whole rows of scores"
+        )
+    return refuses_attention(ir, node)
+
+
 def named(node: Node) -> dict[str, Value | None]:
     """Operands by the names of their inputs."""
     return {entry.name: value for entry, value in zip(OPERATORS[node.op].inputs, node.operands, strict=True)}

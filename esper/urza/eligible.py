@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from esper.ir.graph import BlueprintIR, Node
-from esper.urza.attention_uses import refuses_attention
+from esper.urza.attention_uses import refuses_attention, refuses_mask_grad
 
 Refuses = Callable[[BlueprintIR, Node], str | None]
 
@@ -16,4 +16,5 @@ ELIGIBLE: Mapping[str, Refuses] = {
     "attention_forward": refuses_attention,
     "attention_query_grad": refuses_attention,
     "attention_key_value_grad": refuses_attention,
+    "attention_mask_grad": refuses_mask_grad,
 }

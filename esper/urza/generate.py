@@ -41,7 +41,7 @@ RESERVED = LIBRARY | {
     *keyword.kwlist,
     *("triton", "tl", "float", "operands", "mask", "row", "column", "offsets", "channel", "tile"),
     *("slice_index", "totals", "matmul", "rows", "rows_with_sums", "columns", "channels", "finish"),
-    *("attention_forward", "attention_query_grad", "attention_key_value_grad"),
+    *("attention_forward", "attention_query_grad", "attention_key_value_grad", "attention_mask_grad"),
     *("pointwise", "BLOCK", "BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK_P", "BLOCK_W"),
 }
 """What no value and no size of a kernel may be called."""

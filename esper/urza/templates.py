@@ -22,6 +22,7 @@ TEMPLATES: Mapping[str, Callable[[Writer], Launch]] = {
     "attention_forward": write_attention,
     "attention_query_grad": write_attention,
     "attention_key_value_grad": write_attention,
+    "attention_mask_grad": write_attention,
 }
 """What writes the kernel of an operator of `ELIGIBLE`."""
 
