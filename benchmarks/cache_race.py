@@ -69,7 +69,7 @@ def kernels(count: int) -> list[KernelSource]:
 
 
 def use(folder: Path, known: Known, seed: int, doomed: bool) -> None:
-    """A process's part in a round: what compiles do with the cache, as fast as it goes; if doomed, for ever."""
+    """A process's part in a round: what compiles do with the cache, as fast as it goes; doomed, for ever."""
     draw = random.Random(seed)
     cache = KernelCache(folder)
     for _ in itertools.count() if doomed else range(TURNS):
