@@ -6,10 +6,12 @@ and in Triton's interpreter (`TRITON_INTERPRET=1` set before Triton is imported)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,6 +24,7 @@ from esper.urza.errors import MissingCompiler, TensorTooLarge
 from esper.urza.generate import Launch, buffer_name
 from esper.urza.program import Call, Program
 from esper.urza.source_module import module_from_source
+from esper.urza.torch_tier import leaves
 
 Launching = Callable[[Launch, Mapping[str, torch.Tensor], Mapping[str, int]], None]
 """Launches one kernel on tensors by the names of their buffers, with the values of the size symbols."""
@@ -29,42 +32,136 @@ Launching = Callable[[Launch, Mapping[str, torch.Tensor], Mapping[str, int]], No
 INDEX_LIMIT = 2**31
 """Kernels count elements in 32 bits."""
 
+REMEMBERED = 256
+"""How many sets of sizes a program keeps shapes for."""
+
+Key = TypeVar("Key")
+Found = TypeVar("Found")
+
+
+class BoundProgram:
+    """A program and what launches its kernels, to be called again and again.
+
+    What follows from sizes alone (shapes, strides) is worked out once and kept for those seen lately.
+    launching: what launches kernels; `launch` if None.
+    """
+
+    def __init__(self, program: Program, launching: Launching | None = None) -> None:
+        self.program = program
+        self.leaf_names = tuple(leaf.name for leaf in leaves(program.ir))
+        self._launching = launch if launching is None else launching
+        self._inputs = tuple(node.name for node in program.ir.inputs)
+        self._sizes: dict[tuple[torch.Size, ...], Mapping[str, int]] = {}
+        self._frames: dict[tuple[tuple[str, int], ...], _Frame] = {}
+
+    def sizes(self, given: Mapping[str, torch.Tensor]) -> Mapping[str, int]:
+        """Values of the size symbols in the shapes of the program's inputs. Raises `ShapeGiven`."""
+        key = tuple([given[name].shape for name in self._inputs])
+        if key not in self._sizes:
+            shapes = dict(zip(self._inputs, map(tuple, key), strict=True))
+            _remember(self._sizes, key, bind_sizes(self.program.ir, shapes))
+        return self._sizes[key]
+
+    def __call__(
+        self, given: Mapping[str, torch.Tensor], sizes: Mapping[str, int] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The outputs and updates, by name.
+
+        given: a tensor for each leaf of the program's graph, by name, on one device. sizes: values of the
+        size symbols, where the shapes of the graph's inputs do not tell all. Raises `TensorTooLarge` where a
+        buffer has 2**31 elements or more.
+        """
+        sizes = self.sizes(given) if sizes is None else sizes
+        tensors = {name: _placed(given[name]) for name in self.leaf_names}
+        device = next(iter(tensors.values())).device
+        for name, tensor in tensors.items():
+            _check_elements(name, tensor.numel())
+        tensors |= constant_tensors(self.program, device)
+        frame = self._frame(sizes)
+        # Autograd runs backward passes in threads of its own, and a seed need not lie on the current GPU.
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            for name, shape, dtype in frame.buffers:
+                tensors[name] = torch.empty(shape, dtype=dtype, device=device)
+            for step in self.program.steps:
+                if isinstance(step, Launch):
+                    self._launching(step, tensors, sizes)
+                else:
+                    call_library(step, tensors, sizes)
+        return {name: view.of(tensors) for name, view in frame.outputs.items()}
+
+    def _frame(self, sizes: Mapping[str, int]) -> _Frame:
+        key = tuple(sizes.items())
+        if key not in self._frames:
+            _remember(self._frames, key, _frame(self.program, sizes))
+        return self._frames[key]
+
 
 def run_program(
     program: Program,
-    leaves: Mapping[str, torch.Tensor],
+    given: Mapping[str, torch.Tensor],
     sizes: Mapping[str, int] | None = None,
     launching: Launching | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The outputs and updates, by name.
+    """The outputs and updates of one call, by name; see `BoundProgram`."""
+    return BoundProgram(program, launching)(given, sizes)
 
-    leaves: a tensor for each input, param, buffer and seed that the program's graph has, by name, on one
-    device. sizes: values of the size symbols, where the shapes of the graph's inputs do not
-    tell all. launching: what launches kernels; `launch` if None. Raises `TensorTooLarge` where a buffer has
-    2**31 elements or more.
-    """
-    launching = launch if launching is None else launching
-    tensors = {name: _placed(tensor) for name, tensor in leaves.items()}
-    device = next(iter(tensors.values())).device
-    tensors |= constant_tensors(program, device)
-    if sizes is None:
-        sizes = input_sizes(program, leaves)
-    for name, type in program.buffers.items():
-        shape = type.concrete_shape(sizes)
-        tensors[name] = torch.empty(shape, dtype=TORCH_DTYPES[type.dtype], device=device)
-    for name, partial in program.partials.items():
-        tensors[name] = torch.empty((partial.parts, partial.width), dtype=torch.float32, device=device)
-    for name, tensor in tensors.items():
-        if tensor.numel() >= INDEX_LIMIT:
-            raise TensorTooLarge(name=name, elements=tensor.numel())
-    # Autograd runs backward passes in threads of its own, and a seed need not lie on the current GPU.
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        for step in program.steps:
-            if isinstance(step, Launch):
-                launching(step, tensors, sizes)
-            else:
-                call_library(step, tensors, sizes)
-    return {name: read(access, tensors, sizes) for name, access in program.outputs.items()}
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """How an output is read from its buffer; without strides it is the buffer."""
+
+    buffer: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+
+    def of(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        tensor = tensors[self.buffer]
+        return tensor if self.strides is None else torch.as_strided(tensor, self.shape, self.strides)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What a program needs at given sizes: buffers to allocate, and how outputs are read."""
+
+    buffers: tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
+    outputs: Mapping[str, _View]
+
+
+def _frame(program: Program, sizes: Mapping[str, int]) -> _Frame:
+    made_by_calls = {name for step in program.steps if isinstance(step, Call) for name in step.results}
+    buffers = [
+        (name, type.concrete_shape(sizes), TORCH_DTYPES[type.dtype]) for name, type in program.buffers.items()
+    ]
+    buffers += [
+        (name, (partial.parts, partial.width), torch.float32) for name, partial in program.partials.items()
+    ]
+    for name, shape, _ in buffers:
+        _check_elements(name, math.prod(shape))
+    shapes = {name: shape for name, shape, _ in buffers if name not in made_by_calls}
+    outputs, whole = {}, set()
+    for name, read_as in program.outputs.items():
+        buffer = buffer_name(read_as.base)
+        shape = tuple(evaluate_size(size, sizes) for size in read_as.shape)
+        strides = tuple(evaluate_size(stride, sizes) for stride in read_as.strides)
+        # Autograd wants each result to be a tensor of its own, and none of them to be an input.
+        if read_as.is_contiguous and shapes.get(buffer) == shape and buffer not in whole:
+            whole.add(buffer)
+            outputs[name] = _View(buffer, shape, None)
+        else:
+            outputs[name] = _View(buffer, shape, strides)
+    return _Frame(tuple(one for one in buffers if one[0] not in made_by_calls), outputs)
+
+
+def _check_elements(name: str, elements: int) -> None:
+    if elements >= INDEX_LIMIT:
+        raise TensorTooLarge(name=name, elements=elements)
+
+
+def _remember(known: dict[Key, Found], key: Key, found: Found) -> None:
+    """Keeps `found`, and of everything only what came last."""
+    known[key] = found
+    if len(known) > REMEMBERED:
+        known.pop(next(iter(known)), None)
 
 
 def constant_tensors(program: Program, device: torch.device) -> dict[str, torch.Tensor]:
@@ -75,11 +172,6 @@ def constant_tensors(program: Program, device: torch.device) -> dict[str, torch.
         )
         for node in program.constants
     }
-
-
-def input_sizes(program: Program, leaves: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """Values of the size symbols in the shapes of a program's inputs."""
-    return bind_sizes(program.ir, {node.name: tuple(leaves[node.name].shape) for node in program.ir.inputs})
 
 
 def read(access: Access, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) -> torch.Tensor:

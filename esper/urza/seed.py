@@ -7,7 +7,7 @@ with the torch tier's, and a seed whose kernels fail or disagree goes back to th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,8 +26,7 @@ from esper.urza.device import default_targets
 from esper.urza.driver import cuda_driver
 from esper.urza.errors import NameTaken, SeedsDoNotPickle, WrongInputs
 from esper.urza.launcher import Launches
-from esper.urza.program import Program
-from esper.urza.run import Launching, input_sizes, launch, run_program
+from esper.urza.run import BoundProgram, Launching, launch
 from esper.urza.supply import Supply
 from esper.urza.toolchain import check_target
 
@@ -38,12 +37,18 @@ TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 """Largest relative difference, in the maximum norm, between the tiers' results on a first input."""
 
 
-@dataclass(frozen=True)
 class Kernels:
-    """Both programs of a seed and what launches their kernels."""
+    """Both programs of a seed, bound to what launches their kernels, and which tensors pass between them."""
 
-    programs: Programs
-    launching: Launching
+    def __init__(self, programs: Programs, launching: Launching) -> None:
+        self.forward = BoundProgram(programs.forward, launching)
+        self.backward = BoundProgram(programs.backward, launching)
+        self.saved = tuple(saved.name for saved in programs.parts.saved)
+        self.buffers = frozenset(node.name for node in programs.ir.buffers)
+        self.results = tuple(n for n in programs.forward.outputs if not n.startswith("saved."))
+        self.outputs = tuple(n for n, _ in programs.parts.forward.outputs if not n.startswith("saved."))
+        given = {leaf.name for leaf in torch_tier.leaves(programs.ir)}
+        self.kept = tuple(name for name in self.backward.leaf_names if name in given)
 
 
 @dataclass(frozen=True)
@@ -256,30 +261,22 @@ class _Run(torch.autograd.Function):
         ctx: Any, kernels: Kernels, names: tuple[str, ...], *tensors: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         given = dict(zip(names, tensors, strict=True))
-        programs = kernels.programs
-        ctx.sizes = input_sizes(programs.forward, given)
-        leaves = {name: given[name] for name in _leaf_names(programs.forward)}
-        found = run_program(programs.forward, leaves, ctx.sizes, kernels.launching)
         ctx.kernels, ctx.names = kernels, names
-        buffers = {node.name for node in programs.ir.buffers}
-        ctx.kept = [name for name in _leaf_names(programs.backward) if name in given]
-        kept = (given[name].clone() if name in buffers else given[name] for name in ctx.kept)
-        ctx.save_for_backward(*kept, *(found[saved.name] for saved in programs.parts.saved))
-        results = [name for name in found if not name.startswith("saved.")]
-        ctx.outputs = [name for name, _ in programs.parts.forward.outputs if not name.startswith("saved.")]
-        ctx.mark_non_differentiable(*(found[name] for name in results if name not in ctx.outputs))
-        return tuple(found[name] for name in results)
+        ctx.sizes = kernels.forward.sizes(given)
+        found = kernels.forward(given, ctx.sizes)
+        kept = (given[name].clone() if name in kernels.buffers else given[name] for name in kernels.kept)
+        ctx.save_for_backward(*kept, *(found[name] for name in kernels.saved))
+        updates = (found[name] for name in kernels.results if name not in kernels.outputs)
+        ctx.mark_non_differentiable(*updates)
+        return tuple(found[name] for name in kernels.results)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        programs: Programs = ctx.kernels.programs
-        given = dict(zip(ctx.kept, ctx.saved_tensors, strict=False))
-        kept = ctx.saved_tensors[len(ctx.kept) :]
-        given.update((saved.name, tensor) for saved, tensor in zip(programs.parts.saved, kept, strict=True))
-        given.update((f"grad.{name}", g) for name, g in zip(ctx.outputs, gradients, strict=False))
-        leaves = {name: given[name] for name in _leaf_names(programs.backward)}
-        found = run_program(programs.backward, leaves, ctx.sizes, ctx.kernels.launching)
+        kernels: Kernels = ctx.kernels
+        given = dict(zip((*kernels.kept, *kernels.saved), ctx.saved_tensors, strict=True))
+        given.update((f"grad.{name}", g) for name, g in zip(kernels.outputs, gradients, strict=False))
+        found = kernels.backward(given, ctx.sizes)
         return None, None, *(found.get(f"grad.{name}") for name in ctx.names)
 
 
@@ -287,10 +284,6 @@ def run_kernels(kernels: Kernels, names: tuple[str, ...], *tensors: torch.Tensor
     """Outputs and updates of one call, differentiable; `names` are the leaves that `tensors` are."""
     results: tuple[torch.Tensor, ...] = _Run.apply(kernels, names, *tensors)  # type: ignore[no-untyped-call]
     return results
-
-
-def _leaf_names(program: Program) -> Iterator[str]:
-    return (leaf.name for leaf in torch_tier.leaves(program.ir))
 
 
 def _apart(result: torch.Tensor, buffers: Iterable[torch.Tensor]) -> torch.Tensor:
