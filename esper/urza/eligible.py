@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from esper.ir.graph import BlueprintIR, Node
 from esper.urza.attention_uses import refuses_attention, refuses_mask_grad
+from esper.urza.window_uses import WINDOW_USES
 
 Refuses = Callable[[BlueprintIR, Node], str | None]
 
@@ -17,4 +18,5 @@ ELIGIBLE: Mapping[str, Refuses] = {
     "attention_query_grad": refuses_attention,
     "attention_key_value_grad": refuses_attention,
     "attention_mask_grad": refuses_mask_grad,
+    **WINDOW_USES,
 }

@@ -23,6 +23,7 @@ from esper.urza.kernel import Argument, Direction, KernelSource
 from esper.urza.plan import Group, Plan, product_sizes
 from esper.urza.space import Segment, index_text
 from esper.urza.tiles import MULTIPROCESSORS, Tile
+from esper.urza.window_uses import weight_grad_parts
 
 OWN = re.compile(r"^size_|_ptr$")
 """Names that sizes and pointers have to themselves."""
@@ -42,6 +43,8 @@ RESERVED = LIBRARY | {
     *("triton", "tl", "float", "operands", "mask", "row", "column", "offsets", "channel", "tile"),
     *("slice_index", "totals", "matmul", "rows", "rows_with_sums", "columns", "channels", "finish"),
     *("attention_forward", "attention_query_grad", "attention_key_value_grad", "attention_mask_grad"),
+    *("depthwise", "depthwise_weight_grad", "BLOCK_C"),
+    *("max_pool", "max_pool_backward", "avg_pool", "avg_pool_backward"),
     *("pointwise", "BLOCK", "BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK_P", "BLOCK_W"),
 }
 """What no value and no size of a kernel may be called."""
@@ -95,6 +98,8 @@ def partials_of(ir: BlueprintIR, group: Group) -> tuple[Partial, ...]:
 
 def parts_of(group: Group, width: int) -> int:
     """How many programs share a sum."""
+    if group.kind == "template":
+        return weight_grad_parts(width)
     if group.reduces_rows:
         return MULTIPROCESSORS
     if group.channel is not None:

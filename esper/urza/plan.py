@@ -24,6 +24,7 @@ from esper.urza.eligible import ELIGIBLE
 from esper.urza.errors import UnsupportedElementType
 from esper.urza.space import Space
 from esper.urza.tiles import ROW_LIMIT, splits
+from esper.urza.window_uses import WEIGHT_GRADIENTS
 
 RUN_TIME_SIZE = 2048
 """What a run-time size is taken for where a configuration depends on it."""
@@ -71,7 +72,7 @@ class Group:
         anchor = next((n for n in named if n.op == "matmul" or is_outside(n)), named[-1] if named else None)
         after = f"_{anchor.name.replace('.', '_')}" if anchor else ""
         if self.kind == "template":
-            (node,) = self.nodes
+            (node,) = self.nodes + self.sums
             return f"{node.op}_{self.index}_{node.name.split('.')[0]}"
         kind = {"tile": "map", "product": "matmul", "finish": "total", "outside": "call"}[self.kind]
         if self.kind == "tile" and self.reduces_rows:
@@ -176,8 +177,12 @@ class _Planner:
         for base in self.reads[node.name]:
             self._materialise(base.node)
         group = self._group("template", Space(node.type.shape))
-        group.nodes.append(node)
-        self.owners[node.name] = group
+        if node.op in WEIGHT_GRADIENTS:
+            group.sums.append(node)
+            self._finish(node, group)
+        else:
+            group.nodes.append(node)
+            self.owners[node.name] = group
 
     def _product(self, node: Node) -> None:
         for base in self.reads[node.name]:
@@ -220,6 +225,10 @@ class _Planner:
             self.owners[node.name] = group
             return
         group.sums.append(node)
+        self._finish(node, group)
+
+    def _finish(self, node: Node, group: Group) -> None:
+        """The group that adds up the partial sums of `node`."""
         if group.finish is None:
             group.finish = self._group("finish", Space.squeeze(node.type.shape))
             group.finish.source = group

@@ -8,11 +8,14 @@ from esper.ir.dims import Size, product
 from esper.ir.graph import Value
 from esper.urza.access import access
 from esper.urza.attention import write_attention
+from esper.urza.depthwise import write_depthwise, write_depthwise_weight_grad
 from esper.urza.generate import Launch, Writer, buffer_name, partials_of
 from esper.urza.grid import CeilDiv, Product
 from esper.urza.kernel import Direction
 from esper.urza.plan import RUN_TIME_SIZE, Group, Plan, product_sizes
+from esper.urza.pooling import write_pooling
 from esper.urza.tiles import columns_tile, finish_tile, pointwise_tile, product_tile, rows_tile
+from esper.urza.window_uses import CONVOLUTIONS, POOLINGS, WEIGHT_GRADIENTS
 
 LOOP_TRIPS = 4
 """Turns of a loop over a run-time size, assumed where the report weighs instructions."""
@@ -23,6 +26,9 @@ TEMPLATES: Mapping[str, Callable[[Writer], Launch]] = {
     "attention_query_grad": write_attention,
     "attention_key_value_grad": write_attention,
     "attention_mask_grad": write_attention,
+    **dict.fromkeys(CONVOLUTIONS, write_depthwise),
+    **dict.fromkeys(WEIGHT_GRADIENTS, write_depthwise_weight_grad),
+    **dict.fromkeys(POOLINGS, write_pooling),
 }
 """What writes the kernel of an operator of `ELIGIBLE`."""
 
@@ -31,7 +37,8 @@ def generate(plan: Plan, group: Group, direction: Direction) -> Launch:
     """The kernel of one group that is not a library call."""
     writer = Writer(plan, group, direction)
     if group.kind == "template":
-        return TEMPLATES[group.nodes[0].op](writer)
+        (node,) = group.nodes + group.sums
+        return TEMPLATES[node.op](writer)
     if group.kind == "product":
         return _product(writer)
     if group.kind == "finish":

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 import torch
 
-from esper.ir.dims import Dim, evaluate_size, size_symbols
+from esper.ir.dims import Dim, evaluate_size, size_symbols, symbol
 from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
 from esper.ir.rewrite import needed_by, replace_results, with_operands
+from esper.ir.types import DType, TensorType
 from esper.lang import SizeValue, size_values
 from esper.ops.reference.evaluate import TORCH_DTYPES, evaluate
 from esper.urza.compiler import Programs
@@ -32,6 +33,9 @@ DEFAULT_BATCH = 3
 DEFAULT_AXES = (9, 7, 5)
 DEFAULT_SIZE = 21
 """Small, since the interpreter is slow, and odd, since full tiles need no mask."""
+
+SIZES = "known.sizes"
+"""An input without elements of its own: each size symbol is one of its axes."""
 
 MOST_ADDED = 64  # to a size that must be equal to another one
 
@@ -103,7 +107,7 @@ def verify_programs(
             if node.name not in given:
                 given[node.name] = _draw(node, values, generator)
         found = simulate(program, {node.name: given[node.name] for node in leaves(program.ir)}, values)
-        verdicts += _verdicts(program, found)
+        verdicts += _verdicts(program, found, values)
         launches += found.launches
         given.update(found.results)
     return Verification(tuple(verdicts), programs.outside_calls, launches, values)
@@ -156,15 +160,15 @@ def _draw(node: Node, sizes: Mapping[str, int], generator: torch.Generator) -> t
     return (torch.randn(shape, generator=generator) * scale).to(dtype)
 
 
-def _verdicts(program: Program, found: Simulation) -> Iterator[KernelVerdict]:
+def _verdicts(program: Program, found: Simulation, sizes: Mapping[str, int]) -> Iterator[KernelVerdict]:
     stored = {buffer_name(value): value for value in program.plan.stored}
     known: dict[str, Value] = {}
     for step in program.steps:
         if isinstance(step, Launch):
             values = {name: stored[name] for name in step.written if name in stored}
             sums = _sums(program, step)
-            truths = _evaluate(program, known, {**values, **sums}, found.tensors, torch.float64)
-            eager = _evaluate(program, known, {**values, **sums}, found.tensors, None)
+            truths = _evaluate(program, known, {**values, **sums}, found.tensors, sizes, torch.float64)
+            eager = _evaluate(program, known, {**values, **sums}, found.tensors, sizes, None)
             written = {name: found.tensors[name] for name in values}
             written |= {name: found.tensors[name].sum(0).reshape(truths[name].shape) for name in sums}
             yield KernelVerdict(
@@ -195,18 +199,21 @@ def _evaluate(
     known: Mapping[str, Value],
     wanted: Mapping[str, Value],
     tensors: Mapping[str, torch.Tensor],
+    sizes: Mapping[str, int],
     dtype: torch.dtype | None,
 ) -> dict[str, torch.Tensor]:
     """`wanted` values of the program's graph, those in the buffers `known` taken from there."""
     ir = program.ir
     cut = {value: Value(f"known.{number}") for number, value in enumerate(known.values())}
     given_nodes = [Node(new.node, "input", (), frozen_attrs({}), (ir.type(old),)) for old, new in cut.items()]
+    symbols = TensorType(DType.F32, tuple(map(symbol, sizes)))  # not all shapes that are known tell them
+    given_nodes.append(Node(SIZES, "input", (), frozen_attrs({}), (symbols,)))
     nodes = [with_operands(node, cut) for node in ir.nodes]
     part = BlueprintIR(ir.name, (*given_nodes, *nodes), replace_results(tuple(wanted.items()), cut))
     needed = needed_by(part, [value.node for _, value in part.outputs])
     part = part.replace(nodes=[node for node in part.nodes if node.op == "input" or node.name in needed])
     given = {new.node: tensors[name] for name, new in zip(known, cut.values(), strict=True)}
-    held = {**tensors, **given}
+    held = {**tensors, **given, SIZES: torch.empty(1).expand(tuple(sizes.values()))}
     inputs = {node.name: held[node.name] for node in part.inputs}
     weights = {node.name: tensors[node.name] for node in (*part.params, *part.buffers)}
     seed = int(tensors[ir.of("seed")[0].name]) if ir.of("seed") else 0

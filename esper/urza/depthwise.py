@@ -1,0 +1,80 @@
+"""The kernels of depthwise convolutions: calls of their templates on maps that are read by strides."""
+
+from __future__ import annotations
+
+from esper.ir.graph import Node, Value
+from esper.urza.generate import Launch, Writer, partials_of
+from esper.urza.grid import CeilDiv
+from esper.urza.maps import read_map, sizes_text, written_map
+from esper.urza.window_tiles import depthwise_sums_tile, depthwise_tile
+from esper.urza.window_uses import CHANNELS_LAST, Filters, filters_of
+
+LOOP_TRIPS = 16
+"""Turns of the loop over pixels, assumed where the report weighs instructions."""
+
+
+def write_depthwise(writer: Writer) -> Launch:
+    """The kernel of a depthwise convolution, or of the gradient of its input."""
+    (node,) = writer.group.nodes
+    filters, last = filters_of(writer.ir, node), node.op.endswith(CHANNELS_LAST)
+    back = "input_grad" in node.op
+    source, weight = _operands(node)
+    x_pointer, x = read_map(writer, source, last)
+    weight_pointer, weight_map = read_map(writer, weight)
+    result_pointer, result = written_map(writer, node.result(), last)
+    channels = filters.channels * (1 if back else filters.multiplier)
+    values = [
+        *(x_pointer, weight_pointer, result_pointer, writer.size(x.sizes[0])),
+        *(sizes_text(writer, sizes) for sizes in (x.sizes[2:], result.sizes[2:], x.strides)),
+        sizes_text(writer, (weight_map.strides[0], *weight_map.strides[2:])),
+        sizes_text(writer, result.strides),
+        *_literals(filters, channels),
+        *(str(back), str(last), "BLOCK_P", "BLOCK_C"),
+    ]
+    grid = (CeilDiv(writer.extent(result.pixels), "BLOCK_P"), CeilDiv(channels, "BLOCK_C"))
+    return writer.finished(
+        None,
+        f"depthwise({', '.join(values)})",
+        "depthwise:depthwise",
+        grid,
+        depthwise_tile(channels, filters.kernel[2], last),
+        filters.kernel[0] * filters.kernel[1],
+    )
+
+
+def write_depthwise_weight_grad(writer: Writer) -> Launch:
+    """The kernel of the partial sums of a gradient of depthwise filters."""
+    (node,) = writer.group.sums
+    filters, last = filters_of(writer.ir, node), node.op.endswith(CHANNELS_LAST)
+    (partial,) = partials_of(writer.ir, writer.group)
+    gradient, source = _operands(node)
+    g_pointer, g = read_map(writer, gradient, last)
+    x_pointer, x = read_map(writer, source, last)
+    channels = filters.channels * filters.multiplier
+    values = [
+        *(g_pointer, x_pointer, writer.pointer(partial.name, "f32", writes=True)),
+        writer.size(g.sizes[0]),
+        *(sizes_text(writer, sizes) for sizes in (g.sizes[2:], x.sizes[2:], g.strides, x.strides)),
+        *_literals(filters, channels),
+        *(str(last), "BLOCK_P", "BLOCK_C"),
+    ]
+    lines = filters.kernel[0] * filters.kernel[1]
+    return writer.finished(
+        None,
+        f"depthwise_weight_grad({', '.join(values)})",
+        "depthwise:depthwise_weight_grad",
+        (CeilDiv(channels, "BLOCK_C"), lines, partial.parts),
+        depthwise_sums_tile(channels, filters.kernel[2], last),
+        LOOP_TRIPS,
+    )
+
+
+def _operands(node: Node) -> tuple[Value, Value]:
+    first, second = node.operands
+    assert first is not None and second is not None
+    return first, second
+
+
+def _literals(filters: Filters, channels: int) -> list[str]:
+    numbers = (filters.stride, filters.dilation, channels, filters.multiplier)
+    return [str(filters.kernel), str(filters.padding), *map(str, numbers)]

@@ -1,0 +1,122 @@
+"""Depthwise convolutions compute what the operators mean in all directions; no access goes astray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
+from esper.ir.dims import Size
+from esper.ir.graph import Value
+from esper.urza.compiler import make_programs
+from esper.urza.eligible import ELIGIBLE
+from esper.urza.verify import KernelVerdict, verify_programs
+
+N, H, W, D = symbol("N"), symbol("H"), symbol("W"), symbol("D")
+SPACES: Mapping[int, tuple[Size, ...]] = {1: (W,), 2: (H, W), 3: (D, H, W)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A depthwise convolution over the last `axes` of D, H and W, with `multiplier` filters a channel."""
+
+    axes: int = 2
+    channels: int = 5
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+    dilation: int = 1
+    multiplier: int = 1
+    dtype: DType = DType.F32
+    channels_last: bool = False
+    permuted: bool = False
+
+    def fits(self, sizes: tuple[int, ...]) -> bool:
+        """Whether the padded map has room for a window."""
+        reach = self.dilation * (self.kernel - 1) + 1
+        return all(size + 2 * self.padding >= reach for size in sizes[-self.axes :])
+
+    def append(self, build: Builder, name: str) -> Value:
+        """One more convolution; permuted: of a map that lies in memory with its channels last."""
+        space, axes = SPACES[self.axes], tuple(range(1, self.axes + 1))
+        last = self.channels_last or self.permuted
+        shape = (N, *space, self.channels) if last else (N, self.channels, *space)
+        x = build.input(f"x.{name}", TensorType(self.dtype, shape))
+        if self.permuted:
+            x = build.op("permute", x, axes=(0, self.axes + 1, *axes))
+        sides = (self.kernel,) * self.axes
+        filters = TensorType(self.dtype, (self.channels * self.multiplier, 1, *sides))
+        return build.op(
+            "convolution_channels_last" if self.channels_last else "convolution",
+            x,
+            build.param(f"w.{name}", filters),
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.channels,
+        )
+
+
+def graph(cases: Mapping[str, Case]) -> BlueprintIR:
+    build = Builder("convolutions")
+    return build.finish({f"y.{name}": case.append(build, name) for name, case in cases.items()})
+
+
+CASES = {
+    "plain": Case(),
+    "wide": Case(kernel=7, padding=3, channels=3),
+    "longest": Case(kernel=11, padding=5, channels=2),
+    "even": Case(kernel=2, padding=2, channels=8),
+    "pointwise": Case(kernel=1, padding=0),
+    "stride": Case(stride=2),
+    "far": Case(stride=3, dilation=2, padding=2),
+    "dilated": Case(dilation=2, padding=4, channels=9),
+    "filters": Case(multiplier=3, channels=3, stride=2),
+    "line": Case(axes=1, kernel=5, padding=4, stride=2),
+    "volume": Case(axes=3, channels=2, stride=2),
+    "bf16": Case(dtype=DType.BF16, kernel=3, stride=2),
+    "f16": Case(dtype=DType.F16, kernel=3, dilation=2, padding=2),
+    "last": Case(channels_last=True, channels=8),
+    "last_wide": Case(channels_last=True, channels=5, kernel=5, padding=2, stride=2),
+    "last_line": Case(channels_last=True, axes=1, multiplier=2),
+    "last_volume": Case(channels_last=True, axes=3, channels=3, stride=3, dtype=DType.BF16),
+    "permuted": Case(permuted=True, channels=4, stride=2),
+}
+SIZES = [(1, 1, 1, 3), (2, 2, 5, 7), (1, 3, 8, 16)]
+DIRECTIONS = ("convolution", "convolution_input_grad", "convolution_weight_grad")
+
+
+def wrong(kernels: tuple[KernelVerdict, ...]) -> list[KernelVerdict]:
+    return [kernel for kernel in kernels if not kernel.ok]
+
+
+@pytest.mark.parametrize("n, d, h, w", SIZES)
+def test_each_direction_is_right_at_any_size(n: int, d: int, h: int, w: int) -> None:
+    cases = {name: case for name, case in CASES.items() if case.fits((d, h, w))}
+    found = verify_programs(make_programs(graph(cases)), sizes={"N": n, "D": d, "H": h, "W": w})
+    assert wrong(found.kernels) == []
+    assert found.outside == ()
+    assert found.launches == 4 * len(cases)
+
+
+def refusal(case: Case, groups: int, per_group: int = 1) -> str | None:
+    """Why the convolution of `case`, in other groups, has no kernel."""
+    build = Builder("one")
+    x = build.input("x", TensorType(case.dtype, (N, groups * per_group, H, W)))
+    filters = (case.channels * case.multiplier, per_group, case.kernel, case.kernel)
+    weight = build.param("w", TensorType(case.dtype, filters))
+    y = build.op("convolution", x, weight, stride=1, padding=6, dilation=1, groups=groups)
+    ir = build.finish({"y": y})
+    return ELIGIBLE["convolution"](ir, ir.node(y.node))
+
+
+def test_what_is_refused_says_why() -> None:
+    library = "a library call (cuDNN) until a measurement says otherwise"
+    assert refusal(Case(channels=4), 4) is None
+    assert refusal(Case(channels=4), 1) == library
+    assert refusal(Case(channels=4), 1, per_group=4) == library
+    assert refusal(Case(channels=4), 2, per_group=2) == library
+    assert refusal(Case(channels=4, multiplier=5), 4) == "5 filters for each channel, above 4"
+    assert refusal(Case(channels=4, kernel=13), 4) == "a filter's side is 13, above 11"
