@@ -10,8 +10,8 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 
 from esper.urza.cache import KernelCache
 from esper.urza.errors import KernelBuildFailed
@@ -19,7 +19,7 @@ from esper.urza.kernel import BuiltKernel, KernelSource
 from esper.urza.resources import resources
 from esper.urza.signature import check_parameters
 from esper.urza.toolchain import check_target, templates_digest, versions
-from esper.urza.workers import MEMORY_BYTES, Workers
+from esper.urza.workers import MEMORY_BYTES, Workers, side_by_side
 
 _FORMAT = 3
 """Part of every key: raised when what is stored of a kernel, or how it is measured, changes."""
@@ -57,20 +57,13 @@ def build_kernels(
     """
     tasks = [(kernel, check_target(target)) for target in targets for kernel in kernels]
     cache = KernelCache() if cache is None else cache
-    with (
-        Workers(timeout_s, memory_bytes) as workers,
-        ThreadPoolExecutor(jobs or os.cpu_count() or 1) as threads,
-    ):
+    with Workers(timeout_s, memory_bytes) as workers:
         by_key = {
-            key: threads.submit(_obtain, *task, cache, workers)
+            key: partial(_obtain, *task, cache, workers)
             for key, task in {_task_key(*task): task for task in tasks}.items()
         }
-        try:
-            wait(by_key.values())
-        except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
-    built = tuple(_named(by_key[_task_key(*task)].result(), task[0]) for task in tasks)
+        found = dict(zip(by_key, side_by_side(by_key.values(), jobs or os.cpu_count() or 1), strict=True))
+    built = tuple(_named(found[_task_key(*task)].result(), task[0]) for task in tasks)
     if workers.invocations:
         cache.prune()
     return Build(built, workers.invocations)

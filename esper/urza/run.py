@@ -72,10 +72,10 @@ class BoundProgram:
         buffer has 2**31 elements or more.
         """
         sizes = self.sizes(given) if sizes is None else sizes
+        for name in self.leaf_names:
+            _check_elements(name, given[name].numel())
         tensors = {name: _placed(given[name]) for name in self.leaf_names}
         device = next(iter(tensors.values())).device
-        for name, tensor in tensors.items():
-            _check_elements(name, tensor.numel())
         tensors |= constant_tensors(self.program, device)
         frame = self._frame(sizes)
         # Autograd runs backward passes in threads of its own, and a seed need not lie on the current GPU.

@@ -14,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from esper.urza.errors import KernelBuildFailed
 from esper.urza.kernel import KernelSource
@@ -24,6 +26,8 @@ from esper.urza.processes import child_environment
 
 MEMORY_BYTES = 8 * 1024**3
 """A worker's address space; Triton and ptxas take about 0.3 GB for a kernel of the library."""
+
+Done = TypeVar("Done")
 
 _GRACE_S = 5.0
 """How much later than its parent would a worker ends itself."""
@@ -128,6 +132,40 @@ class Workers:
         else:
             _kill(worker)
             worker.communicate()
+
+
+def side_by_side(tasks: Iterable[Callable[[], Done]], jobs: int) -> list[Future[Done]]:
+    """Runs `tasks`, `jobs` at a time, until all are done; each future has a result or an exception.
+
+    The threads are daemons, unlike an executor's, so a program that ends does not wait for its builds.
+    """
+    futures: list[Future[Done]] = []
+    waiting: queue.SimpleQueue[tuple[Callable[[], Done], Future[Done]]] = queue.SimpleQueue()
+    for task in tasks:
+        futures.append(Future())
+        waiting.put((task, futures[-1]))
+    for _ in range(min(jobs, len(futures))):
+        threading.Thread(target=_work, args=(waiting,), name="esper-build", daemon=True).start()
+    try:
+        wait(futures)
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
+    return futures
+
+
+def _work(waiting: queue.SimpleQueue[tuple[Callable[[], Done], Future[Done]]]) -> None:
+    while True:
+        try:
+            task, future = waiting.get_nowait()
+        except queue.Empty:
+            return
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(task())
+            except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+                future.set_exception(error)
 
 
 def _kill(worker: subprocess.Popen[str]) -> None:

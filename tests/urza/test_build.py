@@ -209,6 +209,30 @@ def test_a_worker_whose_parent_is_gone_ends_by_itself(tmp_path: Path) -> None:
     assert worker.returncode == -signal.SIGALRM
 
 
+LEAVE = """
+import sys, threading
+from pathlib import Path
+from esper.urza.build import build_kernels
+from esper.urza.cache import KernelCache
+from tests.urza.test_build import SCALE
+from dataclasses import replace
+
+slow = replace(SCALE, source="import time\\ntime.sleep(90)\\n")
+arguments = {"cache": KernelCache(Path(sys.argv[1])), "timeout_s": 600.0}
+threading.Thread(target=build_kernels, args=([slow], ["sm_90"]), kwargs=arguments, daemon=True).start()
+while not any(thread.name == "esper-build" for thread in threading.enumerate()):
+    pass
+print("leaving")
+"""
+
+
+def test_a_program_that_ends_does_not_wait_for_builds_in_the_background(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LEAVE, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=child_environment())
+    told, _ = process.communicate(timeout=60)
+    assert (told, process.returncode) == (b"leaving\n", 0)
+
+
 def test_an_unknown_target_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UnknownTarget, match="sm_42") as caught:
         build_kernels([SCALE], ["sm_42"], cache=KernelCache(tmp_path))

@@ -20,7 +20,7 @@ from esper.ops.reference.evaluate import TORCH_DTYPES
 from esper.urza.build import build_kernels
 from esper.urza.cache import KernelCache
 from esper.urza.compiler import Programs, make_programs
-from esper.urza.errors import CannotLaunch, DriverCallFailed
+from esper.urza.errors import CannotLaunch, DriverCallFailed, TensorTooLarge
 from esper.urza.generate import Launch
 from esper.urza.kernel import Argument, BuiltKernel, KernelSource
 from esper.urza.launcher import BoundKernel, Code, Launches
@@ -230,6 +230,41 @@ def test_a_program_launches_each_kernel_with_its_tensors_and_sizes(
     assert {one.stream for one in seen} == {STREAM}
     assert [numbers_of(one) for one in seen] == [[*values, 0, 0] for _, values in expected]
     assert shim.get("loads") == len(programs.forward.kernels)
+
+
+def test_tensors_that_are_not_dense_or_aligned_are_copied_to_where_kernels_expect_them(
+    shim: Shim, programs: Programs, built: tuple[BuiltKernel, ...]
+) -> None:
+    codes = {planned.digest: Code.of(one) for planned, one in zip(programs.kernels, built, strict=True)}
+    launches = Launches(shim.driver, codes, device=0, stream=lambda device: STREAM)
+    given = zeros(programs.forward, 5)
+    x = programs.forward.ir.inputs[0].name
+    shape = given[x].shape
+    shifted = torch.zeros(given[x].numel() + 1, dtype=torch.bfloat16)[1:].view(shape)
+    every_other = torch.zeros(*shape[:-1], 2 * shape[-1], dtype=torch.bfloat16)[..., ::2]
+    first = programs.forward.kernels[0]
+    shim.set(parameters=len(first.arguments) + HIDDEN_PARAMETERS)
+
+    def only_first(step: Launch, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) -> None:
+        if step.kernel is first:
+            launches(step, tensors, sizes)
+
+    for bad in (shifted, every_other, given[x].transpose(0, 1)):
+        run_program(programs.forward, given | {x: bad}, launching=only_first)
+    pointers = [
+        numbers_of(seen)[place]
+        for seen in shim.launched()
+        for place, argument in enumerate(first.arguments)
+        if argument.kind == "pointer"
+    ]
+    assert len(pointers) >= 4 and all(address % 16 == 0 for address in pointers)
+
+
+def test_a_tensor_past_32_bits_is_refused_before_anything_is_copied(programs: Programs) -> None:
+    x = programs.forward.ir.inputs[0]
+    huge = torch.zeros(1, dtype=torch.bfloat16).expand(2**23, 2, 2, 64)
+    with pytest.raises(TensorTooLarge, match=f"`{x.name}` has 2147483648 elements"):
+        run_program(programs.forward, zeros(programs.forward, 1) | {x.name: huge})
 
 
 def zeros(program: Program, size: int) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import esper
+from esper.errors import WrongArgument
 from esper.urza.artifact import read_artifact, write_artifact
 from esper.urza.errors import ArtifactTampered, ArtifactUnreadable
 
@@ -43,6 +44,11 @@ def test_a_file_whose_graph_is_not_the_one_it_names_is_refused(tmp_path: Path) -
     write_artifact(path, replace(read_artifact(path), ir_json=other.to_json()))
     with pytest.raises(ArtifactTampered, match="the graph is not the one"):
         esper.load(path)
+
+
+def test_trust_is_given_by_a_truth_value_alone(tmp_path: Path) -> None:
+    with pytest.raises(WrongArgument, match="trust_kernels"):
+        esper.load(tmp_path / "none.seed", trust_kernels="no")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
