@@ -133,6 +133,19 @@ def test_the_key_follows_everything_the_code_depends_on() -> None:
     assert kernel_key(replace(SCALE, trips=9), "sm_90") in keys
 
 
+def test_the_key_follows_the_assemblers_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assembler = tmp_path / "ptxas"
+    assembler.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 99.1, V99.1.0'\n")
+    assembler.chmod(0o700)
+    key = kernel_key(SCALE, "sm_90")
+    monkeypatch.setenv("TRITON_PTXAS_PATH", str(assembler))
+    toolchain.ptxas_version.cache_clear()
+    try:
+        assert kernel_key(SCALE, "sm_90") != key
+    finally:
+        toolchain.ptxas_version.cache_clear()
+
+
 def test_a_kernel_that_triton_refuses_is_named_with_the_reason(tmp_path: Path) -> None:
     broken = replace(SCALE, source=SCALE.source.replace("* 2.0", "* no_such_name"))
     with pytest.raises(KernelBuildFailed, match=r"(?s)`scale` does not build for sm_90.*no_such_name"):
