@@ -1,8 +1,8 @@
 """The CUDA driver by ctypes: loading native code and finding its functions. No compiler, no import of Triton.
 
-Code is loaded into the context that is current in the calling thread, which torch makes the primary context
-of its current device. What is loaded stays loaded, since launched kernels may still be running, and is found
-again by its digest: swapping seeds back and forth loads nothing twice.
+Code is loaded into the primary context of a device, which torch uses too. A thread in which torch has not yet
+called CUDA has no current context, and gets that one. What is loaded stays loaded, since launched kernels may
+still be running, and is found again by its digest: swapping seeds back and forth loads nothing twice.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from esper.urza.errors import DriverCallFailed, MissingDriver
 LIBRARY = "libcuda.so.1"
 SHARED_BYTES_BY_DEFAULT = 48 * 1024
 """Dynamic shared memory that a function may use without asking for more."""
+
+INVALID_CONTEXT = 201
+"""What cuLaunchKernel returns in a thread without a context: CUDA_ERROR_INVALID_CONTEXT."""
 
 _MAX_DYNAMIC_SHARED_SIZE_BYTES = 8  # CU_FUNC_ATTRIBUTE_*
 
@@ -35,6 +38,10 @@ class Driver:
         library.cuModuleLoadData.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         library.cuModuleGetFunction.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p]
         library.cuFuncSetAttribute.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+        library.cuDeviceGet.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        library.cuDevicePrimaryCtxRetain.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        library.cuCtxGetCurrent.argtypes = [ctypes.c_void_p]
+        library.cuCtxSetCurrent.argtypes = [ctypes.c_void_p]
         library.cuGetErrorString.argtypes = [ctypes.c_int, ctypes.c_void_p]
 
     def function(self, cubin: bytes, symbol: str, shared_bytes: int, device: int) -> ctypes.c_void_p:
@@ -46,8 +53,20 @@ class Driver:
         key = device, hashlib.sha256(cubin).hexdigest(), symbol
         with self._loading:
             if key not in self._functions:
+                self.enter(device)
                 self._functions[key] = self._load(cubin, symbol, shared_bytes)
             return self._functions[key]
+
+    def enter(self, device: int) -> None:
+        """Makes the device's primary context current if this thread has no context."""
+        context, handle = ctypes.c_void_p(), ctypes.c_int()
+        self.check(self._library.cuCtxGetCurrent(ctypes.byref(context)), "cuCtxGetCurrent")
+        if context.value is not None:
+            return
+        self.check(self._library.cuDeviceGet(ctypes.byref(handle), device), "cuDeviceGet")
+        retained = self._library.cuDevicePrimaryCtxRetain(ctypes.byref(context), handle.value)
+        self.check(retained, "cuDevicePrimaryCtxRetain")
+        self.check(self._library.cuCtxSetCurrent(context), "cuCtxSetCurrent")
 
     def _load(self, cubin: bytes, symbol: str, shared_bytes: int) -> ctypes.c_void_p:
         module, function = ctypes.c_void_p(), ctypes.c_void_p()

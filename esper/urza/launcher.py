@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from esper.ir.dims import evaluate_size, size_symbols
-from esper.urza.driver import Driver
+from esper.urza.driver import INVALID_CONTEXT, Driver
 from esper.urza.errors import CannotLaunch
 from esper.urza.generate import Launch
 from esper.urza.kernel import Argument, BuiltKernel, KernelSource
@@ -80,6 +80,7 @@ class BoundKernel:
         if code.scratch_bytes:
             raise CannotLaunch(kernel=kernel.name, reason=f"it needs {code.scratch_bytes} bytes of scratch")
         self._name = kernel.name
+        self._device = device
         self._driver = driver
         self._launch = driver.launch
         given = sorted(kernel.arguments, key=lambda argument: argument.kind != "pointer")
@@ -110,21 +111,18 @@ class BoundKernel:
                 self._pack(self._values, 0, *values)
             except (struct.error, OverflowError) as error:
                 raise CannotLaunch(kernel=self._name, reason=str(error)) from error
-            result = self._launch(
-                self._function,
-                x,
-                y,
-                z,
-                self._threads,
-                1,
-                1,
-                self._shared_bytes,
-                stream,
-                self._parameters,
-                None,
-            )
+            result = self._call(x, y, z, stream)
+            if result == INVALID_CONTEXT:
+                self._driver.enter(self._device)
+                result = self._call(x, y, z, stream)
         if result:
             self._driver.check(result, "cuLaunchKernel")
+
+    def _call(self, x: int, y: int, z: int, stream: ctypes.c_void_p) -> int:
+        result: int = self._launch(
+            self._function, x, y, z, self._threads, 1, 1, self._shared_bytes, stream, self._parameters, None
+        )
+        return result
 
 
 def _format(kernel: KernelSource, argument: Argument) -> str:

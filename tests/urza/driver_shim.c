@@ -4,10 +4,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RECORDS = 1024, PARAMETERS = 64, INVALID_IMAGE = 200, NOT_FOUND = 500, SHARED_SIZE = 8 };
+enum { RECORDS = 1024, PARAMETERS = 64, SHARED_SIZE = 8 };
+enum { INVALID_IMAGE = 200, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
 
 typedef struct {
-    uint64_t function, stream;
+    uint64_t function, stream, context;
     uint32_t grid[3], block[3], shared, count;
     uint64_t values[PARAMETERS];
 } Record;
@@ -15,8 +16,30 @@ typedef struct {
 Record records[RECORDS];
 int32_t launches, loads, parameters, failure, delay_us, shared_limit, attribute, attribute_value;
 char symbol[256];
+static _Thread_local void *current;
+
+int cuDeviceGet(int *device, int number) {
+    *device = number;
+    return 0;
+}
+
+int cuDevicePrimaryCtxRetain(void **context, int device) {
+    *context = (void *)(uintptr_t)(0xc0 + device);
+    return 0;
+}
+
+int cuCtxGetCurrent(void **context) {
+    *context = current;
+    return 0;
+}
+
+int cuCtxSetCurrent(void *context) {
+    current = context;
+    return 0;
+}
 
 int cuModuleLoadData(void **module, const char *image) {
+    if (!current) return INVALID_CONTEXT;
     if (memcmp(image, "\x7f" "ELF", 4)) return INVALID_IMAGE;
     *module = (void *)(uintptr_t)(0x1000 + ++loads);
     return 0;
@@ -44,7 +67,8 @@ int cuGetErrorString(int error, const char **text) {
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void *stream, void **values, void **extra) {
     Record *record = &records[launches % RECORDS];
-    Record found = {(uintptr_t)function, (uintptr_t)stream, {gx, gy, gz}, {bx, by, bz}, shared, parameters, {0}};
+    Record found = {(uintptr_t)function, (uintptr_t)stream, (uintptr_t)current, {gx, gy, gz}, {bx, by, bz}, shared, parameters, {0}};
+    if (!current) return INVALID_CONTEXT;
     if (failure) return failure;
     if (extra) return 1;
     if (delay_us) usleep(delay_us);

@@ -18,6 +18,7 @@ class _Record(ctypes.Structure):
     _fields_ = (
         ("function", ctypes.c_uint64),
         ("stream", ctypes.c_uint64),
+        ("context", ctypes.c_uint64),
         ("grid", ctypes.c_uint32 * 3),
         ("block", ctypes.c_uint32 * 3),
         ("shared", ctypes.c_uint32),
@@ -28,10 +29,11 @@ class _Record(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Seen:
-    """What cuLaunchKernel got; values: eight bytes of each parameter."""
+    """What cuLaunchKernel got. context: 0xC0 plus the device's number. values: 8 bytes a parameter."""
 
     function: int
     stream: int
+    context: int
     grid: tuple[int, ...]
     block: tuple[int, ...]
     shared: int
@@ -87,6 +89,7 @@ def _seen(record: _Record) -> Seen:
     return Seen(
         record.function,
         record.stream,
+        record.context,
         tuple(record.grid),
         tuple(record.block),
         record.shared,

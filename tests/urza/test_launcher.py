@@ -169,6 +169,19 @@ def test_threads_that_share_a_kernel_do_not_mix_their_values(shim: Shim) -> None
     assert len(seen) == 80 and all(len(set(one.values[:4])) == 1 for one in seen)
 
 
+def test_a_thread_without_a_context_gets_the_one_that_torch_uses(shim: Shim) -> None:
+    shim.set(parameters=HIDDEN_PARAMETERS)
+    kernels: list[BoundKernel] = []
+    for work in (
+        lambda: kernels.append(BoundKernel(shim.driver, code(), device=3)),
+        lambda: kernels[0]((1, 1, 1), stream(), ()),
+    ):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert [seen.context for seen in shim.launched()] == [0xC3]
+
+
 def test_equal_code_is_loaded_once_for_a_device(shim: Shim) -> None:
     first, again = (BoundKernel(shim.driver, code(), device=0) for _ in range(2))
     other = BoundKernel(shim.driver, code(), device=1)
