@@ -34,7 +34,8 @@ from esper.urza.toolchain import versions
 
 RESULTS = Path(__file__).parent / "results"
 PROCESSES = 8
-KILLED_SHARE = 0.75
+KILLED_SHARES = (0.75, 1.0)
+"""What share of a round's processes is killed; where nobody survives, nobody mends what the dead left."""
 TARGET = "sm_90"
 RACE_S = 0.12
 """Processes that are to be killed die within this time of their start."""
@@ -103,12 +104,13 @@ def start(work: Callable[[], object]) -> int:
 
 
 def race(draw: random.Random, within_s: float, work: Callable[[int, bool], object]) -> Counter[str]:
-    """One round: `work(seed, doomed)` in each process, most of which are killed."""
+    """One round: `work(seed, doomed)` in each process, most or all of which are killed."""
+    share = draw.choice(KILLED_SHARES)
     begun_s = time.monotonic()
     deaths: dict[int, float] = {}
     survivors: list[int] = []
     for _ in range(PROCESSES):
-        seed, doomed = draw.getrandbits(32), draw.random() < KILLED_SHARE
+        seed, doomed = draw.getrandbits(32), draw.random() < share
         process = start(partial(work, seed, doomed))
         if doomed:
             deaths[process] = draw.uniform(0, within_s)

@@ -109,6 +109,14 @@ class TensorTooLarge(EsperError):
     help = "use a smaller batch"
 
 
+class TensorUnfitForKernels(EsperError):
+    """A tensor of another element type, or in another place, than kernels were built for."""
+
+    code = "E0707"
+    message = "`{name}` is {found}, and the kernels take {expected}"
+    help = "compile the blueprint in that precision, or move the module and its inputs to one device"
+
+
 class NameTaken(EsperError):
     """A parameter whose name the module needs itself."""
 

@@ -20,7 +20,7 @@ from esper.ir.operator import OPERATORS
 from esper.ops.reference.evaluate import TORCH_DTYPES, bind_sizes, concrete, reference
 from esper.ops.rules import attribute_number
 from esper.urza.access import Access
-from esper.urza.errors import MissingCompiler, TensorTooLarge
+from esper.urza.errors import MissingCompiler, TensorTooLarge, TensorUnfitForKernels
 from esper.urza.generate import Launch, buffer_name
 from esper.urza.program import Call, Program
 from esper.urza.source_module import module_from_source
@@ -48,11 +48,16 @@ class BoundProgram:
 
     def __init__(self, program: Program, launching: Launching | None = None) -> None:
         self.program = program
-        self.leaf_names = tuple(leaf.name for leaf in leaves(program.ir))
+        self._dtypes = {leaf.name: TORCH_DTYPES[leaf.type.dtype] for leaf in leaves(program.ir)}
         self._launching = launch if launching is None else launching
         self._inputs = tuple(node.name for node in program.ir.inputs)
         self._sizes: dict[tuple[torch.Size, ...], Mapping[str, int]] = {}
         self._frames: dict[tuple[tuple[str, int], ...], _Frame] = {}
+
+    @property
+    def leaf_names(self) -> tuple[str, ...]:
+        """What `given` holds at a call."""
+        return tuple(self._dtypes)
 
     def sizes(self, given: Mapping[str, torch.Tensor]) -> Mapping[str, int]:
         """Values of the size symbols in the shapes of the program's inputs. Raises `ShapeGiven`."""
@@ -69,13 +74,17 @@ class BoundProgram:
 
         given: a tensor for each leaf of the program's graph, by name, on one device. sizes: values of the
         size symbols, where the shapes of the graph's inputs do not tell all. Raises `TensorTooLarge` where a
-        buffer has 2**31 elements or more.
+        buffer has 2**31 elements or more, and `TensorUnfitForKernels`: native code does not look at types.
         """
         sizes = self.sizes(given) if sizes is None else sizes
-        for name in self.leaf_names:
-            _check_elements(name, given[name].numel())
-        tensors = {name: _placed(given[name]) for name in self.leaf_names}
-        device = next(iter(tensors.values())).device
+        device = given[next(iter(self._dtypes))].device
+        for name, dtype in self._dtypes.items():
+            tensor = given[name]
+            if tensor.dtype != dtype or tensor.device != device:
+                found = f"{tensor.dtype} on {tensor.device}"
+                raise TensorUnfitForKernels(name=name, found=found, expected=f"{dtype} on {device}")
+            _check_elements(name, tensor.numel())
+        tensors = {name: _placed(given[name]) for name in self._dtypes}
         tensors |= constant_tensors(self.program, device)
         frame = self._frame(sizes)
         # Autograd runs backward passes in threads of its own, and a seed need not lie on the current GPU.

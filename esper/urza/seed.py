@@ -17,6 +17,7 @@ from torch import fx, nn
 
 from esper.errors import WrongArgument
 from esper.ir.graph import BlueprintIR
+from esper.ops.reference.evaluate import ShapeGiven
 from esper.ops.reference.initialise import initial_values
 from esper.passes import run_passes
 from esper.urza import torch_tier
@@ -24,23 +25,32 @@ from esper.urza.artifact import write_artifact
 from esper.urza.compiler import Programs, compile_ir, make_programs
 from esper.urza.device import default_targets
 from esper.urza.driver import cuda_driver
-from esper.urza.errors import NameTaken, SeedsDoNotPickle, WrongInputs
+from esper.urza.errors import (
+    NameTaken,
+    SeedsDoNotPickle,
+    TensorTooLarge,
+    TensorUnfitForKernels,
+    WrongInputs,
+)
 from esper.urza.launcher import Launches
 from esper.urza.run import BoundProgram, Launching, launch
 from esper.urza.supply import Supply
 from esper.urza.toolchain import check_target
 
 Tier = Literal["torch", "triton"]
-BUILDING = "kernels are being built"
 INFERENCE = "inference,canonicalize,fold,cse,dce"
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 """Largest relative difference, in the maximum norm, between the tiers' results on a first input."""
 
 
 class Kernels:
-    """Both programs of a seed, bound to what launches their kernels, and which tensors pass between them."""
+    """Both programs of a seed, bound to what launches their kernels, and which tensors pass between them.
 
-    def __init__(self, programs: Programs, launching: Launching) -> None:
+    device: where they run.
+    """
+
+    def __init__(self, programs: Programs, launching: Launching, device: torch.device) -> None:
+        self.device = device
         self.forward = BoundProgram(programs.forward, launching)
         self.backward = BoundProgram(programs.backward, launching)
         self.saved = tuple(saved.name for saved in programs.parts.saved)
@@ -92,6 +102,7 @@ class CompiledSeed(nn.Module):
         self._graphs: dict[bool, tuple[BlueprintIR, fx.GraphModule]] = {}
         self._supply = Supply(ir) if supply is None else supply
         self._kernels: Kernels | None = None
+        self._agreed = False
         self._reason = "asked for" if tier == "torch" else "kernels have not run yet"
         self._tier: Tier = tier
         self._calls = {"torch": 0, "triton": 0}
@@ -111,7 +122,7 @@ class CompiledSeed(nn.Module):
 
     def status(self) -> SeedStatus:
         """Which tier runs, why, and the number of calls of each."""
-        tier: Tier = "torch" if self._reason.startswith(BUILDING) else self._tier
+        tier: Tier = self._tier if self._agreed else "torch"
         return SeedStatus(tier, self._reason, dict(self._calls))
 
     def save(self, path: str | Path) -> None:
@@ -157,36 +168,43 @@ class CompiledSeed(nn.Module):
         """The kernels' results; None, and the torch tier from now on, if they fail or disagree."""
         difference = None
         try:
-            first = self._kernels is None
-            if self._kernels is None:
-                self._kernels = self._ready_kernels(next(iter(tensors.values())).device)
-            if self._kernels is None:
+            kernels = self._ready_kernels(next(iter(tensors.values())).device)
+            if kernels is None:
                 return None
-            results = run_kernels(self._kernels, tuple(tensors), *tensors.values())
-            if first:
+            results = run_kernels(kernels, tuple(tensors), *tensors.values())
+            if not self._agreed:
                 difference = _difference(results, torch_tier.call(module, ir, tensors))
+        except (ShapeGiven, TensorTooLarge, TensorUnfitForKernels) as error:
+            self._reason = f"kernels cannot take the last call's tensors: {error}"
+            return None
         except Exception as error:  # noqa: BLE001 - whatever a kernel does, training goes on
             difference = f"{type(error).__name__}: {error}"
         if difference is not None:
             self._tier, self._reason = "torch", f"kernels are in quarantine: {difference}"
             return None
-        self._reason = "kernels agree with the torch tier"
+        self._agreed, self._reason = True, "kernels agree with the torch tier"
         self._calls["triton"] += 1
         return results
 
     def _ready_kernels(self, device: torch.device) -> Kernels | None:
         """Kernels for `device`; None, and the reason told, while they are being built."""
+        if self._kernels is not None and self._kernels.device == device:
+            return self._kernels
+        self._agreed = False
         if device.type != "cuda" or torch.version.hip is not None:
-            return Kernels(make_programs(self._ir), launch)
+            self._kernels = Kernels(make_programs(self._ir), launch, device)
+            return self._kernels
         major, minor = torch.cuda.get_device_capability(device)
         target = check_target(f"sm_{major}{minor}")
         coming = self._supply.request(target)
         if not coming.done():
-            self._reason = f"{BUILDING} for {target}"
+            self._reason = f"kernels are being built for {target}"
             return None
         ready = coming.result()
         stream = torch._C._cuda_getCurrentRawStream
-        return Kernels(ready.programs, Launches(cuda_driver(), ready.codes, device.index, stream))
+        launches = Launches(cuda_driver(), ready.codes, device.index, stream)
+        self._kernels = Kernels(ready.programs, launches, device)
+        return self._kernels
 
     def _graph(self, training: bool) -> tuple[BlueprintIR, fx.GraphModule]:
         if training not in self._graphs:
@@ -242,6 +260,7 @@ class CompiledSeed(nn.Module):
             other.data = mine.detach().clone()
             other.requires_grad_(mine.requires_grad)
         copy.train(self.training)
+        copy._kernels, copy._agreed = self._kernels, self._agreed
         copy._reason, copy._calls = self._reason, dict(self._calls)
         return copy
 

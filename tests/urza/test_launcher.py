@@ -20,7 +20,7 @@ from esper.ops.reference.evaluate import TORCH_DTYPES
 from esper.urza.build import build_kernels
 from esper.urza.cache import KernelCache
 from esper.urza.compiler import Programs, make_programs
-from esper.urza.errors import CannotLaunch, DriverCallFailed, TensorTooLarge
+from esper.urza.errors import CannotLaunch, DriverCallFailed, TensorTooLarge, TensorUnfitForKernels
 from esper.urza.generate import Launch
 from esper.urza.kernel import Argument, BuiltKernel, KernelSource
 from esper.urza.launcher import BoundKernel, Code, Launches
@@ -271,6 +271,17 @@ def test_tensors_that_are_not_dense_or_aligned_are_copied_to_where_kernels_expec
         if argument.kind == "pointer"
     ]
     assert len(pointers) >= 4 and all(address % 16 == 0 for address in pointers)
+
+
+def test_a_tensor_of_another_element_type_is_refused(programs: Programs) -> None:
+    x = programs.forward.ir.inputs[0].name
+    given = zeros(programs.forward, 1)
+    with pytest.raises(
+        TensorUnfitForKernels, match=rf"`{x}` is torch\.float16 on cpu, and .* torch\.bfloat16"
+    ):
+        run_program(programs.forward, given | {x: given[x].half()})
+    with pytest.raises(TensorUnfitForKernels, match="on meta, and the kernels take"):
+        run_program(programs.forward, given | {name: given[name].to("meta") for name in list(given)[1:]})
 
 
 def test_a_tensor_past_32_bits_is_refused_before_anything_is_copied(programs: Programs) -> None:

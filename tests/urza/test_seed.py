@@ -184,6 +184,33 @@ def test_kernels_update_buffers_write_booleans_and_know_sizes_that_backward_read
     assert done.stdout == "equal\n", done.stderr
 
 
+UNFIT = """
+import torch
+from esper.ir import Builder, DType, TensorType, symbol
+from esper.urza.seed import CompiledSeed
+build = Builder("curve")
+x = build.input("x", TensorType(DType.F32, (symbol("N"), 8)))
+seed = CompiledSeed(build.finish({"y": build.op("tanh", x)}), tier="triton")
+tiers = []
+for dtype in (torch.float64, torch.float32, torch.float64, torch.float32):
+    given = torch.ones(3, 8, dtype=dtype)
+    assert torch.allclose(seed(given), given.tanh())
+    tiers.append(seed.status().calls["triton"])
+    if dtype == torch.float64:
+        assert "`x` is torch.float64 on cpu" in seed.status().reason, seed.status()
+print(tiers, seed.status().tier)
+"""
+
+
+def test_a_call_that_kernels_cannot_take_runs_on_torch_and_the_next_one_on_kernels() -> None:
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-c", UNFIT], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[0, 1, 1, 2] triton\n", done.stderr
+
+
 def test_an_unknown_tier_is_refused() -> None:
     tier: Any = "cuda"
     with pytest.raises(WrongArgument, match="`tier` is 'cuda', expected torch or triton"):

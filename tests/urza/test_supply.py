@@ -26,6 +26,7 @@ from tests.urza.driver_shim import Shim, compiler
 
 IR = lower("norm", features=16)
 TARGET = "sm_90"
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_a_call_and_its_gradient_launch_every_kernel_once(artifact: Artifact, tm
     found = ready(Supply(IR, artifact, trust_kernels=True))
     codes = [found.codes[kernel.digest] for kernel in found.programs.kernels]
     shim.set(parameters=HIDDEN_PARAMETERS)
-    kernels = Kernels(found.programs, Launches(shim.driver, found.codes, 0, lambda device: 0))
+    kernels = Kernels(found.programs, Launches(shim.driver, found.codes, 0, lambda device: 0), CPU)
     seed = esper.compile("norm", features=16)
     for size in (3, 50, 3):
         x = torch.randn(size, 4, 4, 16, requires_grad=True)
