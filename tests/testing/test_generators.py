@@ -19,6 +19,7 @@ from esper.testing.strategies import sampled_operators
 EVERY = settings(
     max_examples=600, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
+EVEN = settings(EVERY, max_examples=1500)  # eight for each operator, about twenty graphs
 SHARE = 0.25  # of the mean number of graphs that an operator stands in: what the rarest has at least
 SHRINK = settings(max_examples=5000, derandomize=True, database=None)
 
@@ -45,7 +46,7 @@ def test_all_operators_are_generated_evenly_and_few_graphs_are_discarded() -> No
     begun: list[None] = []
     finished: list[None] = []
 
-    @EVERY
+    @EVEN
     @given(st.data())
     def generate(data: st.DataObject) -> None:
         begun.append(None)
