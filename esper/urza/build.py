@@ -18,7 +18,7 @@ from esper.urza.errors import KernelBuildFailed
 from esper.urza.kernel import BuiltKernel, KernelSource
 from esper.urza.resources import resources
 from esper.urza.signature import check_parameters
-from esper.urza.toolchain import check_target, templates_digest, versions
+from esper.urza.toolchain import SHARED_BYTES, check_target, templates_digest, versions
 from esper.urza.workers import MEMORY_BYTES, Workers, side_by_side
 
 _FORMAT = 3
@@ -91,13 +91,24 @@ def _named(built: BuiltKernel, kernel: KernelSource) -> BuiltKernel:
 
 
 def _obtain(kernel: KernelSource, target: str, cache: KernelCache, workers: Workers) -> BuiltKernel:
-    """The first candidate that spills nothing, else the one that spills least."""
-    built: list[BuiltKernel] = []
+    """Of the candidates whose shared memory fits: the first that spills nothing, or else the least.
+
+    A program that asks for more is refused by the driver, but not by the assembler.
+    """
+    fitting: list[BuiltKernel] = []
+    wanted: list[int] = []
     for candidate in kernel.candidates:
-        built.append(_obtain_candidate(candidate, target, cache, workers))
-        if built[-1].resources.spill_bytes == 0:
+        built = _obtain_candidate(candidate, target, cache, workers)
+        wanted.append(built.resources.shared_bytes)
+        if wanted[-1] > SHARED_BYTES[target]:
+            continue
+        fitting.append(built)
+        if built.resources.spill_bytes == 0:
             break
-    return min(built, key=lambda one: one.resources.spill_bytes)
+    if not fitting:
+        reason = f"it takes {min(wanted)} bytes of shared memory, {target} has {SHARED_BYTES[target]}"
+        raise KernelBuildFailed(kernel=kernel.name, target=target, reason=reason)
+    return min(fitting, key=lambda one: one.resources.spill_bytes)
 
 
 def _obtain_candidate(kernel: KernelSource, target: str, cache: KernelCache, workers: Workers) -> BuiltKernel:

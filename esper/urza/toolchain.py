@@ -15,7 +15,17 @@ from pathlib import Path
 
 from esper.urza.errors import MissingCompiler, UnknownTarget
 
-TARGETS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+SHARED_BYTES = {
+    "sm_80": 163 * 1024,
+    "sm_86": 99 * 1024,
+    "sm_89": 99 * 1024,
+    "sm_90": 227 * 1024,
+    "sm_100": 227 * 1024,
+    "sm_120": 99 * 1024,
+}
+"""The shared memory that one program may have, in bytes (CUDA C++ programming guide, technical data)."""
+
+TARGETS = tuple(SHARED_BYTES)
 """The GPUs that kernels are built for."""
 
 _FIRST_BLACKWELL = 100

@@ -120,6 +120,49 @@ def test_a_spilling_kernel_is_tried_in_its_alternatives(tmp_path: Path) -> None:
     assert (built.kernel.num_warps, built.num_warps) == (8, 8)
 
 
+SHARING = KernelSource(
+    name="sharing",
+    direction="forward",
+    source="""
+import triton
+import triton.language as tl
+
+@triton.jit
+def sharing(x, y, N, BLOCK: tl.constexpr):
+    row, column = tl.arange(0, BLOCK), tl.arange(0, 64)
+    total = tl.zeros([BLOCK, BLOCK], tl.float32)
+    for step in range(N):
+        tile = tl.load(x + step * BLOCK * 64 + row[:, None] * 64 + column[None, :])
+        other = tl.load(x + step * BLOCK * 64 + column[:, None] * BLOCK + row[None, :])
+        total = tl.dot(tile, other, total)
+    tl.store(y + row[:, None] * BLOCK + row[None, :], total)
+""",
+    entry="sharing",
+    arguments=(
+        Argument("x", "pointer", "bf16", divisible_by_16=True),
+        Argument("y", "pointer", "f32", divisible_by_16=True, writes=True),
+        Argument("N", "size"),
+    ),
+    grid=(1,),
+    constexprs={"BLOCK": 128},
+    num_warps=8,
+    num_stages=5,
+)
+"""It holds as many tiles of 32 KiB as it has stages, less one."""
+
+
+def test_a_kernel_that_shares_more_than_a_gpu_has_is_tried_in_its_alternatives(tmp_path: Path) -> None:
+    kernel = replace(SHARING, alternatives=(Configuration({}, 8, 2),))
+    narrow, wide = build_kernels([kernel], ["sm_86", "sm_80"], cache=KernelCache(tmp_path)).kernels
+    assert (narrow.kernel.num_stages, wide.kernel.num_stages) == (2, 5)
+    assert narrow.resources.shared_bytes <= toolchain.SHARED_BYTES["sm_86"] < wide.resources.shared_bytes
+
+
+def test_a_kernel_that_shares_more_than_a_gpu_has_does_not_build(tmp_path: Path) -> None:
+    with pytest.raises(KernelBuildFailed, match=r"bytes of shared memory, sm_86 has 101376"):
+        build_kernels([SHARING], ["sm_86"], cache=KernelCache(tmp_path))
+
+
 def test_the_key_follows_everything_the_code_depends_on() -> None:
     keys = {
         kernel_key(SCALE, "sm_90"),
