@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from esper.errors import Span
@@ -106,6 +106,7 @@ class _Printer:
             for parameter, text in zip(blueprint.parameters, parameters, strict=True):
                 self._comments_before(self._offset(parameter.span), INDENT)
                 self._gap(parameter.span.line)
+                self._comments_within(parameter.span)
                 self._print(f"{INDENT}{text},", parameter.span)
             self._comments_before(opening, INDENT)
             self._align_comments(before)
@@ -211,6 +212,15 @@ class _Printer:
             self._gap(comment.line)
             self.lines.append(f"{indent}{comment.text}")
             self.last_line, self.is_first = comment.line, False
+
+    def _comments_within(self, span: Span) -> None:
+        """Prints the comments of a parameter's own lines above it, where `##` would begin to document it."""
+        end = self._end(span)
+        self.comments = [
+            replace(found, text=f"#{found.text.lstrip('#')}") if found.offset < end else found
+            for found in self.comments
+        ]
+        self._comments_before(end, INDENT)
 
     def _trailing(self, offset: int, below: int | None = None) -> None:
         """Puts a comment that follows `offset` on its line behind what was printed last."""

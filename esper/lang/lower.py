@@ -100,9 +100,10 @@ def check_files(paths: Iterable[str | Path]) -> Checked:
 def check_unit(unit: Unit, report: Report) -> list[Elaborated]:
     """The unit's own blueprints, elaborated as far as they can be; what is wrong with them is reported."""
     elaborated: list[Elaborated] = []
+    settings = Settings(symbolic=True)
     for blueprint in unit.program.blueprints:
         try:
-            elaborated.append(elaborate(unit, blueprint, Settings(symbolic=True), report))
+            elaborated.append(elaborate(unit, blueprint, settings, report))
         except EsperError as error:
             report.add(error, blueprint.name.span)
     return elaborated

@@ -11,6 +11,13 @@ from esper.lang.parameters import ParameterValue
 PRECISIONS = {"f32": DType.F32, "bf16": DType.BF16, "f16": DType.F16}
 
 
+@dataclass(slots=True)
+class Spent:
+    """What elaboration has used of its budget: statements, repeated and called ones as often as they run."""
+
+    statements: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How one blueprint is elaborated.
@@ -24,3 +31,4 @@ class Settings:
     ranks: Mapping[str, int] = field(default_factory=dict)
     precision: DType | None = None
     symbolic: bool = False
+    spent: Spent = field(default_factory=Spent, compare=False)

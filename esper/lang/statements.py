@@ -92,12 +92,11 @@ class Whole:
     symbols: Mapping[str, Dim]
     opened: list[Blueprint] = field(default_factory=list)
     learned: dict[str, Size] = field(default_factory=dict)
-    statements: int = 0
 
     def count_statement(self) -> None:
         """Raises `TooManyStatements`."""
-        self.statements += 1
-        if self.statements > MAX_STATEMENTS:
+        self.settings.spent.statements += 1
+        if self.settings.spent.statements > MAX_STATEMENTS:
             raise TooManyStatements(limit=MAX_STATEMENTS)
 
 

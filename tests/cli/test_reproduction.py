@@ -170,7 +170,7 @@ def test_a_folder_is_whole_or_not_there(
 def test_the_folder_for_temporary_files_is_the_systems(source: Path, temporary: Path) -> None:
     code = (
         "from esper.passes import PASSES, Law\n"
-        "class Breaks:\n    name, law = 'breaks', Law.EXACT\n    run = None\n"
+        "class Breaks:\n    name, law = 'breaks', Law.EXACT\n    def run(self, ir): return 1 // 0\n"
         "import dataclasses; PASSES['breaks'] = dataclasses.dataclass(frozen=True)(Breaks)()\n"
         f"from esper.cli.esperc import main; main(['opt', {str(source)!r}, '--passes', 'breaks'])"
     )

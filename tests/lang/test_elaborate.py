@@ -168,7 +168,9 @@ def test_one_mistake_is_told_once(tmp_path: Path) -> None:
 
 
 def test_errors_in_several_statements_come_in_one_run(tmp_path: Path) -> None:
-    body = 'require false: "never" input x: f32[N, 3] h = gelo(x) output linear(x) output y = x + linear(x, 4)'
+    body = (
+        'require false: "never" input x: f32[N, 3] h = gelo(x) output linear(x) output y = x + linear(x, 4)'
+    )
     assert _refused(tmp_path, body) == ["E0401", "E0201", "E0323", "E0301"]
 
 

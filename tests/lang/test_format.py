@@ -70,6 +70,19 @@ def test_the_library_is_laid_out(entry: Any) -> None:
     assert formatted(text) == text
 
 
+def test_a_comment_within_a_parameter_moves_above_it_and_documents_nothing() -> None:
+    text = (
+        "blueprint b(\n  n: int = 1 in {1, # why\n 8}, ## doc n\n  m: int = 2 in {2, ## stray\n 3},\n) {}\n"
+    )
+    once = formatted(text)
+    assert once == (
+        "blueprint b(\n    # why\n    n: int = 1 in {1, 8},  ## doc n\n"
+        "    # stray\n    m: int = 2 in {2, 3},\n) {\n}\n"
+    )
+    assert formatted(once) == once
+    assert meaning(parse_source(once)[0]) == meaning(parse_source(text)[0])
+
+
 def test_everything_that_the_language_has(golden: Callable[[str, str], None]) -> None:
     golden("layout.esp", formatted(EVERYTHING))
 
