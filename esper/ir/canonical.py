@@ -4,10 +4,10 @@ Nodes are numbered by an ordered depth-first walk from the results; each contrib
 attributes, result types and operand numbers. Inputs and outputs count by position, size symbols by the
 first input that has them as an axis, else by first use. A node is numbered once, so two parameters are
 two however alike they are. Nodes that no result needs do not count, except inputs, which are the
-signature. Buffer updates are walked in the order of their buffers' first use, those of buffers that nothing
-else reads as they are listed. A body counts by its own canonical form, in the size symbols of the graph around
-it. Symbols that no input has as an axis of its own, and that meet first in one size, count by their names: such
-a graph cannot run by itself, since nothing tells their values.
+signature. Buffer updates are walked in the order of their buffers' first use, those of buffers that
+nothing else reads as they are listed. A body counts by its own canonical form, in the size symbols of
+the graph around it. Symbols that no input has as an axis of its own, and that meet first in one size,
+count by their names: such a graph cannot run by itself, since nothing tells their values.
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ def _left(axes: list[int], keepdims: bool) -> list[str]:
 
 
 def test_a_weight_that_no_element_meets_has_a_gradient_of_zero() -> None:
-    """oneDNN would leave it as the memory was, in bf16 with channels last."""
+    """The oneDNN library would leave it as the memory was, in bf16 with channels last."""
     x, g = torch.ones(4, 1, 1, 3, dtype=torch.bfloat16), torch.ones(4, 1, 1, 1, dtype=torch.bfloat16)
     expected = torch.zeros(1, 3, 3, 3)
     expected[:, :, 1, 1] = 4.0
