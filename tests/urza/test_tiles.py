@@ -39,6 +39,20 @@ def test_alternatives_are_ever_smaller(rows: int, columns: int, inner: int) -> N
     assert areas == sorted(areas, reverse=True) and len(areas) > 1
 
 
+STEPS = ("attention_forward", "attention_query_grad", "attention_key_value_grad", "attention_mask_grad")
+
+
+@given(st.sampled_from(STEPS), st.integers(1, 256), st.sampled_from([2, 4]))
+def test_blocks_of_attention_suit_a_matrix_instruction_and_have_alternatives(
+    step: str, width: int, element_bytes: int
+) -> None:
+    tile = tiles.attention_tile(step, width, element_bytes)
+    choices = [dict(tile.constexprs), *(dict(other.constexprs) for other in tile.alternatives)]
+    blocks = [block for choice in choices for block in choice.values()]
+    assert all(isinstance(block, int) and block >= 16 and block & (block - 1) == 0 for block in blocks)
+    assert len(tile.alternatives) > 0
+
+
 @pytest.mark.parametrize(
     "rows, columns, inner, expected",
     [(64, 64, 100_000, 32), (1024, 256, 32, 1), (512, 128, 100_000, 8), (4096, 4096, 100_000, 1)],
