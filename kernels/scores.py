@@ -88,10 +88,11 @@ def load_statistics(pointer, batch, head, row, strides, rows, outside: tl.conste
 
 @triton.jit
 def load_seed(seed):
-    if seed is None:
-        return None
-    else:
-        return tl.load(seed)
+    """The number at `seed`, or None."""
+    found = seed
+    if seed is not None:
+        found = tl.load(seed)
+    return found
 
 
 @triton.jit
