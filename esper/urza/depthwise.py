@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from esper.ir.graph import Node, Value
 from esper.urza.generate import Launch, Writer, partials_of
 from esper.urza.grid import CeilDiv
@@ -59,7 +61,7 @@ def write_depthwise_weight_grad(writer: Writer) -> Launch:
         *(str(last), "BLOCK_P", "BLOCK_C"),
     ]
     lines = filters.kernel[0] * filters.kernel[1]
-    return writer.finished(
+    launch = writer.finished(
         None,
         f"depthwise_weight_grad({', '.join(values)})",
         "depthwise:depthwise_weight_grad",
@@ -67,6 +69,7 @@ def write_depthwise_weight_grad(writer: Writer) -> Launch:
         depthwise_sums_tile(channels, filters.kernel[2], last),
         LOOP_TRIPS,
     )
+    return replace(launch, passes={g_pointer: lines, x_pointer: lines})
 
 
 def _operands(node: Node) -> tuple[Value, Value]:

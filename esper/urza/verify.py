@@ -213,7 +213,7 @@ def _evaluate(
     needed = needed_by(part, [value.node for _, value in part.outputs])
     part = part.replace(nodes=[node for node in part.nodes if node.op == "input" or node.name in needed])
     given = {new.node: tensors[name] for name, new in zip(known, cut.values(), strict=True)}
-    held = {**tensors, **given, SIZES: torch.empty(1).expand(tuple(sizes.values()))}
+    held = {**tensors, **given, SIZES: torch.empty(()).expand(tuple(sizes.values()))}
     inputs = {node.name: held[node.name] for node in part.inputs}
     weights = {node.name: tensors[node.name] for node in (*part.params, *part.buffers)}
     seed = int(tensors[ir.of("seed")[0].name]) if ir.of("seed") else 0

@@ -43,4 +43,6 @@ def _tile(block_c: int, elements: int) -> Tile:
 
 def pooling_tile() -> Tile:
     """For the kernels of `pooling`: BLOCK."""
-    return Tile({"BLOCK": 512}, 4, alternatives=(Configuration({"BLOCK": 256}, 4, 3),))
+    others = [(512, 2 * WARPS), (256, WARPS)]
+    alternatives = tuple(Configuration({"BLOCK": size}, warps, 3) for size, warps in others)
+    return Tile({"BLOCK": 512}, WARPS, alternatives=alternatives)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
 from esper.ir.dims import Size
 from esper.ir.graph import Value
+from esper.lang import lower
+from esper.urza.build import build_kernels
+from esper.urza.cache import KernelCache
 from esper.urza.compiler import make_programs
 from esper.urza.eligible import ELIGIBLE
 from esper.urza.verify import KernelVerdict, verify_programs
@@ -99,6 +103,36 @@ def test_each_direction_is_right_at_any_size(n: int, d: int, h: int, w: int) -> 
     assert wrong(found.kernels) == []
     assert found.outside == ()
     assert found.launches == 4 * len(cases)
+
+
+SMALL = {
+    "mobilenet_block": lower("mobilenet_block", channels=6, expand=2, precision="bf16"),
+    "convnext_block": lower("convnext_block", channels=10),
+    "unet_down": lower("unet_down", channels=3),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_blocks_of_the_library_pass(name: str) -> None:
+    found = verify_programs(make_programs(SMALL[name]))
+    assert found.ok, wrong(found.kernels)
+    used = {kernel.name.split("_")[0] for kernel in found.kernels}
+    assert ("max" if name == "unet_down" else "convolution") in used
+
+
+def test_kernels_build_without_spills(tmp_path: Path) -> None:
+    cases = {
+        "wide": Case(channels=64, kernel=7, padding=3),
+        "filters": Case(channels=32, multiplier=4, stride=2, dtype=DType.BF16),
+        "last": Case(channels=64, channels_last=True, dtype=DType.BF16),
+    }
+    programs = make_programs(graph(cases))
+    kernels = [kernel for one in programs.both for kernel in one.kernels if "convolution_" in kernel.name]
+    build = build_kernels(kernels, ["sm_80", "sm_90"], cache=KernelCache(tmp_path))
+    assert len(build.kernels) == 2 * len(kernels) >= 2 * 9
+    assert [built.kernel.name for built in build.kernels if built.resources.spill_bytes] == []
+    sums = [b for b in build.kernels if b.kernel.name.startswith("convolution_weight_grad_channels_last")]
+    assert all(built.resources.wide_share > 0.9 for built in sums)
 
 
 def refusal(case: Case, groups: int, per_group: int = 1) -> str | None:

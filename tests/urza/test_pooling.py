@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ import torch
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
 from esper.ir.dims import Size
 from esper.ir.graph import Value
+from esper.urza.build import build_kernels
+from esper.urza.cache import KernelCache
 from esper.urza.compiler import make_programs
 from esper.urza.eligible import ELIGIBLE
 from esper.urza.simulate import simulate
@@ -101,6 +104,14 @@ def test_results_and_gradients_are_right_at_any_size(n: int, d: int, h: int, w: 
     compared = [case for case in cases.values() if case.size and case.op == "max_pool"]
     assert set(found.outside) == {"adaptive_max_pool_backward"}
     assert found.launches == 2 * len(cases) - len(compared)
+
+
+def test_kernels_build_without_spills(tmp_path: Path) -> None:
+    heavy = {name: CASES[name] for name in ("max_over", "max_volume", "avg_volume", "part_volume")}
+    kernels = [kernel for program in make_programs(graph(heavy)).both for kernel in program.kernels]
+    build = build_kernels(kernels, ["sm_80", "sm_90"], cache=KernelCache(tmp_path))
+    assert len(build.kernels) == 2 * len(kernels) == 4 * len(heavy)
+    assert [built.kernel.name for built in build.kernels if built.resources.spill_bytes] == []
 
 
 def refusal(op: str, given: tuple[Size, ...], **attrs: int) -> str | None:
