@@ -15,7 +15,8 @@ least again, and it is unique, so the choice depends on the graph alone.
 What is computed again costs arithmetic, and at most one trip through memory each:
 - pointwise operators are, casts and random draws (from their counter) included; views always are;
 - a reduction is only if its result has a quarter of what it reads, or more: it is cheap to keep otherwise;
-- products, library calls, scans and whole norms never are;
+- library calls that only move elements are: a concatenation is what its parts are;
+- products, other library calls, scans and whole norms never are;
 - every `MAX_CHAIN`-th operator of a chain is not, so no chain is walked again from its beginning.
 Inputs, params, constants, the seed, and buffers that the step does not update are free to read.
 """
@@ -30,7 +31,7 @@ import networkx as nx
 
 from esper.ir.dims import default_size, evaluate_size
 from esper.ir.graph import BlueprintIR, Node, Value
-from esper.ir.operator import OPERATORS, Pointwise, Reduction, View
+from esper.ir.operator import OPERATORS, Outside, Pointwise, Reduction, Site, View
 from esper.ir.types import TensorType
 
 MAX_CHAIN = 24
@@ -134,9 +135,20 @@ def _reason(joint: BlueprintIR, node: Node, sizes: Mapping[str, int]) -> Reason 
         read = sum(_bytes(joint.type(operand), sizes) for operand in node.operands if operand is not None)
         if sum(_bytes(type, sizes) for type in node.types) * MAX_SHRINKAGE < read:
             return Reason.SHRINKS
-    elif not isinstance(lowering, Pointwise):
+    elif not isinstance(lowering, Pointwise) and not _only_moves(joint, node):
         return Reason.EXPENSIVE
     return None
+
+
+def _only_moves(joint: BlueprintIR, node: Node) -> bool:
+    """Whether a library call copies elements and computes nothing."""
+    entry = OPERATORS[node.op]
+    operands = tuple(None if operand is None else joint.type(operand) for operand in node.operands)
+    return (
+        isinstance(entry.lowering, Outside)
+        and entry.cost is not None
+        and entry.cost(Site(entry, operands, node.attrs, node.types)).flops == 0
+    )
 
 
 def _flow(

@@ -194,3 +194,10 @@ def test_a_weight_that_no_element_meets_has_a_gradient_of_zero() -> None:
             g, x, shape=(1, 3, 3, 3), stride=2, padding=1, dilation=1, groups=1
         )
         assert torch.equal(found.float(), expected)
+
+
+def test_a_window_that_meets_padding_alone_gives_zero_in_bf16() -> None:
+    """The oneDNN library would crash on it with channels last."""
+    x, w = torch.ones(2, 2, 1, 3, dtype=torch.bfloat16), torch.ones(6, 1, 1, 1, dtype=torch.bfloat16)
+    found = last.convolution(x, w, stride=2, padding=1, dilation=2, groups=3)
+    assert torch.equal(found, torch.zeros(2, 2, 2, 6, dtype=torch.bfloat16))

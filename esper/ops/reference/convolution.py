@@ -13,7 +13,19 @@ def convolution(
     x: torch.Tensor, weight: torch.Tensor, *, stride: int, padding: int, dilation: int, groups: int
 ) -> torch.Tensor:
     """The cross-correlation, without a bias."""
-    return _BY_AXES[x.dim() - 2](x, weight, None, stride, padding, dilation, groups)
+    return _BY_AXES[x.dim() - 2](_safe(x), _safe(weight), None, stride, padding, dilation, groups)
+
+
+def _safe(x: torch.Tensor) -> torch.Tensor:
+    """`x`, in row-major memory where it is bf16 on a CPU.
+
+    With channels last, oneDNN's bf16 convolutions crash where a window meets padding alone, and leave a
+    weight's gradient unset where no element meets the weight.
+    """
+    if x.dtype is torch.bfloat16 and x.device.type == "cpu":
+        expected = torch.empty(x.shape, device="meta").stride()
+        return x if x.stride() == expected else x.clone(memory_format=torch.contiguous_format)
+    return x
 
 
 def convolution_input_grad(
@@ -42,9 +54,6 @@ def convolution_weight_grad(
     groups: int,
 ) -> torch.Tensor:
     """The gradient of weight, of `shape`."""
-    if x.dtype is torch.bfloat16 and x.device.type == "cpu":
-        # With channels last, oneDNN leaves what no window reaches unset: whatever the memory held.
-        g, x = (tensor.clone(memory_format=torch.contiguous_format) for tensor in (g, x))
     weight = g.new_empty(1).expand(shape)
     return backward(g, x, weight, stride, padding, dilation, groups, wanted=1)
 
@@ -64,7 +73,7 @@ def backward(
     mask = [wanted == index for index in range(3)]
     steps = ([value] * (x.dim() - 2) for value in (stride, padding, dilation))
     found: tuple[torch.Tensor, ...] = torch.ops.aten.convolution_backward(
-        g, x, weight, None, *steps, False, [0] * (x.dim() - 2), groups, mask
+        _safe(g), _safe(x), _safe(weight), None, *steps, False, [0] * (x.dim() - 2), groups, mask
     )
     return found[wanted]
 
@@ -82,7 +91,7 @@ def conv(
     """The cross-correlation plus `bias` [features]; `padding` -1 is `dilation * (kernel // 2)`."""
     if padding == -1:
         padding = dilation * (weight.shape[2] // 2)
-    return _BY_AXES[x.dim() - 2](x, weight, bias, stride, padding, dilation, groups)
+    return _BY_AXES[x.dim() - 2](_safe(x), _safe(weight), bias, stride, padding, dilation, groups)
 
 
 def depthwise_conv(
