@@ -55,6 +55,7 @@ fuzz: setup ## feed the language 1,000,000 inputs of a coverage-guided fuzzer; g
 	$(BIN)/python -m benchmarks.fuzz_language
 
 docs: setup ## write what of docs/ is generated
+	$(BIN)/python -m esper.cli.grammar_page -o docs/grammar.md
 	$(BIN)/python -m esper.cli.operators_page -o docs/operators.md
 	$(BIN)/python -m esper.cli.library_page -o docs/library.md
 	$(BIN)/python -m esper.editors.textmate -o docs/editors/esper.tmLanguage.json

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from esper.cli import grammar_page
 from esper.cli.operators_page import page
 from esper.ir import OPERATORS
+from esper.lang.parse import grammar
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTENDING = ROOT / "docs" / "extending.md"
@@ -47,6 +49,20 @@ def test_the_page_of_operators_is_up_to_date(request: pytest.FixtureRequest) -> 
     assert path.read_text(encoding="utf-8") == page(), (
         "docs/operators.md is not what the table says: make docs"
     )
+
+
+def test_the_page_of_the_grammar_is_up_to_date_and_has_every_rule(request: pytest.FixtureRequest) -> None:
+    path = ROOT / "docs" / "grammar.md"
+    if request.config.getoption("--update-golden"):
+        path.write_text(grammar_page.page(), encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    assert text == grammar_page.page(), "docs/grammar.md is not what the grammar says: make docs"
+    for rule in grammar().rules:
+        if not rule.origin.name.startswith("__"):
+            assert re.search(rf"^{rule.origin.name} = ", text, re.MULTILINE), rule.origin.name
+    for terminal in grammar().terminals:
+        if not terminal.name.startswith("__"):
+            assert f'"{terminal.pattern.value}"' in text or f"| `{terminal.name}` |" in text, terminal.name
 
 
 def test_the_page_of_operators_has_every_entry_with_its_attributes() -> None:
