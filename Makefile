@@ -12,7 +12,7 @@ SUPPORTED := import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or \
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help setup check format test demo bench soak fuzz docs constraints clean
+.PHONY: help setup check format test coverage demo bench soak fuzz docs constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -39,6 +39,9 @@ format: setup ## lay the code out and repair what the linter can
 	$(BIN)/ruff check --fix .
 
 test: check ## set-up, check and every test, as CI runs them
+	$(BIN)/python -m pytest --numprocesses $(WORKERS)
+
+coverage: setup ## every test, and which lines none of them runs (half as long again)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --cov --cov-report=term
 
 demo: setup ## compile blueprints, grow a network on MNIST-1D, write its report
