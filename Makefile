@@ -41,7 +41,7 @@ format: setup ## lay the code out and repair what the linter can
 test: check ## set-up, check and every test, as CI runs them
 	$(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-coverage: setup ## every test, and which lines none of them runs (half as long again)
+coverage: setup ## every test, and which lines none of them runs (twice as long)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --cov --cov-report=term
 
 demo: setup ## compile blueprints, grow a network on MNIST-1D, write its report
