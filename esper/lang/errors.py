@@ -94,7 +94,7 @@ class EmptyFile(EsperError):
 
 class FileTooLarge(EsperError):
     code = "E0115"
-    message = "the file has {size} bytes, more than {limit}"
+    message = "the file is larger than {limit} bytes"
     help = "spread its blueprints over several files"
 
 

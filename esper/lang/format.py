@@ -18,7 +18,7 @@ from esper.lang.diagnostics import Report
 from esper.lang.expression_layout import Layout
 from esper.lang.library import reject
 from esper.lang.parse import parse, tokens_of
-from esper.lang.source import Source, decode_source, read_source
+from esper.lang.source import MAX_BYTES, Source, decode_source, read_source
 
 INDENT = "    "
 _COMMENT = re.compile(r'"(?:\\[^\n]|[^"\\\n])*"|(#[^\n]*)')
@@ -26,7 +26,10 @@ _COMMENT = re.compile(r'"(?:\\[^\n]|[^"\\\n])*"|(#[^\n]*)')
 
 def format_file(path: Path | None) -> tuple[Source, str]:
     """The source in `path`, or on stdin if that is None, and its layout. Raises `BlueprintRejected`."""
-    source, report = decode_source("<stdin>", sys.stdin.buffer.read()) if path is None else read_source(path)
+    if path is None:
+        source, report = decode_source("<stdin>", sys.stdin.buffer.read(MAX_BYTES + 1))
+    else:
+        source, report = read_source(path)
     reject(report, {source.file: source})
     return source, format_source(source)
 

@@ -39,9 +39,8 @@ class Insight:
 def inspect_source(source: Source) -> Insight:
     """`source` checked, its imports read from beside the file that it names; raises nothing."""
     report = Report(source.file)
-    size = len(source.text.encode("utf-8", "replace"))
-    if size > MAX_BYTES:
-        report.add(FileTooLarge(size=size, limit=MAX_BYTES))
+    if len(source.text.encode("utf-8", "replace")) > MAX_BYTES:
+        report.add(FileTooLarge(limit=MAX_BYTES))
         empty = Unit(Program(source.file, ()), source, sources={source.file: source})
         return Insight(empty, tuple(report.diagnostics), {}, False)
     program = parse(source, report)

@@ -91,11 +91,11 @@ def read_source(path: Path) -> tuple[Source, Report]:
         if not S_ISREG(status.st_mode):  # a pipe may never end, nor even begin
             report.add(FileUnreadable(path=file, reason="it is a device, a pipe or a socket"))
             return empty, report
+        if status.st_size > MAX_BYTES:
+            report.add(FileTooLarge(limit=MAX_BYTES))
+            return empty, report
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            report.add(FileTooLarge(size=max(status.st_size, len(data)), limit=MAX_BYTES))
-            return empty, report
     except FileNotFoundError:
         beside = [str(found) for found in path.parent.glob("*.esp")] if path.parent.is_dir() else []
         report.add(FileMissing(path=file, suggestion=did_you_mean(file, beside)))
@@ -110,6 +110,9 @@ def read_source(path: Path) -> tuple[Source, Report]:
 def decode_source(file: str, data: bytes) -> tuple[Source, Report]:
     """The source that `data`, the contents of `file`, spells; empty if the report says why."""
     report = Report(file)
+    if len(data) > MAX_BYTES:
+        report.add(FileTooLarge(limit=MAX_BYTES))
+        return Source(file, ""), report
     if b"\0" in data:
         report.add(BinaryFile())
         return Source(file, ""), report

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,16 @@ def test_diff_shows_what_would_change_and_writes_nothing(loose: Path) -> None:
     assert code == 0
     assert "-blueprint b(n: dim=4)" in stdout and "+    output gelu(x)" in stdout
     assert loose.read_text(encoding="utf-8") == LOOSE
+
+
+def test_stdin_that_never_ends_is_read_up_to_the_limit() -> None:
+    with Path("/dev/zero").open("rb") as endless:
+        command = [sys.executable, "-m", "esper.cli.esperc", "fmt", "-"]
+        found = subprocess.run(
+            command, stdin=endless, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "error[E0115]: the file is larger than" in found.stderr
 
 
 def test_stdin_goes_to_stdout() -> None:
