@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,12 @@ LANGUAGE_EXAMPLES = 10_000  # for each law of the language under `soak`; the oth
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure() -> None:
-    """The profiles `law` and `language`, once the one that the command line names is loaded."""
+    """The profiles `law` and `language`, once the one that the command line names is loaded.
+
+    A shell starts what it puts in the background with SIGINT ignored, and so would every child of a test.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     loaded, examples = settings.get_current_profile_name(), settings().max_examples
     settings.register_profile("law", settings(), max_examples=LAW_EXAMPLES if loaded == "ci" else examples)
     settings.register_profile(
