@@ -219,7 +219,7 @@ class ImportCycle(EsperError):
 class ImportBroken(EsperError):
     code = "E0217"
     message = "`{file}` cannot be imported: {reason}"
-    help = "`esperc check {file}` shows all of them"
+    help = "{advice}"
 
 
 class ImportClashes(EsperError):

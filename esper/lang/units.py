@@ -168,9 +168,11 @@ class _Loader:
             raise ImportCycle(chain=" -> ".join(Path(file).name for file in chain))
         errors = [diagnostic for diagnostic in report.diagnostics if diagnostic.is_error]
         if errors:
-            first = errors[0]
-            place = f"line {first.span.line}: " if imported.source.text else ""
-            raise ImportBroken(file=imported.source.file, reason=place + first.message)
+            first, file = errors[0], imported.source.file
+            if not imported.source.text:
+                raise ImportBroken(file=file, reason=first.message, advice=first.help)
+            advice = f"`esperc check {file}` shows all that is wrong with it"
+            raise ImportBroken(file=file, reason=f"line {first.span.line}: {first.message}", advice=advice)
         unit.sources.update(imported.sources)
         for blueprint in imported.program.blueprints:
             name = blueprint.name.text

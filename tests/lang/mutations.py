@@ -12,7 +12,7 @@ from esper.lang.keywords import KEYWORDS
 from esper.lang.parse import grammar
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-MARK = "\n# esperc check:\n"
+MARK = "\n# esperc "
 SIGNS = (
     "==",
     "!=",
