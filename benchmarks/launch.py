@@ -16,7 +16,7 @@ import platform
 import sys
 import tempfile
 import timeit
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -29,7 +29,7 @@ from esper.urza.compiler import make_programs
 from esper.urza.generate import Launch
 from esper.urza.launcher import BoundKernel, Code, Launches
 from esper.urza.program import Program
-from esper.urza.run import BoundProgram
+from esper.urza.run import BoundProgram, Buffers
 from esper.urza.torch_tier import leaves
 from tests.urza.driver_shim import Shim, compiler
 
@@ -66,10 +66,10 @@ def measure(shim: Shim) -> list[tuple[str, int, float]]:
     given = inputs(program, 8)
     seen: list[float] = []
 
-    def timed(one: Launch, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) -> None:
-        if one is step and not seen:
-            launches(one, tensors, sizes)
-            seen.append(microseconds(lambda: launches(one, tensors, sizes)))
+    def timed(stretch: Sequence[Launch], buffers: Buffers, sizes: Mapping[str, int]) -> None:
+        if step in stretch and not seen:
+            launches((step,), buffers, sizes)
+            seen.append(microseconds(lambda: launches((step,), buffers, sizes)))
 
     bound = microseconds(lambda: kernel((4, 1, 1), stream, values))
     BoundProgram(program, timed)(given)

@@ -84,10 +84,12 @@ def report_text(compiled: Compilation) -> str:
     report = compiled.report()
     sizes = ", ".join(f"{name} = {value}" for name, value in report["sizes"].items())
     how = "from the cache" if report["cached"] else f"{report['triton_invocations']} builds"
+    arenas = ", ".join(f"{size / 1e6:.3g} MB {way}" for way, size in report["arena_bytes"].items())
     lines = [
         f"{report['blueprint']}  {report['ir_hash'][:16]}",
         f"{report['parameters']:,} parameters, {report['flops'] / 1e9:.3g} GFLOP forward, "
         f"{report['saved_bytes'] / 1e6:.3g} MB saved for backward ({sizes})",
+        f"arenas {arenas}",
         f"{' '.join(report['targets'])} in {report['compile_ms']:.0f} ms, {how}",
         "",
         f"{'kernel':<44} {'direction':<9} {'registers':>11} {'spilled':>8} {'matrix':>10} {'bits':>8} "

@@ -18,6 +18,7 @@ from esper.ir.graph import BlueprintIR
 from esper.lang import SizeValue, size_values
 from esper.passes import DECOMPOSED, joint_graph, partition, run_passes
 from esper.passes.partition import Partition
+from esper.urza.arena import Arena, arena
 from esper.urza.artifact import Artifact
 from esper.urza.build import Build, build_kernels
 from esper.urza.cache import KernelCache
@@ -134,6 +135,10 @@ class Compilation:
         """What lives from the forward to the backward pass beside inputs and weights, at `sizes`."""
         return evaluate_size(self.programs.parts.saved_bytes, self.sizes)
 
+    def arenas(self) -> dict[str, Arena]:
+        """What each direction makes for itself, at `sizes`."""
+        return {program.direction: arena(program, self.sizes) for program in self.programs.both}
+
     def stage(self, name: str) -> str:
         """The text of any stage: of kernels as built (ttir, ptx), or what `Programs.stage` gives."""
         if name not in ("ttir", "ptx"):
@@ -146,6 +151,7 @@ class Compilation:
 
     def report(self) -> dict[str, Any]:
         """The JSON document of `esperc compile --json`, the artifact's path apart."""
+        arenas = self.arenas()
         return {
             "schema_version": SCHEMA_VERSION,
             "blueprint": self.ir.name,
@@ -159,6 +165,8 @@ class Compilation:
             "triton_invocations": self.build.invocations,
             "kernels": self._kernels(),
             "saved_bytes": self.saved_bytes,
+            "arena_bytes": {direction: one.size for direction, one in arenas.items()},
+            "arena_minimum": {direction: one.least for direction, one in arenas.items()},
             "outside_calls": list(self.outside_calls),
         }
 

@@ -14,13 +14,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from esper.ir.dims import evaluate_size, size_symbols
 from esper.urza.driver import INVALID_CONTEXT, Driver
 from esper.urza.errors import CannotLaunch
 from esper.urza.generate import Launch
 from esper.urza.kernel import Argument, BuiltKernel, KernelSource
+from esper.urza.run import Buffers
 from esper.urza.signature import HIDDEN_PARAMETERS
 
 THREADS_IN_WARP = 32
@@ -152,11 +151,13 @@ class Launches:
         self._stream = stream
         self._steps: dict[int, _BoundStep] = {}
 
-    def __call__(self, step: Launch, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) -> None:
-        bound = self._steps.get(id(step))
-        if bound is None:
-            bound = self._steps[id(step)] = self._bind(step)
-        bound(tensors, sizes, self._stream(self._device))
+    def __call__(self, stretch: Sequence[Launch], buffers: Buffers, sizes: Mapping[str, int]) -> None:
+        stream = ctypes.c_void_p(self._stream(self._device))
+        for step in stretch:
+            bound = self._steps.get(id(step))
+            if bound is None:
+                bound = self._steps[id(step)] = self._bind(step)
+            bound(buffers.addresses, sizes, stream)
 
     def _bind(self, step: Launch) -> _BoundStep:
         code = self._codes.get(step.kernel.digest)
@@ -176,7 +177,9 @@ class _BoundStep:
         self._symbols = tuple(sorted(frozenset().union(*map(size_symbols, step.sizes.values()))))
         self._known: dict[tuple[int, ...], tuple[tuple[int, int, int], tuple[int, ...]]] = {}
 
-    def __call__(self, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int], stream: int) -> None:
+    def __call__(
+        self, addresses: Mapping[str, int], sizes: Mapping[str, int], stream: ctypes.c_void_p
+    ) -> None:
         key = tuple([sizes[name] for name in self._symbols])
         known = self._known.get(key)
         if known is None:
@@ -184,8 +187,7 @@ class _BoundStep:
             if len(self._known) > _REMEMBERED:
                 self._known.pop(next(iter(self._known)), None)
         grid, numbers = known
-        addresses = [tensors[name].data_ptr() for name in self._buffers]
-        self._bound(grid, ctypes.c_void_p(stream), (*addresses, *numbers))
+        self._bound(grid, stream, (*[addresses[name] for name in self._buffers], *numbers))
 
     def _evaluate(self, sizes: Mapping[str, int]) -> tuple[tuple[int, int, int], tuple[int, ...]]:
         numbers = {name: evaluate_size(size, sizes) for name, size in self._step.sizes.items()}

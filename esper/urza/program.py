@@ -13,9 +13,10 @@ from functools import cached_property
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.types import TensorType
 from esper.urza.access import Access, access
-from esper.urza.generate import Launch, Partial, buffer_name, partials_of
+from esper.urza.generate import Launch, buffer_name
+from esper.urza.groups import Partial, Plan
 from esper.urza.kernel import Direction, KernelSource
-from esper.urza.plan import Plan, make_plan
+from esper.urza.plan import make_plan
 from esper.urza.templates import generate
 
 
@@ -58,6 +59,13 @@ class Program:
         names = dict.fromkeys(read.base.node for read in [*reads, *self.outputs.values()])
         return tuple(node for node in map(self.ir.node, names) if node.op == "constant")
 
+    @cached_property
+    def own_buffers(self) -> tuple[str, ...]:
+        """Those that kernels write and nobody reads after the call; not those that library calls return."""
+        returned = {name for step in self.steps if isinstance(step, Call) for name in step.results}
+        outliving = {buffer_name(read.base) for read in self.outputs.values()}
+        return tuple(name for name in self.buffers if name not in returned and name not in outliving)
+
     @property
     def outside(self) -> tuple[str, ...]:
         """The operators that run as library calls, in order."""
@@ -68,16 +76,14 @@ def make_program(ir: BlueprintIR, direction: Direction) -> Program:
     """Plans and generates one direction. Raises what `make_plan` raises."""
     plan = make_plan(ir)
     steps: list[Launch | Call] = []
-    partials: dict[str, Partial] = {}
     for group in plan.groups:
         if group.kind == "outside":
             steps.append(_call(plan, group.nodes[0]))
             continue
         steps.append(generate(plan, group, direction))
-        if group.finish is not None:
-            partials.update((partial.name, partial) for partial in partials_of(plan.ir, group))
     outputs = {name: _read(plan.ir, value) for name, value in plan.ir.outputs + plan.ir.updates}
     buffers = {buffer_name(value): plan.ir.type(value) for value in sorted(plan.stored, key=str)}
+    partials = {partial.name: partial for partial in plan.partials.values()}
     return Program(plan, direction, tuple(steps), buffers, partials, outputs)
 
 

@@ -1,13 +1,15 @@
 """Running a program on torch tensors: buffers are allocated, kernels launched, library operators called.
 
-Native code goes through `esper.urza.launcher`. Without it launches go through Triton's own JIT: on AMD GPUs,
-and in Triton's interpreter (`TRITON_INTERPRET=1` set before Triton is imported) with CPU tensors.
+What kernels write and nobody reads after the call lies in one allocation, as `esper.urza.arena` places it.
+What library operators return is let go after the last step that reads it. Native code goes through
+`esper.urza.launcher`. Without it launches go through Triton's own JIT: on AMD GPUs, and in Triton's
+interpreter (`TRITON_INTERPRET=1` set before Triton is imported) with CPU tensors.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -20,14 +22,12 @@ from esper.ir.operator import OPERATORS
 from esper.ops.reference.evaluate import TORCH_DTYPES, bind_sizes, concrete, reference
 from esper.ops.rules import attribute_number
 from esper.urza.access import Access
+from esper.urza.arena import arena, spans
 from esper.urza.errors import MissingCompiler, TensorTooLarge, TensorUnfitForKernels
 from esper.urza.generate import Launch, buffer_name
 from esper.urza.program import Call, Program
 from esper.urza.source_module import module_from_source
 from esper.urza.torch_tier import leaves
-
-Launching = Callable[[Launch, Mapping[str, torch.Tensor], Mapping[str, int]], None]
-"""Launches one kernel on tensors by the names of their buffers, with the values of the size symbols."""
 
 INDEX_LIMIT = 2**31
 """Kernels count elements in 32 bits."""
@@ -39,11 +39,70 @@ Key = TypeVar("Key")
 Found = TypeVar("Found")
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Where a buffer lies in the arena, and how it is read: `offset` in bytes, the others in elements."""
+
+    offset: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def of(self, arena: torch.Tensor) -> torch.Tensor:
+        """The view; arena: a uint8 tensor."""
+        elements = self.offset // self.dtype.itemsize
+        return arena.view(self.dtype).as_strided(self.shape, self.strides, elements)
+
+
+class Buffers(MutableMapping[str, torch.Tensor]):
+    """The buffers of one call, by name.
+
+    addresses: where each lies. A buffer in the arena becomes a tensor when somebody asks for it: to a kernel
+    its address is enough.
+    """
+
+    __slots__ = ("_arena", "_slices", "_tensors", "addresses")
+
+    def __init__(
+        self, tensors: dict[str, torch.Tensor], arena: torch.Tensor, slices: Mapping[str, Slice]
+    ) -> None:
+        self._tensors = tensors
+        self._arena = arena
+        self._slices = slices
+        start = arena.data_ptr()
+        self.addresses = {name: tensor.data_ptr() for name, tensor in tensors.items()}
+        for name, slice in slices.items():
+            self.addresses[name] = start + slice.offset
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        found = self._tensors.get(name)
+        if found is None:
+            found = self._tensors[name] = self._slices[name].of(self._arena)
+        return found
+
+    def __setitem__(self, name: str, tensor: torch.Tensor) -> None:
+        self._tensors[name] = tensor
+        self.addresses[name] = tensor.data_ptr()
+
+    def __delitem__(self, name: str) -> None:
+        del self._tensors[name], self.addresses[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.addresses)
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+
+Launching = Callable[[Sequence[Launch], Buffers, Mapping[str, int]], None]
+"""Launches kernels one after another, on the buffers of a call, with the values of the size symbols."""
+
+
 class BoundProgram:
     """A program and what launches its kernels, to be called again and again.
 
-    What follows from sizes alone (shapes, strides) is worked out once and kept for those seen lately.
-    launching: what launches kernels; `launch` if None.
+    What follows from sizes alone (shapes, strides, the arena) is worked out once and kept for those seen
+    lately. launching: what launches kernels; `launch` if None.
     """
 
     def __init__(self, program: Program, launching: Launching | None = None) -> None:
@@ -51,6 +110,7 @@ class BoundProgram:
         self._dtypes = {leaf.name: TORCH_DTYPES[leaf.type.dtype] for leaf in leaves(program.ir)}
         self._launching = launch if launching is None else launching
         self._inputs = tuple(node.name for node in program.ir.inputs)
+        self._parts = _parts(program)
         self._sizes: dict[tuple[torch.Size, ...], Mapping[str, int]] = {}
         self._frames: dict[tuple[tuple[str, int], ...], _Frame] = {}
 
@@ -89,14 +149,18 @@ class BoundProgram:
         frame = self._frame(sizes)
         # Autograd runs backward passes in threads of its own, and a seed need not lie on the current GPU.
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-            for name, shape, dtype in frame.buffers:
+            for name, shape, dtype in frame.apart:
                 tensors[name] = torch.empty(shape, dtype=dtype, device=device)
-            for step in self.program.steps:
-                if isinstance(step, Launch):
-                    self._launching(step, tensors, sizes)
+            arena = torch.empty((frame.arena_size,), dtype=torch.uint8, device=device)
+            buffers = Buffers(tensors, arena, frame.slices)
+            for part in self._parts:
+                if part.call is None:
+                    self._launching(part.stretch, buffers, sizes)
                 else:
-                    call_library(step, tensors, sizes)
-        return {name: view.of(tensors) for name, view in frame.outputs.items()}
+                    call_library(part.call, buffers, sizes)
+                for name in part.let_go:
+                    del buffers[name]
+        return {name: view.of(buffers) for name, view in frame.outputs.items()}
 
     def _frame(self, sizes: Mapping[str, int]) -> _Frame:
         key = tuple(sizes.items())
@@ -116,6 +180,42 @@ def run_program(
 
 
 @dataclass(frozen=True, slots=True)
+class _Part:
+    """Kernels launched one after another, or one library call; and whose results nobody reads later."""
+
+    stretch: tuple[Launch, ...]
+    call: Call | None
+    let_go: tuple[str, ...]
+
+
+def _parts(program: Program) -> tuple[_Part, ...]:
+    calls = [step for step in program.steps if isinstance(step, Call)]
+    outliving = {buffer_name(read.base) for read in program.outputs.values()}
+    returned = {name for step in calls for name in step.results if name is not None} - outliving
+    last = {name: span.last for name, span in spans(program).items() if name in returned}
+    parts: list[_Part] = []
+    stretch: list[Launch] = []
+    dead: list[str] = []
+
+    def end_stretch() -> None:
+        if stretch:
+            parts.append(_Part(tuple(stretch), None, tuple(dead)))
+            stretch.clear()
+            dead.clear()
+
+    for number, step in enumerate(program.steps):
+        dying = [name for name, end in last.items() if end == number]
+        if isinstance(step, Call):
+            end_stretch()
+            parts.append(_Part((), step, tuple(dying)))
+        else:
+            stretch.append(step)
+            dead += dying
+    end_stretch()
+    return tuple(parts)
+
+
+@dataclass(frozen=True, slots=True)
 class _View:
     """How an output is read from its buffer; without strides it is the buffer."""
 
@@ -123,42 +223,54 @@ class _View:
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None
 
-    def of(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        tensor = tensors[self.buffer]
+    def of(self, buffers: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        tensor = buffers[self.buffer]
         return tensor if self.strides is None else torch.as_strided(tensor, self.shape, self.strides)
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """What a program needs at given sizes: buffers to allocate, and how outputs are read."""
+    """What a program needs at given sizes.
 
-    buffers: tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
+    apart: buffers with an allocation of their own. slices: those in the arena, of `arena_size` bytes.
+    """
+
+    apart: tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
+    slices: Mapping[str, Slice]
+    arena_size: int
     outputs: Mapping[str, _View]
 
 
 def _frame(program: Program, sizes: Mapping[str, int]) -> _Frame:
     made_by_calls = {name for step in program.steps if isinstance(step, Call) for name in step.results}
-    buffers = [
-        (name, type.concrete_shape(sizes), TORCH_DTYPES[type.dtype]) for name, type in program.buffers.items()
-    ]
-    buffers += [
-        (name, (partial.parts, partial.width), torch.float32) for name, partial in program.partials.items()
-    ]
-    for name, shape, _ in buffers:
+    types = {
+        name: (type.concrete_shape(sizes), TORCH_DTYPES[type.dtype]) for name, type in program.buffers.items()
+    }
+    types |= {
+        name: ((partial.parts, partial.width), torch.float32) for name, partial in program.partials.items()
+    }
+    for name, (shape, _) in types.items():
         _check_elements(name, math.prod(shape))
-    shapes = {name: shape for name, shape, _ in buffers if name not in made_by_calls}
+    placed = arena(program, sizes)
+    slices = {}
+    for name, offset in placed.offsets.items():
+        shape, dtype = types[name]
+        strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        slices[name] = Slice(offset, dtype, shape, strides)
+    apart = {name: type for name, type in types.items() if name not in made_by_calls and name not in slices}
     outputs, whole = {}, set()
     for name, read_as in program.outputs.items():
         buffer = buffer_name(read_as.base)
         shape = tuple(evaluate_size(size, sizes) for size in read_as.shape)
         strides = tuple(evaluate_size(stride, sizes) for stride in read_as.strides)
         # Autograd wants each result to be a tensor of its own, and none of them to be an input.
-        if read_as.is_contiguous and shapes.get(buffer) == shape and buffer not in whole:
+        if read_as.is_contiguous and buffer in apart and apart[buffer][0] == shape and buffer not in whole:
             whole.add(buffer)
             outputs[name] = _View(buffer, shape, None)
         else:
             outputs[name] = _View(buffer, shape, strides)
-    return _Frame(tuple(one for one in buffers if one[0] not in made_by_calls), outputs)
+    listed = tuple((name, shape, dtype) for name, (shape, dtype) in apart.items())
+    return _Frame(listed, slices, placed.size, outputs)
 
 
 def _check_elements(name: str, elements: int) -> None:
@@ -190,7 +302,7 @@ def read(access: Access, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str
     return torch.as_strided(tensor, shape, [evaluate_size(stride, sizes) for stride in access.strides])
 
 
-def call_library(step: Call, tensors: dict[str, torch.Tensor], sizes: Mapping[str, int]) -> None:
+def call_library(step: Call, tensors: MutableMapping[str, torch.Tensor], sizes: Mapping[str, int]) -> None:
     """Runs one library operator and keeps the results that somebody reads."""
     path = OPERATORS[step.node.op].reference
     assert path is not None
@@ -208,17 +320,18 @@ def _placed(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.data_ptr() % 16 == 0 else tensor.clone()
 
 
-def launch(step: Launch, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) -> None:
-    """Launches one kernel on the current device's stream by Triton's JIT."""
-    kernel = step.kernel
-    numbers = {name: evaluate_size(size, sizes) for name, size in step.sizes.items()}
-    arguments: list[Any] = [
-        tensors[step.buffers[argument.name]] if argument.kind == "pointer" else numbers[argument.name]
-        for argument in kernel.arguments
-    ]
-    _entry(kernel.source, kernel.entry)[kernel.launch_grid(numbers)](
-        *arguments, **kernel.constexprs, num_warps=kernel.num_warps, num_stages=kernel.num_stages
-    )
+def launch(stretch: Sequence[Launch], buffers: Buffers, sizes: Mapping[str, int]) -> None:
+    """Launches kernels on the current device's stream by Triton's JIT."""
+    for step in stretch:
+        kernel = step.kernel
+        numbers = {name: evaluate_size(size, sizes) for name, size in step.sizes.items()}
+        arguments: list[Any] = [
+            buffers[step.buffers[argument.name]] if argument.kind == "pointer" else numbers[argument.name]
+            for argument in kernel.arguments
+        ]
+        _entry(kernel.source, kernel.entry)[kernel.launch_grid(numbers)](
+            *arguments, **kernel.constexprs, num_warps=kernel.num_warps, num_stages=kernel.num_stages
+        )
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from esper.urza.generate import Launch
 from esper.urza.kernel import Argument, BuiltKernel, KernelSource
 from esper.urza.launcher import BoundKernel, Code, Launches
 from esper.urza.program import Program
-from esper.urza.run import run_program
+from esper.urza.run import Buffers, run_program
 from esper.urza.signature import HIDDEN_PARAMETERS, built_bits, check_parameters
 from esper.urza.torch_tier import leaves
 from tests.urza.driver_shim import Seen, Shim, compiler
@@ -226,15 +226,16 @@ def test_a_program_launches_each_kernel_with_its_tensors_and_sizes(
     launches = Launches(shim.driver, codes, device=0, stream=lambda device: STREAM + device)
     expected: list[tuple[tuple[int, int, int], list[int]]] = []
 
-    def launching(step: Launch, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) -> None:
-        numbers = {name: evaluate_size(size, sizes) for name, size in step.sizes.items()}
-        values = [
-            tensors[step.buffers[a.name]].data_ptr() if a.kind == "pointer" else numbers[a.name]
-            for a in step.kernel.arguments
-        ]
-        expected.append((codes[step.kernel.digest].kernel.launch_grid(numbers), values))
-        shim.set(parameters=len(values) + HIDDEN_PARAMETERS)
-        launches(step, tensors, sizes)
+    def launching(stretch: Sequence[Launch], buffers: Buffers, sizes: Mapping[str, int]) -> None:
+        for step in stretch:
+            numbers = {name: evaluate_size(size, sizes) for name, size in step.sizes.items()}
+            values = [
+                buffers[step.buffers[a.name]].data_ptr() if a.kind == "pointer" else numbers[a.name]
+                for a in step.kernel.arguments
+            ]
+            expected.append((codes[step.kernel.digest].kernel.launch_grid(numbers), values))
+            shim.set(parameters=len(values) + HIDDEN_PARAMETERS)
+            launches((step,), buffers, sizes)
 
     for n in (3, 50, 3):
         run_program(programs.forward, zeros(programs.forward, n), launching=launching)
@@ -258,9 +259,8 @@ def test_tensors_that_are_not_dense_or_aligned_are_copied_to_where_kernels_expec
     first = programs.forward.kernels[0]
     shim.set(parameters=len(first.arguments) + HIDDEN_PARAMETERS)
 
-    def only_first(step: Launch, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int]) -> None:
-        if step.kernel is first:
-            launches(step, tensors, sizes)
+    def only_first(stretch: Sequence[Launch], buffers: Buffers, sizes: Mapping[str, int]) -> None:
+        launches([step for step in stretch if step.kernel is first], buffers, sizes)
 
     for bad in (shifted, every_other, given[x].transpose(0, 1)):
         run_program(programs.forward, given | {x: bad}, launching=only_first)
