@@ -4,6 +4,11 @@ One program computes one BLOCK_M x BLOCK_N tile and hands it to a generated epil
 applies activations, and stores one or several outputs. Transposes are strides. When the inner dimension
 is long and the output small (weight gradients), SPLITS programs share it: each stores its own float32
 slice of a [SPLITS, M, N] buffer, and `columns.finish` adds the slices up in a fixed order.
+
+Several products of one shape whose results are added (the gradients that parallel projections give their
+input) are *terms* of one product: one accumulator, an inner dimension that runs through all of them. The
+sum of a factor along the inner dimension (the gradient of a bias, beside that of its weight) is taken from
+the tiles that the programs of the first row or column of tiles read anyway.
 """
 
 import triton
@@ -50,42 +55,176 @@ def matmul(
     EVEN_K: K is a multiple of BLOCK_K, so the inner dimension needs no mask.
     PRECISION: of float32 products: "ieee", "tf32x3" or "tf32"; narrow types ignore it.
     """
-    row_block, column_block = _tile_of_program(M, N, BLOCK_M, BLOCK_N, GROUP_M)
+    multiply(
+        tl.program_id(0),
+        (a,),
+        (b,),
+        M,
+        N,
+        (K,),
+        (a_strides,),
+        (b_strides,),
+        operands,
+        EPILOGUE,
+        BLOCK_M,
+        BLOCK_N,
+        BLOCK_K,
+        PRECISION,
+        GROUP_M,
+        SPLITS,
+        EVEN_K,
+        PROLOGUE_A,
+        PROLOGUE_B,
+    )
+
+
+@triton.jit
+def multiply(
+    program,
+    a,
+    b,
+    M,
+    N,
+    K,
+    a_strides,
+    b_strides,
+    operands,
+    EPILOGUE: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GROUP_M: tl.constexpr = 8,
+    SPLITS: tl.constexpr = 1,
+    EVEN_K: tl.constexpr = False,
+    PROLOGUE_A: tl.constexpr = keep_tile,
+    PROLOGUE_B: tl.constexpr = keep_tile,
+    SUM_OF: tl.constexpr = "",
+    SUM: tl.constexpr = None,
+):
+    """As `matmul`, for tile number `program` of the sum of A[i] B[i] over all terms i.
+
+    a, b, K, a_strides, b_strides: tuples with one entry for each term; all terms have M rows, N columns.
+    SUM_OF: "a" or "b" to sum that factor along the inner dimension, "" for none; for one term without a batch.
+    SUM(sums float32 [BLOCK_M] or [BLOCK_N], slice int32, offsets int32 of the same shape, mask, operands):
+    stores the sums, of this slice's part of the inner dimension.
+    """
+    row_block, column_block = _tile_of_program(program, M, N, BLOCK_M, BLOCK_N, GROUP_M)
     slice_index = tl.program_id(1)
     row = (row_block * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     column = (column_block * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
     inner = tl.arange(0, BLOCK_K)
 
-    blocks = tl.cdiv(K, BLOCK_K)
+    blocks = tl.cdiv(K[0], BLOCK_K)
+    for i in tl.static_range(1, len(K)):
+        blocks += tl.cdiv(K[i], BLOCK_K)
     first = 0
     if SPLITS > 1:
         share = tl.cdiv(blocks, SPLITS)
         first = slice_index * share
         blocks = tl.minimum(first + share, blocks)
 
-    a_slice = a + slice_index * a_strides[0]
-    b_slice = b + slice_index * b_strides[0]
+    if SUM_OF == "a":
+        terms = tl.zeros([BLOCK_M, BLOCK_K], tl.float32)
+    elif SUM_OF == "b":
+        terms = tl.zeros([BLOCK_K, BLOCK_N], tl.float32)
     accumulator = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for block in range(first, blocks):
-        a_inner = (block * BLOCK_K + inner)[None, :]
-        b_inner = (block * BLOCK_K + inner)[:, None]
+        if len(K) == 1:
+            a_term, b_term, inner_size, start = a[0], b[0], K[0], 0
+            a_slice, a_row, a_column = a_strides[0]
+            b_slice, b_row, b_column = b_strides[0]
+        else:
+            a_term, a_slice, a_row, a_column = _term(a, a_strides, K, block, BLOCK_K)
+            b_term, b_slice, b_row, b_column = _term(b, b_strides, K, block, BLOCK_K)
+            inner_size, start = _span(K, block, BLOCK_K)
+        a_inner = ((block - start) * BLOCK_K + inner)[None, :]
+        b_inner = ((block - start) * BLOCK_K + inner)[:, None]
         a_mask = row < M
         b_mask = column < N
         if not EVEN_K:
-            a_mask = a_mask & (a_inner < K)
-            b_mask = b_mask & (b_inner < K)
-        a_tile = tl.load(a_slice + (row * a_strides[1] + a_inner * a_strides[2]), a_mask, 0.0)
-        b_tile = tl.load(b_slice + (b_inner * b_strides[1] + column * b_strides[2]), b_mask, 0.0)
+            a_mask = a_mask & (a_inner < inner_size)
+            b_mask = b_mask & (b_inner < inner_size)
+        a_tile = tl.load(a_term + slice_index * a_slice + (row * a_row + a_inner * a_column), a_mask, 0.0)
+        b_tile = tl.load(b_term + slice_index * b_slice + (b_inner * b_row + column * b_column), b_mask, 0.0)
+        if SUM_OF == "a":
+            if column_block == 0:
+                terms += a_tile.to(tl.float32)
+        elif SUM_OF == "b":
+            if row_block == 0:
+                terms += b_tile.to(tl.float32)
         a_tile = PROLOGUE_A(a_tile, slice_index, row, a_inner, a_mask, operands)
         b_tile = PROLOGUE_B(b_tile, slice_index, b_inner, column, b_mask, operands)
         accumulator = tl.dot(a_tile, b_tile, accumulator, input_precision=PRECISION)
     EPILOGUE(accumulator, slice_index, row, column, (row < M) & (column < N), operands)
+    if SUM_OF == "a":
+        if column_block == 0:
+            rows = row_block * BLOCK_M + tl.arange(0, BLOCK_M)
+            SUM(tl.sum(terms, 1), slice_index, rows, rows < M, operands)
+    elif SUM_OF == "b":
+        if row_block == 0:
+            columns = column_block * BLOCK_N + tl.arange(0, BLOCK_N)
+            SUM(tl.sum(terms, 0), slice_index, columns, columns < N, operands)
 
 
 @triton.jit
-def _tile_of_program(M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP_M: tl.constexpr):
-    """(row block, column block) of this program: GROUP_M row blocks at a time share columns in the cache."""
+def pick(values, index):
+    """values[index], of a tuple of pointers or of numbers; index: int32 scalar."""
+    chosen = values[0]
+    for i in tl.static_range(1, len(values)):
+        chosen = tl.where(index == i, values[i], chosen)
+    return chosen
+
+
+@triton.jit
+def member_of_program(tiles):
+    """(which of several products that share a launch, which tile of it) this program computes.
+
+    tiles: how many each has.
+    """
     program = tl.program_id(0)
+    member = 0
+    start = 0
+    end = tiles[0]
+    for i in tl.static_range(1, len(tiles)):
+        later = program >= end
+        member = tl.where(later, i, member)
+        start = tl.where(later, end, start)
+        end += tiles[i]
+    return member, program - start
+
+
+@triton.jit
+def _term(factors, strides, K, block, BLOCK_K: tl.constexpr):
+    """(pointer, slice, row and column strides) of the factor whose term has the block `block` of all K."""
+    factor, step, row, column = factors[0], strides[0][0], strides[0][1], strides[0][2]
+    end = tl.cdiv(K[0], BLOCK_K)
+    for i in tl.static_range(1, len(K)):
+        later = block >= end
+        factor = tl.where(later, factors[i], factor)
+        step = tl.where(later, strides[i][0], step)
+        row = tl.where(later, strides[i][1], row)
+        column = tl.where(later, strides[i][2], column)
+        end += tl.cdiv(K[i], BLOCK_K)
+    return factor, step, row, column
+
+
+@triton.jit
+def _span(K, block, BLOCK_K: tl.constexpr):
+    """(inner size, first block) of the term that has the block `block` of all K."""
+    size, start = K[0], 0
+    end = tl.cdiv(K[0], BLOCK_K)
+    for i in tl.static_range(1, len(K)):
+        later = block >= end
+        size = tl.where(later, K[i], size)
+        start = tl.where(later, end, start)
+        end += tl.cdiv(K[i], BLOCK_K)
+    return size, start
+
+
+@triton.jit
+def _tile_of_program(program, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP_M: tl.constexpr):
+    """(row block, column block) of a program: GROUP_M row blocks at a time share columns in the cache."""
     row_blocks = tl.cdiv(M, BLOCK_M)
     column_blocks = tl.cdiv(N, BLOCK_N)
     group = program // (GROUP_M * column_blocks)

@@ -1,0 +1,38 @@
+"""Products as kernels see them: their sizes, and how many programs share an inner dimension."""
+
+from __future__ import annotations
+
+from esper.ir.dims import Size, product
+from esper.ir.graph import BlueprintIR, Node
+from esper.urza.tiles import splits
+
+RUN_TIME_SIZE = 2048
+"""What a run-time size is taken for where a configuration depends on it."""
+
+
+def product_sizes(ir: BlueprintIR, node: Node) -> tuple[tuple[Size, ...], Size, Size, Size]:
+    """(batch axes, M, N, K) of a matmul; a shared right factor makes the batch axes rows of M."""
+    a, b = (ir.type(operand) for operand in node.operands if operand is not None)
+    m, k = a.shape[-2:]
+    if node.attrs["transpose_a"]:
+        m, k = k, m
+    n = node.type.shape[-1]
+    if b.rank > 2:
+        return a.shape[:-2], m, n, k
+    return (), product(a.shape[:-2]) * m, n, k
+
+
+def inner_slices(ir: BlueprintIR, node: Node, beside: int = 1) -> int:
+    """How many programs share the inner dimension: as many as fill a GPU where M and N alone do not.
+
+    beside: how many products of this size share the launch.
+    """
+    batch, m, n, k = product_sizes(ir, node)
+    if batch or not isinstance(m, int) or not isinstance(n, int) or isinstance(k, int):
+        return 1
+    return splits(m, n, RUN_TIME_SIZE, beside)
+
+
+def about(size: Size) -> int:
+    """`size`, or a usual value for a run-time size."""
+    return size if isinstance(size, int) else RUN_TIME_SIZE
