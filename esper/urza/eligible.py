@@ -1,7 +1,4 @@
-"""Which uses of an operator its own template computes: operators that get a kernel without neighbours.
-
-One entry an operator: why a node cannot have that kernel, or None. `templates.TEMPLATES` has its writer.
-"""
+"""Which nodes run in generated kernels, and why the others are calls of a library."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from esper.ir.graph import BlueprintIR, Node
 from esper.urza.attention_uses import refuses_attention, refuses_mask_grad
+from esper.urza.placed import PLACES, refuses_place
 from esper.urza.window_uses import WINDOW_USES
 
 Refuses = Callable[[BlueprintIR, Node], str | None]
@@ -20,3 +18,22 @@ ELIGIBLE: Mapping[str, Refuses] = {
     "attention_mask_grad": refuses_mask_grad,
     **WINDOW_USES,
 }
+"""Operators that get a kernel without neighbours, whose writer is in `templates.TEMPLATES`: why a node cannot
+have that kernel, or None."""
+
+OUTSIDE: Mapping[str, str] = {
+    "ensure_shape": "it checks sizes before anything runs, and moves nothing",
+    "embedding_backward": "a sum over equal indices in no fixed order, which a kernel would need atomics for",
+    "gather_backward": "a sum over equal indices in no fixed order, which a kernel would need atomics for",
+    "scan": "a loop whose steps wait for each other: torch runs its body, one step after another",
+}
+"""Operators that have no kernel, and why."""
+
+
+def why_outside(ir: BlueprintIR, node: Node) -> str | None:
+    """Why no generated kernel computes `node`, or None."""
+    if node.op in ELIGIBLE:
+        return ELIGIBLE[node.op](ir, node)
+    if node.op in PLACES:
+        return refuses_place(ir, node)
+    return OUTSIDE.get(node.op, f"no kernel computes `{node.op}`")

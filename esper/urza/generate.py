@@ -20,6 +20,7 @@ from esper.ir.types import DType
 from esper.urza.access import Access, access, row_major
 from esper.urza.grid import Extent, Product
 from esper.urza.kernel import Argument, Direction, KernelSource
+from esper.urza.placed import PLACES
 from esper.urza.plan import Group, Plan, product_sizes
 from esper.urza.space import Segment, index_text
 from esper.urza.tiles import MULTIPROCESSORS, Tile
@@ -203,21 +204,26 @@ class Writer:
         return index_text(self.group.space, self.segments(), read, self.body_size)
 
     def load(self, read: Access) -> str:
-        type = self.ir.type(read.base)
-        pointer = self.body_pointer(buffer_name(read.base), type.dtype.value)
-        offset, used = self.offset(read)
-        key = (pointer, offset)
+        return self.load_at(read.base, *self.offset(read))
+
+    def load_at(
+        self,
+        base: Value,
+        offset: str,
+        used: frozenset[str],
+        valid: tuple[str, ...] = (),
+        other: str = "0",
+    ) -> str:
+        """The name of a load of `base`'s buffer, widened; `other` where one of `valid` does not hold."""
+        type = self.ir.type(base)
+        pointer = self.body_pointer(buffer_name(base), type.dtype.value)
+        mask = self.mask(used) if used else "None"
+        conditions = [text for text in (mask, *valid) if text != "None"]
+        place = pointer if offset in ("", "0") else f"{pointer} + {offset}"
+        text = f"tl.load({place}, {' & '.join(conditions)}, {other})" if conditions else f"tl.load({place})"
+        key = (pointer, text)
         if key not in self.loaded:
-            name = self._unique(f"{identifier(buffer_name(read.base))}_value")
-            if not used:
-                text = f"tl.load({pointer})"
-            else:
-                mask = self.mask(used)
-                text = (
-                    f"tl.load({pointer} + {offset})"
-                    if mask == "None"
-                    else f"tl.load({pointer} + {offset}, {mask}, 0)"
-                )
+            name = self._unique(f"{identifier(buffer_name(base))}_value")
             if type.dtype in (DType.BF16, DType.F16):
                 text += ".to(tl.float32)"
             self.lines.append(f"{name} = {text}")
@@ -240,6 +246,9 @@ class Writer:
         lowering = OPERATORS[node.op].lowering
         if isinstance(lowering, Reduction):
             self._assign(node, self._row_reduction(node, lowering.kind))
+            return
+        if node.op in PLACES:
+            self._assign(node, PLACES[node.op](self, node))
             return
         assert isinstance(lowering, Pointwise), node.op
         entry = OPERATORS[node.op]

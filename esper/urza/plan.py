@@ -20,8 +20,9 @@ from esper.ir.operator import OPERATORS, Leaf, Pointwise, Reduction
 from esper.ir.types import DType
 from esper.passes import run_passes
 from esper.urza.access import access, is_outside, is_view, with_copies, with_kept_axes
-from esper.urza.eligible import ELIGIBLE
+from esper.urza.eligible import why_outside
 from esper.urza.errors import UnsupportedElementType
+from esper.urza.placed import UNREAD, is_placed
 from esper.urza.space import Space
 from esper.urza.tiles import ROW_LIMIT, splits
 from esper.urza.window_uses import WEIGHT_GRADIENTS
@@ -140,6 +141,8 @@ class _Planner:
                 self._reduction(node)
             elif isinstance(lowering, Pointwise):
                 self._pointwise(node)
+            elif is_placed(self.ir, node):
+                self._placed(node)
             else:
                 self._whole(node)
         for value in sorted(self.kept, key=lambda value: self.position[value.node]):
@@ -167,11 +170,9 @@ class _Planner:
 
     def _whole(self, node: Node) -> None:
         """A node with its own template, or a library call."""
-        eligible = ELIGIBLE.get(node.op)
-        reason = eligible(self.ir, node) if eligible else None
-        if eligible is None or reason is not None:
-            if reason is not None:
-                self.refusals.append(Refusal(node.name, "kernels", reason))
+        reason = why_outside(self.ir, node)
+        if reason is not None:
+            self.refusals.append(Refusal(node.name, "kernels", reason))
             self._outside(node)
             return
         for base in self.reads[node.name]:
@@ -259,6 +260,14 @@ class _Planner:
         assert operand is not None
         return self.ir.type(operand).shape
 
+    # --- nodes that move elements ---
+
+    def _placed(self, node: Node) -> None:
+        """Its elements are loads from what its operands left in memory, in each group that needs them."""
+        for base in self.reads[node.name]:
+            self._materialise(base.node)
+        self.virtual.add(node.name)
+
     # --- pointwise nodes ---
 
     def _pointwise(self, node: Node) -> None:
@@ -332,7 +341,8 @@ class _Planner:
             if current in found:
                 continue
             found.add(current)
-            stack += [base.node for base in self.reads[current] if base.node in self.virtual]
+            if not is_placed(self.ir, self.ir.node(current)):
+                stack += [base.node for base in self.reads[current] if base.node in self.virtual]
         return found
 
     def _pull(self, name: str, group: Group, joining: bool = False) -> bool:
@@ -355,7 +365,8 @@ class _Planner:
             if not self._fits(group, node):
                 return False
             wanted[current] = node
-            stack += [base.node for base in self.reads[current]]
+            if not is_placed(self.ir, node):
+                stack += [base.node for base in self.reads[current]]
         group.nodes += wanted.values()
         for pulled in wanted.values():
             if pulled.name not in self.owners and self._storable(group, pulled):
@@ -366,6 +377,9 @@ class _Planner:
         """Whether the group has frames for all that `node` reads, and registers are read in their own."""
         if group.space.frame(node.type.shape) is None:
             return False
+        if is_placed(self.ir, node):
+            owners = [self.owners.get(base.node) for base in self.reads[node.name]]
+            return all(owner is None or owner.index < group.index for owner in owners)
         for operand in node.operands:
             if operand is None:
                 continue
@@ -398,6 +412,8 @@ class _Planner:
     def _settle(self, name: str, space: Space) -> None:
         """Materialises the virtual values that computing `name` in `space` would read in another frame."""
         for member in sorted(self._cone(name), key=self.position.__getitem__):
+            if is_placed(self.ir, self.ir.node(member)):
+                continue
             for operand in self.ir.node(member).operands:
                 if operand is None:
                     continue
@@ -425,8 +441,9 @@ class _Planner:
         stored = {value for value in self.kept if value.node in self.owners}
         for group in self.groups:
             for node in group.nodes + group.sums:
+                placed = is_placed(self.ir, node)
                 for base in self.reads[node.name]:
-                    if base.node not in group and base.node in self.owners:
+                    if base.node in self.owners and (placed or base.node not in group):
                         stored.add(base)
         return stored
 
@@ -436,6 +453,8 @@ class _Planner:
         return found.base
 
     def _bases(self, node: Node) -> tuple[Value, ...]:
+        if node.op in UNREAD:
+            return ()
         return tuple(dict.fromkeys(self._base(operand) for operand in node.operands if operand is not None))
 
 

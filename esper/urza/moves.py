@@ -1,0 +1,196 @@
+"""Where elements of slices, padded, joined, turned and rolled tensors come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from esper.ir.dims import Dim, Size
+from esper.ir.graph import BlueprintIR, Node
+from esper.ops.axes import integers_of
+from esper.ops.rules import attribute_integer, attribute_number
+from esper.urza.places import Places, Tap, Text, at_least, below, minus, only, plus, times
+
+if TYPE_CHECKING:
+    from esper.urza.generate import Writer
+
+MOST_TAPS = 27
+"""The most loads for one element; the gradient of padding three axes in a mirror has as many."""
+
+
+def write_slice(writer: Writer, node: Node) -> str:
+    """Elements `start + step * i`."""
+    bounds = _bounds(node, writer.ir.type(only(node)).shape)
+    starts = {axis: start for axis, start, _, _ in bounds}
+    steps = {axis: step for axis, _, _, step in bounds}
+    return Places.of(writer, node).load_strided(only(node), starts, steps)
+
+
+def write_slice_backward(writer: Writer, node: Node) -> str:
+    """The elements that a slice names; zeros between, before and after them."""
+    places = Places.of(writer, node)
+    taps = {}
+    for axis, start, stop, step in _bounds(node, node.type.shape):
+        at = places.coordinate(axis)
+        past = minus(at, places.size(start))
+        valid = at_least(past, 0) if start != 0 else ()
+        if stop != node.type.shape[axis]:
+            valid += below(at, places.size(stop))
+        if step != 1 and not isinstance(past, int):
+            valid += (f"({past} % {step} == 0)",)
+        taps[axis] = [Tap(past if step == 1 else f"{past} // {step}", valid)]
+    return places.sum(only(node), taps)
+
+
+def write_flip(writer: Writer, node: Node) -> str:
+    """From the last element of each axis backwards."""
+    shape = node.type.shape
+    axes = [axis % len(shape) for axis in integers_of(node.attrs["axes"])]
+    starts = {axis: shape[axis] - 1 for axis in axes}
+    return Places.of(writer, node).load_strided(only(node), starts, dict.fromkeys(axes, -1))
+
+
+def write_roll(writer: Writer, node: Node) -> str:
+    """The element that `shift` before it, counted round the axis."""
+    places = Places.of(writer, node)
+    shape = node.type.shape
+    shifts: dict[int, Size] = {}
+    for axis, shift in zip(integers_of(node.attrs["axes"]), _sizes(node, "shifts"), strict=True):
+        shifts[axis % len(shape)] = shifts.get(axis % len(shape), 0) + shift
+    taps = {}
+    for axis, shift in shifts.items():
+        size, at = shape[axis], places.coordinate(axis)
+        bound = places.size(size)
+        if isinstance(size, int) and isinstance(shift, int):
+            back = plus(at, -shift % size)
+        else:
+            back = plus(at, f"({bound} - remainder({places.size(shift)}, {bound}))")
+        taps[axis] = [Tap(0 if size == 1 else f"({back} % {bound})")]
+    return places.sum(only(node), taps)
+
+
+def write_concat(writer: Writer, node: Node) -> str:
+    """Each operand where its part of the axis is."""
+    places = Places.of(writer, node)
+    axis = attribute_integer(node.attrs, "axis") % node.type.rank
+    at = places.coordinate(axis)
+    start: Size = 0
+    found = ""
+    for operand in reversed([operand for operand in node.operands if operand is not None]):
+        size = writer.ir.type(operand).shape[axis]
+        first = node.type.shape[axis] - start - size
+        within = at_least(at, places.size(first)) if first != 0 else ()
+        before_end = below(at, places.size(first + size)) if start != 0 else ()
+        value = places.load(operand, {axis: Tap(minus(at, places.size(first)), within + before_end)})
+        found = f"tl.where({before_end[0]}, {value}, {found})" if found and before_end else found or value
+        start = start + size
+    return found
+
+
+def write_pad(writer: Writer, node: Node) -> str:
+    places = Places.of(writer, node)
+    mode, shape = node.attrs["mode"], writer.ir.type(only(node)).shape
+    taps = {}
+    for axis, before, after in _padding(node):
+        at, size = minus(places.coordinate(axis), before), places.size(shape[axis])
+        taps[axis] = [_PADDED[str(mode)](at, size, before, after)]
+    other = repr(attribute_number(node.attrs, "value")) if mode == "constant" else "0"
+    return places.sum(only(node), taps, f'float("{other}")' if other in ("inf", "-inf", "nan") else other)
+
+
+def _pad_constant(at: Text, size: Text, before: int, after: int) -> Tap:
+    return Tap(at, (at_least(at, 0) if before else ()) + (below(at, size) if after else ()))
+
+
+def _pad_reflect(at: Text, size: Text, before: int, after: int) -> Tap:
+    """Once round a mirror is enough: padding is shorter than the axis."""
+    far = minus(times(minus(size, 1), 2), at)
+    place = f"tl.abs({at})" if before and not isinstance(at, int) else abs(at) if isinstance(at, int) else at
+    return Tap(f"tl.minimum({place}, {far})" if after else place)
+
+
+def _pad_replicate(at: Text, size: Text, before: int, after: int) -> Tap:
+    place = f"tl.maximum({at}, 0)" if before else at
+    return Tap(f"tl.minimum({place}, {minus(size, 1)})" if after else place)
+
+
+def _pad_circular(at: Text, size: Text, before: int, after: int) -> Tap:
+    return Tap(f"(({at} + {size}) % {size})")
+
+
+_PADDED: Mapping[str, Callable[[Text, Text, int, int], Tap]] = {
+    "constant": _pad_constant,
+    "reflect": _pad_reflect,
+    "replicate": _pad_replicate,
+    "circular": _pad_circular,
+}
+"""Where an element comes from that lies at `at` of an axis of `size`, counted without what is before it."""
+
+
+def write_pad_backward(writer: Writer, node: Node) -> str:
+    places = Places.of(writer, node)
+    mode = str(node.attrs["mode"])
+    taps = {}
+    for axis, before, after in _padding(node):
+        at, size = places.coordinate(axis), places.size(node.type.shape[axis])
+        taps[axis] = [Tap(plus(at, before)), *_copies(mode, at, size, before, after)]
+    return places.sum(only(node), taps)
+
+
+def _copies(mode: str, at: Text, size: Text, before: int, after: int) -> list[Tap]:
+    """Where else the element at `at` of an axis was copied to, in the padded axis."""
+    last = minus(size, 1)
+    found = []
+    match mode:
+        case "reflect":
+            if before:
+                found.append(Tap(minus(before, at), at_least(at, 1) + below(at, before + 1)))
+            if after:
+                mirrored = minus(plus(times(last, 2), before), at)
+                found.append(Tap(mirrored, below(at, last) + at_least(at, minus(last, after))))
+        case "replicate":
+            found += [Tap(place, below(at, 1)) for place in range(before)]
+            found += [Tap(plus(size, before + place), at_least(at, last)) for place in range(after)]
+        case "circular":
+            if before:
+                found.append(Tap(minus(plus(at, before), size), at_least(at, minus(size, before))))
+            if after:
+                found.append(Tap(plus(plus(at, before), size), below(at, after)))
+    return found
+
+
+def refuses_pad_backward(ir: BlueprintIR, node: Node) -> str | None:
+    """Why the gradient of a padding has no kernel for this node, or None."""
+    loads = 1
+    for _, before, after in _padding(node):
+        loads *= 1 + len(_copies(str(node.attrs["mode"]), "i", "size", before, after))
+    return f"each element would add up {loads} others, above {MOST_TAPS}" if loads > MOST_TAPS else None
+
+
+def _padding(node: Node) -> list[tuple[int, int, int]]:
+    """(axis, elements before, elements after), of the axes that have any."""
+    pad = integers_of(node.attrs["pad"])
+    pairs = zip(pad[::2], pad[1::2], strict=True)
+    return [(node.type.rank - 1 - n, *pair) for n, pair in enumerate(pairs) if any(pair)]
+
+
+def _bounds(node: Node, shape: tuple[Size, ...]) -> list[tuple[int, Size, Size, int]]:
+    """(axis, start, stop, step) of a slice of a tensor of `shape`."""
+    axes = [axis % len(shape) for axis in integers_of(node.attrs["axes"])]
+    starts = _sizes(node, "start") or (0,) * len(axes)
+    stops = _sizes(node, "stop") or tuple(shape[axis] for axis in axes)
+    steps = integers_of(node.attrs["step"]) or (1,) * len(axes)
+    return [
+        (axis, _from_front(start, shape[axis]), _from_front(stop, shape[axis]), step)
+        for axis, start, stop, step in zip(axes, starts, stops, steps, strict=True)
+    ]
+
+
+def _from_front(at: Size, size: Size) -> Size:
+    return size + at if isinstance(at, int) and at < 0 else at
+
+
+def _sizes(node: Node, name: str) -> tuple[Size, ...]:
+    value = node.attrs[name]
+    assert isinstance(value, tuple)
+    return tuple(size for size in value if isinstance(size, int | Dim))

@@ -1,0 +1,160 @@
+"""Operators that move elements: each element of the result is read at a place that its own place tells.
+
+A slice, a pad, a concatenation, a flip, a look-up are loads with other offsets and masks. So such a node is
+computed where it is used, like a pointwise one, and nothing is copied first; but it reads its operands from
+memory, never from registers. A rule of `PLACES` says, for each axis along which places differ, which
+elements of the operand make an element of the result: its *taps*, whose weighted sum it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product as combinations
+from typing import TYPE_CHECKING
+
+from esper.ir.dims import Size
+from esper.ir.graph import Node, Value
+from esper.urza.access import Access, access
+
+if TYPE_CHECKING:
+    from esper.urza.generate import Writer
+
+Text = str | int
+"""An int32 expression in a generated body, or a number that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """One element along one axis of an operand.
+
+    place: where. valid: conditions, all of which must hold for it to count. weight: a factor, 1 if None.
+    """
+
+    place: Text
+    valid: tuple[str, ...] = ()
+    weight: str | None = None
+
+
+Taps = Mapping[int, Sequence[Tap]]
+"""The taps along each axis; along other axes an element lies where it is read."""
+
+
+@dataclass
+class Places:
+    """One node in one kernel: where its elements are, and how those of its operands are loaded."""
+
+    writer: Writer
+    node: Node
+    used: set[str]
+
+    @staticmethod
+    def of(writer: Writer, node: Node) -> Places:
+        return Places(writer, node, set())
+
+    def size(self, size: Size) -> Text:
+        return size if isinstance(size, int) else self.writer.body_size(size)
+
+    def coordinate(self, axis: int) -> Text:
+        """The index along `axis` of the result."""
+        shape = self.node.type.shape
+        ones: list[Size] = [0] * len(shape)
+        ones[axis] = 1
+        text, used = self.writer.offset(Access(self.node.result(), shape, tuple(ones)))
+        self.used |= used
+        return 0 if text == "0" else text
+
+    def load(self, operand: Value, taps: Mapping[int, Tap], other: str = "0") -> str:
+        """The elements of `operand` at `taps`, `other` where these are not valid. Widened to float32."""
+        writer = self.writer
+        read = access(writer.ir, operand)
+        assert read is not None
+        valid = tuple(dict.fromkeys(text for tap in taps.values() for text in tap.valid))
+        if NEVER in valid:
+            return other
+        node = writer.ir.node(read.base.node)
+        if node.op == "constant":
+            value = writer.operand(operand)
+            return f"tl.where({' & '.join(valid)}, {value}, {other})" if valid else value
+        shape, strides = list(read.shape), list(read.strides)
+        for axis in taps:
+            shape[axis], strides[axis] = self.node.type.shape[axis], 0
+        rest, used = writer.offset(Access(read.base, tuple(shape), tuple(strides)))
+        terms = [] if rest == "0" else [rest]
+        for axis, tap in taps.items():
+            terms.append(times(tap.place, self.size(read.strides[axis])))
+        terms = [term for term in terms if term != "0"]
+        self.used |= used
+        return writer.load_at(read.base, " + ".join(terms), frozenset(self.used), valid, other)
+
+    def load_strided(self, operand: Value, starts: Mapping[int, Size], steps: Mapping[int, int]) -> str:
+        """The elements of `operand` at `start + step * i` along each axis that has a start; widened."""
+        read = access(self.writer.ir, operand)
+        assert read is not None
+        if self.writer.ir.node(read.base.node).op == "constant":
+            return self.writer.operand(operand)
+        strides = tuple(stride * steps.get(axis, 1) for axis, stride in enumerate(read.strides))
+        first: Size = 0
+        for axis, start in starts.items():
+            first = first + read.strides[axis] * start
+        text, used = self.writer.offset(Access(read.base, self.node.type.shape, strides))
+        return self.writer.load_at(read.base, str(plus(0 if text == "0" else text, self.size(first))), used)
+
+    def sum(self, operand: Value, taps: Taps, other: str = "0") -> str:
+        """The sum of the loads at each combination of taps, times their weights."""
+        terms = []
+        for chosen in combinations(*taps.values()):
+            value = self.load(operand, dict(zip(taps, chosen, strict=True)), other)
+            weights = [tap.weight for tap in chosen if tap.weight is not None]
+            terms.append(" * ".join([value, *weights]))
+        return " + ".join(terms)
+
+
+def plus(text: Text, number: Text) -> Text:
+    """The sum, a number where both are known."""
+    if isinstance(text, int) and isinstance(number, int):
+        return text + number
+    if number == 0:
+        return text
+    if text == 0:
+        return number
+    if isinstance(number, int) and number < 0:
+        return f"({text} - {-number})"
+    return f"({text} + {number})"
+
+
+def minus(text: Text, number: Text) -> Text:
+    """The difference."""
+    return plus(text, -number) if isinstance(number, int) else f"({text} - {number})"
+
+
+def times(text: Text, step: Text) -> str:
+    """The product."""
+    if isinstance(text, int) and isinstance(step, int):
+        return str(text * step)
+    return str(text) if step == 1 else f"{text} * {step}"
+
+
+def below(text: Text, bound: Text) -> tuple[str, ...]:
+    """The condition text < bound; none where it is known to hold."""
+    if isinstance(text, int) and isinstance(bound, int):
+        return () if text < bound else (NEVER,)
+    return (f"({text} < {bound})",)
+
+
+def at_least(text: Text, bound: Text) -> tuple[str, ...]:
+    """The condition text >= bound; none where it is known to hold."""
+    if isinstance(text, int) and isinstance(bound, int):
+        return () if text >= bound else (NEVER,)
+    return (f"({text} >= {bound})",)
+
+
+NEVER = "False"
+"""A condition that is known not to hold."""
+
+
+def only(node: Node) -> Value:
+    """Its one operand."""
+    (operand,) = node.operands
+    assert operand is not None
+    return operand
