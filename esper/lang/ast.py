@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 
 from esper.errors import Span
 
-MAX_NESTING = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class Name:

@@ -17,8 +17,8 @@ from esper.ir.graph import BlueprintIR, Value
 from esper.lang.ast import Blueprint, Call, expressions_in
 from esper.lang.calls import Graph
 from esper.lang.diagnostics import Report, in_spelling
-from esper.lang.evaluate import deep_recursion
 from esper.lang.facts import find_facts
+from esper.lang.nesting import deep_recursion
 from esper.lang.scope import Place
 from esper.lang.settings import Settings
 from esper.lang.statements import Bound, Statements, Whole

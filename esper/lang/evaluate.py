@@ -6,9 +6,7 @@ checked. Recursion is as deep as the syntax tree nests, which the parser bounds;
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,7 +17,6 @@ from esper.ir.operator import OPERATORS, Operator
 from esper.ir.types import DType
 from esper.lang import static
 from esper.lang.ast import (
-    MAX_NESTING,
     Binary,
     Call,
     Choice,
@@ -55,19 +52,7 @@ from esper.lang.names import closest, did_you_mean
 from esper.lang.scope import Scope
 from esper.lang.values import POISON, AnyValue, OperatorName, Poison, Static, Unknown, describe, is_size
 
-FRAMES_PER_LEVEL = 10
 _TENSOR_OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul"}
-
-
-@contextmanager
-def deep_recursion() -> Iterator[None]:
-    """Room on Python's stack for an expression of the greatest nesting. Python calls use no C stack."""
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, 2000 + FRAMES_PER_LEVEL * MAX_NESTING))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
 
 
 class CallsBlueprints(Protocol):

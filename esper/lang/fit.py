@@ -16,9 +16,10 @@ from esper.ir.types import DType, TensorType
 from esper.lang.ast import Blueprint, Expression, Input, Let, Name, Spread
 from esper.lang.diagnostics import BlueprintRejected, Report
 from esper.lang.errors import DoesNotFit
-from esper.lang.evaluate import Evaluator, deep_recursion
+from esper.lang.evaluate import Evaluator
 from esper.lang.library import load
 from esper.lang.lower import lower_loaded
+from esper.lang.nesting import deep_recursion
 from esper.lang.parameters import ParameterValue, bind_parameters, require_known
 from esper.lang.scope import Scope, What
 from esper.lang.settings import PRECISIONS

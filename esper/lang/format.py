@@ -17,6 +17,7 @@ from esper.lang.ast import Blueprint, Domain, If, Import, Parameter, Program, Ra
 from esper.lang.diagnostics import Report
 from esper.lang.expression_layout import Layout
 from esper.lang.library import reject
+from esper.lang.nesting import deep_recursion
 from esper.lang.parse import parse, tokens_of
 from esper.lang.source import MAX_BYTES, Source, decode_source, read_source
 
@@ -45,7 +46,8 @@ def format_source(source: Source) -> str:
 def format_program(source: Source, program: Program) -> str:
     """The layout of `program`, to which `source` was parsed without an error."""
     items: list[Import | Blueprint] = [*program.imports, *program.blueprints]
-    return _Printer(source).printed(sorted(items, key=lambda item: (item.span.line, item.span.column)))
+    with deep_recursion():
+        return _Printer(source).printed(sorted(items, key=lambda item: (item.span.line, item.span.column)))
 
 
 @dataclass(frozen=True, slots=True)

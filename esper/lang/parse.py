@@ -19,7 +19,7 @@ from lark.exceptions import UnexpectedToken as LarkUnexpectedToken
 from lark.parsers.lalr_analysis import Shift
 
 from esper.errors import EsperError
-from esper.lang.ast import MAX_NESTING, Blueprint, Import, Program
+from esper.lang.ast import Blueprint, Import, Program
 from esper.lang.diagnostics import Report
 from esper.lang.documentation import attach
 from esper.lang.errors import EmptyFile, LineContinues, NestingTooDeep, UnclosedBracket
@@ -36,6 +36,7 @@ from esper.lang.landmarks import (
     starts_statement,
     type_at,
 )
+from esper.lang.nesting import MAX_NESTING
 from esper.lang.recognize import recognized, state_of
 from esper.lang.source import Source, scan
 from esper.lang.syntax import explain

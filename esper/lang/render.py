@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from unicodedata import combining, east_asian_width
 from urllib.parse import quote
 
 from esper.errors import Span
@@ -13,6 +14,18 @@ from esper.lang.source import Source
 SCHEMA_VERSION = 1
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 MAX_LINE = 160
+
+_UNSEEN = (
+    *range(0x80, 0xA0),
+    0x61C,
+    *range(0x200B, 0x2010),
+    *range(0x2028, 0x202F),
+    *range(0x2060, 0x2070),
+    0xFEFF,
+)
+_VISIBLE = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+_VISIBLE |= {0x7F: 0x2421} | dict.fromkeys(_UNSEEN, 0xFFFD)
+"""One visible character for each that would steer a terminal, or turn the direction of a line."""
 
 
 def as_text(diagnostics: Iterable[Diagnostic], sources: Mapping[str, Source]) -> str:
@@ -29,7 +42,7 @@ def _block(diagnostic: Diagnostic, sources: Mapping[str, Source]) -> str:
     for note in diagnostic.notes:
         lines.append(f"{_place(note.span)}: note: {note.message}")
         lines += _excerpt(note.span, sources)
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).translate(_VISIBLE) + "\n"
 
 
 def _place(span: Span) -> str:
@@ -46,8 +59,13 @@ def _excerpt(span: Span, sources: Mapping[str, Source]) -> list[str]:
     end = span.end_column - 1 if span.end_line == span.line else len(line.rstrip())
     skipped = max(0, start - MAX_LINE // 2) if len(line) > MAX_LINE else 0
     line, start, end = line[skipped : skipped + MAX_LINE], start - skipped, min(end - skipped, MAX_LINE)
-    indent = "".join("\t" if character == "\t" else " " for character in line[:start])
-    return [f"  {line}", f"  {indent}{'^' * max(1, end - start)}"]
+    indent = "".join("\t" if character == "\t" else " " * _width(character) for character in line[:start])
+    return [f"  {line}", f"  {indent}{'^' * max(1, sum(map(_width, line[start:end])))}"]
+
+
+def _width(character: str) -> int:
+    """How many columns of a terminal `character` takes."""
+    return 0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1
 
 
 def as_records(diagnostics: Iterable[Diagnostic]) -> list[dict[str, object]]:

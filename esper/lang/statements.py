@@ -219,7 +219,10 @@ class Statements:
             count = 0
         if not is_size(count) or not isinstance(count, int) or not 0 <= count <= MAX_REPEATS:
             raise BadCount(found=describe(count), limit=MAX_REPEATS, span=statement.count.span)
+        errors = self.report.errors
         for index in range(count):
+            if self.report.errors > errors:
+                break  # the next turn would find the same
             self.whole.count_statement()  # of a body without statements, too
             with self.scope.block():
                 if statement.index is not None:

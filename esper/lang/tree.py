@@ -14,7 +14,6 @@ from lark import Token, Transformer
 
 from esper.errors import Span
 from esper.lang.ast import (
-    MAX_NESTING,
     Argument,
     Binary,
     Binding,
@@ -49,6 +48,7 @@ from esper.lang.ast import (
     depth_of,
 )
 from esper.lang.errors import NestingTooDeep, NumberTooLarge, UnknownEscape
+from esper.lang.nesting import MAX_NESTING
 
 FILE: ContextVar[str] = ContextVar("file")
 MAX_INTEGER = 2**63 - 1

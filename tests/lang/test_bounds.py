@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lang.laws import STATEMENTS, elaborated, processor_time
+from esper.lang import format_source
+from esper.lang.diagnostics import Report
+from esper.lang.elaborate import elaborate
+from esper.lang.settings import Settings
+from esper.lang.source import Source
+from esper.lang.units import source_unit
+from tests.lang.laws import FILE, STATEMENTS, elaborated, processor_time
 
 HEAD = "blueprint b() { input x: f32[N] "
 
@@ -45,3 +51,21 @@ def test_a_syntax_error_between_the_arguments_of_a_default_ends_with_the_file() 
 def test_an_operator_with_weights_takes_no_number_for_a_tensor(call: str) -> None:
     _, found = elaborated(HEAD.replace("[N]", "[N, T, 8]") + f"h = {call} output x }}")
     assert [d.message.partition(" of ")[2] for d in found if d.code == "E0320"]
+
+
+def test_a_mistake_that_repeats_is_looked_for_once() -> None:
+    # found: every turn searched for a name like the unknown one, two seconds in all
+    text = HEAD + "h = x repeat 10000 { h = h + nowhere h = h + y h = wrong(h) } output h }"
+    spent = Settings(symbolic=True)
+    report = Report(FILE)
+    unit, _ = source_unit(Source(FILE, text))
+    elaborate(unit, unit.program.blueprints[0], spent, report)
+    assert [diagnostic.code for diagnostic in report.diagnostics] == ["E0202", "E0202", "E0201"]
+    assert spent.spent.statements < 10
+
+
+@pytest.mark.parametrize("sign", ["-", "not "])
+def test_signs_in_a_row_are_laid_out(sign: str) -> None:
+    # found: three calls of Python a sign, in a stack of a thousand
+    text = HEAD + f"if {sign * 1000}true {{ }} output x }}"
+    assert f"if {sign * 1000}true {{" in format_source(Source(FILE, text))

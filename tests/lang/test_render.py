@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from esper.errors import Span
-from esper.lang import Diagnostic, Note, Source, as_github, as_json, as_sarif, as_text
+from esper.lang import Diagnostic, Note, Source, as_github, as_json, as_sarif, as_text, parse_source
 
 SOURCE = Source("a.esp", "first\n\tx = wrong, more\n")
 FOUND = Diagnostic(
@@ -73,3 +73,20 @@ def test_a_github_annotation_stays_on_one_line() -> None:
     assert as_github([FOUND]) == (
         "::error file=a.esp,line=2,col=6,endLine=2,endColumn=11,title=E0202::`wrong` is not bound%0Ahere\n"
     )
+
+
+def _told(text: str) -> str:
+    source = Source("a.esp", text)
+    return as_text(parse_source(text, "a.esp")[1], {"a.esp": source})
+
+
+def test_no_text_steers_the_terminal() -> None:
+    told = _told("\x1b[2J\u202eblueprint a() {}\x7f\n")
+    assert "␛[2J\ufffdblueprint a() {}␡" in told
+    assert not any(character in told for character in "\x1b\u202e\x7f")
+
+
+def test_carets_stand_below_wide_characters() -> None:
+    told = _told('blueprint a() { require true: "幅é" $ }\n').splitlines()
+    line, carets = told[1:3]
+    assert line.index("$") + 1 == carets.index("^")
