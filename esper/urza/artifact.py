@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from esper.files import write_whole
 from esper.urza.errors import ArtifactTampered, ArtifactUnreadable
 from esper.urza.kernel import BuiltKernel, Resources
+from esper.urza.toolchain import code_files
 
 SCHEMA_VERSION = 1
 LIMIT_BYTES = 256 * 1024 * 1024
@@ -36,13 +37,15 @@ _TEXTS = {
     "report.json": "report_json",
 }
 _NAMES = re.compile(
-    "|".join(map(re.escape, (_MANIFEST, *_TEXTS))) + r"|cubins/sm_\d{2,3}/[A-Za-z_]\w{0,199}\.cubin", re.ASCII
+    "|".join(map(re.escape, (_MANIFEST, *_TEXTS)))
+    + r"|cubins/(?:sm_\d{2,3}/[A-Za-z_]\w{0,199}\.cubin|gfx[\da-f]{3,4}/[A-Za-z_]\w{0,199}\.hsaco)",
+    re.ASCII,
 )
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w{0,199}$")]
-Target = Annotated[str, StringConstraints(pattern=r"^sm_\d{2,3}$")]
+Target = Annotated[str, StringConstraints(pattern=r"^(sm_\d{2,3}|gfx[\da-f]{3,4})$")]
 
 
 class _Strict(BaseModel):
@@ -67,7 +70,7 @@ class KernelEntry(_Strict):
     @property
     def file(self) -> str:
         """Where its code stands in the zip."""
-        return f"cubins/{self.target}/{self.name}.cubin"
+        return f"cubins/{self.target}/{self.name}{Path(code_files(self.target)[0]).suffix}"
 
 
 class FileEntry(_Strict):

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from esper.urza import amdgcn
 from esper.urza.cache import KernelCache
 from esper.urza.errors import KernelBuildFailed
 from esper.urza.kernel import BuiltKernel, KernelSource
 from esper.urza.resources import resources
 from esper.urza.signature import check_parameters
-from esper.urza.toolchain import SHARED_BYTES, check_target, templates_digest, versions
+from esper.urza.toolchain import SHARED_BYTES, check_target, code_files, is_amd, templates_digest, versions
 from esper.urza.workers import MEMORY_BYTES, Workers, side_by_side
 
 _FORMAT = 3
@@ -48,7 +49,7 @@ def build_kernels(
     timeout_s: float = 120.0,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Build:
-    """Builds each kernel for each target such as `sm_90`.
+    """Builds each kernel for each target such as `sm_90` or `gfx942`.
 
     jobs: worker processes at a time, by default one a processor. timeout_s: for one kernel. memory_bytes:
     address space of one worker and of the assembler that it runs.
@@ -126,21 +127,25 @@ def _obtain_candidate(kernel: KernelSource, target: str, cache: KernelCache, wor
             "templates": templates_digest(),
         }
         cache.store(key, origin | description, files)
-    ptx = files["kernel.ptx"].decode()
+    code, assembly = (files[name] for name in code_files(target))
+    text, shared_bytes = assembly.decode(), description["shared_bytes"]
     try:
-        check_parameters(kernel, ptx)
-        used = resources(description["ptxas_log"], ptx, description["shared_bytes"], kernel.trips)
+        check_parameters(kernel, text, target)
+        if is_amd(target):
+            used = amdgcn.resources(text, shared_bytes, kernel.trips)
+        else:
+            used = resources(description["ptxas_log"], text, shared_bytes, kernel.trips)
     except ValueError as error:
         raise KernelBuildFailed(kernel=kernel.name, target=target, reason=str(error)) from error
     return BuiltKernel(
         kernel=kernel,
         target=target,
-        cubin=files["kernel.cubin"],
+        cubin=code,
         symbol=description["symbol"],
         num_warps=description["num_warps"],
         scratch_bytes=description["scratch_bytes"],
         resources=used,
         ttir=files["kernel.ttir"].decode(),
-        ptx=ptx,
+        ptx=text,
         cached=cached,
     )

@@ -23,6 +23,10 @@ from typing import Any
 
 from esper.urza.kernel import KernelSource
 from esper.urza.source_module import module_from_source
+from esper.urza.toolchain import code_files, is_amd
+
+THREADS_IN_WARP, THREADS_IN_WAVE = 32, 64
+"""Of NVIDIA's GPUs and of AMD's CDNA."""
 
 
 def main() -> None:
@@ -49,7 +53,7 @@ def main() -> None:
 
 
 def _build(request: dict[str, Any]) -> dict[str, Any]:
-    """Builds `kernel` for `target` into `folder`: kernel.cubin, kernel.ptx, kernel.ttir."""
+    """Builds `kernel` for `target` into `folder`: native code, assembly (`code_files`), and kernel.ttir."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -57,22 +61,28 @@ def _build(request: dict[str, Any]) -> dict[str, Any]:
     kernel = KernelSource.from_json(request["kernel"])
     entry = getattr(_module(kernel.source), kernel.entry)
     source = ASTSource(entry, *_signature(kernel))
-    target = GPUTarget("cuda", int(request["target"].removeprefix("sm_")), 32)
+    name = request["target"]
+    target = (
+        GPUTarget("hip", name, THREADS_IN_WAVE)
+        if is_amd(name)
+        else GPUTarget("cuda", int(name.removeprefix("sm_")), THREADS_IN_WARP)
+    )
     options = {"num_warps": kernel.num_warps, "num_stages": kernel.num_stages, "sanitize_overflow": False}
     log = io.StringIO()
     with contextlib.redirect_stdout(log):
         triton.knobs.nvidia.dump_ptxas_log = True
         compiled = triton.compile(source, target=target, options=options)
     folder = Path(request["folder"])
-    (folder / "kernel.cubin").write_bytes(compiled.asm["cubin"])
-    (folder / "kernel.ptx").write_text(compiled.asm["ptx"])
+    code, assembly = (Path(file) for file in code_files(name))
+    (folder / code).write_bytes(compiled.asm[code.suffix[1:]])
+    (folder / assembly).write_text(compiled.asm[assembly.suffix[1:]])
     (folder / "kernel.ttir").write_text(str(compiled.asm["ttir"]))
     metadata = compiled.metadata
     return {
         "symbol": metadata.name,
         "num_warps": metadata.num_warps,
         "shared_bytes": metadata.shared,
-        "scratch_bytes": metadata.global_scratch_size,
+        "scratch_bytes": getattr(metadata, "global_scratch_size", 0),  # AMD's has none
         "ptxas_log": log.getvalue(),
     }
 

@@ -149,8 +149,8 @@ class Resources:
 
     registers: for each thread. spill_bytes: stored to and loaded from local memory, for each thread.
     matrix_instructions: matrix-multiply instructions in the code, of kind `matrix_kind` ("mma", "wgmma",
-    or "" for none). vector_bits: mean width of global accesses, weighted by bytes and trip count.
-    wide_share: the part of those bytes that moves in accesses of 128 bits, 0 to 1.
+    "tcgen05", AMD's "mfma", or "" for none). vector_bits: mean width of global accesses, weighted by bytes
+    and trip count. wide_share: the part of those bytes that moves in accesses of 128 bits, 0 to 1.
     """
 
     registers: int
@@ -166,6 +166,7 @@ class Resources:
 class BuiltKernel:
     """A kernel as native code for one target.
 
+    cubin and ptx: native code and its assembly, of AMD's targets an hsaco and AMDGCN.
     symbol: the function's name in `cubin`. num_warps: as built (specialised warps add to it).
     scratch_bytes: global scratch memory for each program, 0 for every template here.
     """

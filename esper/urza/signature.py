@@ -1,4 +1,4 @@
-"""What parameters native code takes, read from its PTX: the contract between building and launching.
+"""What parameters native code takes, read from its assembly: the contract between building and launching.
 
 Triton appends two pointers to a kernel's own arguments, for global and for profile scratch memory. A release
 that appends something else would be launched with garbage, so what is built is compared with what is passed.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 
+from esper.urza.amdgcn import parameter_bits
 from esper.urza.kernel import KernelSource
+from esper.urza.toolchain import is_amd
 
 HIDDEN_PARAMETERS = 2
 """What Triton appends: pointers to global and to profile scratch memory."""
@@ -35,8 +37,9 @@ def expected_bits(kernel: KernelSource) -> list[int]:
     return [*own, *[_POINTER_BITS] * HIDDEN_PARAMETERS]
 
 
-def check_parameters(kernel: KernelSource, ptx: str) -> None:
-    """Raises ValueError unless code takes what a launch of `kernel` passes."""
-    found, expected = built_bits(ptx), expected_bits(kernel)
+def check_parameters(kernel: KernelSource, assembly: str, target: str) -> None:
+    """Raises ValueError unless code takes what a launch of `kernel` passes. assembly: PTX, or AMDGCN."""
+    found = parameter_bits(assembly) if is_amd(target) else built_bits(assembly)
+    expected = expected_bits(kernel)
     if found != expected:
         raise ValueError(f"its parameters have {found} bits, and a launch passes {expected}")

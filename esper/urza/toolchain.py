@@ -22,13 +22,25 @@ SHARED_BYTES = {
     "sm_90": 227 * 1024,
     "sm_100": 227 * 1024,
     "sm_120": 99 * 1024,
+    "gfx942": 64 * 1024,
 }
-"""The shared memory that one program may have, in bytes (CUDA C++ programming guide, technical data)."""
+"""The shared memory that one program may have, in bytes (CUDA C++ programming guide, technical data; CDNA3
+instruction set, local data share)."""
 
 TARGETS = tuple(SHARED_BYTES)
 """The GPUs that kernels are built for."""
 
 _FIRST_BLACKWELL = 100
+
+
+def is_amd(target: str) -> bool:
+    """Whether `target` is a GPU of AMD: its code is an hsaco and AMDGCN assembly, not a cubin and PTX."""
+    return target.startswith("gfx")
+
+
+def code_files(target: str) -> tuple[str, str]:
+    """What native code and assembly for `target` are called."""
+    return ("kernel.hsaco", "kernel.amdgcn") if is_amd(target) else ("kernel.cubin", "kernel.ptx")
 
 
 def check_target(target: str) -> str:
@@ -80,11 +92,15 @@ def esper_version() -> str:
 
 
 def versions(targets: Iterable[str]) -> dict[str, str]:
-    """What an artifact states of the tools that built it: esper, triton, ptxas and the templates' digest."""
+    """What an artifact states of the tools that built it: esper, triton, ptxas and the templates' digest.
+
+    Code for AMD GPUs comes from the LLVM inside Triton: no ptxas is named where no target needs one.
+    """
+    ptxas = sorted({ptxas_version(target) for target in targets if not is_amd(target)})
     return {
         "esper": esper_version(),
         "triton": triton_version(),
-        "ptxas": ", ".join(sorted({ptxas_version(target) for target in targets})),
+        **({"ptxas": ", ".join(ptxas)} if ptxas else {}),
         "templates": templates_digest(),
     }
 

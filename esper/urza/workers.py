@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from esper.urza.errors import KernelBuildFailed
 from esper.urza.kernel import KernelSource
 from esper.urza.processes import child_environment
+from esper.urza.toolchain import code_files
 
 MEMORY_BYTES = 8 * 1024**3
 """A worker's address space; Triton and ptxas take about 0.3 GB for a kernel of the library."""
@@ -70,7 +71,7 @@ class Workers:
             )
             if "error" in answer:
                 raise KernelBuildFailed(kernel=kernel.name, target=target, reason=answer["error"])
-            names = ("kernel.cubin", "kernel.ptx", "kernel.ttir")
+            names = (*code_files(target), "kernel.ttir")
             files = {name: (Path(folder) / name).read_bytes() for name in names}
         files["kernel.py"] = kernel.source.encode()
         return answer, files

@@ -213,10 +213,10 @@ def test_built_code_takes_its_arguments_and_the_two_that_triton_hides(built: tup
 
 def test_code_with_other_parameters_than_a_launch_passes_is_refused(built: tuple[BuiltKernel, ...]) -> None:
     one = built[0]
-    check_parameters(one.kernel, one.ptx)
+    check_parameters(one.kernel, one.ptx, "sm_90")
     shorter = replace(one.kernel, arguments=one.kernel.arguments[1:])
     with pytest.raises(ValueError, match="and a launch passes"):
-        check_parameters(shorter, one.ptx)
+        check_parameters(shorter, one.ptx, "sm_90")
 
 
 def test_a_program_launches_each_kernel_with_its_tensors_and_sizes(
