@@ -105,7 +105,7 @@ def multiply(
     """As `matmul`, for tile number `program` of the sum of A[i] B[i] over all terms i.
 
     a, b, K, a_strides, b_strides: tuples with one entry for each term; all terms have M rows, N columns.
-    SUM_OF: "a" or "b" to sum that factor along the inner dimension, "" for none; for one term without a batch.
+    SUM_OF: "a" or "b" to sum that factor along the inner dimension, "" for none; one term, and no batch.
     SUM(sums float32 [BLOCK_M] or [BLOCK_N], slice int32, offsets int32 of the same shape, mask, operands):
     stores the sums, of this slice's part of the inner dimension.
     """
@@ -148,23 +148,29 @@ def multiply(
         a_tile = tl.load(a_term + slice_index * a_slice + (row * a_row + a_inner * a_column), a_mask, 0.0)
         b_tile = tl.load(b_term + slice_index * b_slice + (b_inner * b_row + column * b_column), b_mask, 0.0)
         if SUM_OF == "a":
-            if column_block == 0:
-                terms += a_tile.to(tl.float32)
+            terms = _plus(terms, a_tile, column_block == 0)
         elif SUM_OF == "b":
-            if row_block == 0:
-                terms += b_tile.to(tl.float32)
+            terms = _plus(terms, b_tile, row_block == 0)
         a_tile = PROLOGUE_A(a_tile, slice_index, row, a_inner, a_mask, operands)
         b_tile = PROLOGUE_B(b_tile, slice_index, b_inner, column, b_mask, operands)
         accumulator = tl.dot(a_tile, b_tile, accumulator, input_precision=PRECISION)
     EPILOGUE(accumulator, slice_index, row, column, (row < M) & (column < N), operands)
     if SUM_OF == "a":
-        if column_block == 0:
-            rows = row_block * BLOCK_M + tl.arange(0, BLOCK_M)
-            SUM(tl.sum(terms, 1), slice_index, rows, rows < M, operands)
+        offsets = row_block * BLOCK_M + tl.arange(0, BLOCK_M)
+        mask = (offsets < M) & (column_block == 0)
+        SUM(tl.sum(terms, 1), slice_index, offsets, mask, operands)
     elif SUM_OF == "b":
-        if row_block == 0:
-            columns = column_block * BLOCK_N + tl.arange(0, BLOCK_N)
-            SUM(tl.sum(terms, 0), slice_index, columns, columns < N, operands)
+        offsets = column_block * BLOCK_N + tl.arange(0, BLOCK_N)
+        mask = (offsets < N) & (row_block == 0)
+        SUM(tl.sum(terms, 0), slice_index, offsets, mask, operands)
+
+
+@triton.jit
+def _plus(terms, tile, here):
+    """`terms` and `tile` added up where `here` holds, `terms` elsewhere."""
+    if here:
+        terms += tile.to(tl.float32)
+    return terms
 
 
 @triton.jit

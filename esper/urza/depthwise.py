@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from esper.ir.graph import Node, Value
-from esper.urza.generate import Launch, Writer, partials_of
+from esper.urza.generate import Launch, Writer
 from esper.urza.grid import CeilDiv
 from esper.urza.maps import read_map, sizes_text, written_map
 from esper.urza.window_tiles import depthwise_sums_tile, depthwise_tile
@@ -48,7 +48,7 @@ def write_depthwise_weight_grad(writer: Writer) -> Launch:
     """The kernel of the partial sums of a gradient of depthwise filters."""
     (node,) = writer.group.sums
     filters, last = filters_of(writer.ir, node), node.op.endswith(CHANNELS_LAST)
-    (partial,) = partials_of(writer.ir, writer.group)
+    partial = writer.group.partial(node)
     gradient, source = _operands(node)
     g_pointer, g = read_map(writer, gradient, last)
     x_pointer, x = read_map(writer, source, last)

@@ -19,12 +19,12 @@ from esper.ir.operator import OPERATORS, Pointwise, Reduction
 from esper.ir.types import DType
 from esper.urza.access import Access, access, row_major
 from esper.urza.grid import Extent, Product
+from esper.urza.groups import Group, Plan
 from esper.urza.kernel import Argument, Direction, KernelSource
 from esper.urza.placed import PLACES
-from esper.urza.plan import Group, Plan, product_sizes
+from esper.urza.products import product_sizes
 from esper.urza.space import Segment, index_text
-from esper.urza.tiles import MULTIPROCESSORS, Tile
-from esper.urza.window_uses import weight_grad_parts
+from esper.urza.tiles import Tile
 
 OWN = re.compile(r"^size_|_ptr$")
 """Names that sizes and pointers have to themselves."""
@@ -69,43 +69,9 @@ class Launch:
         return tuple(self.buffers[a.name] for a in self.kernel.arguments if a.writes)
 
 
-@dataclass(frozen=True, slots=True)
-class Partial:
-    """A float32 buffer of partial sums, [parts, width]; its name begins with `#`, as no node's does."""
-
-    name: str
-    parts: int
-    width: int
-
-
 def buffer_name(value: Value) -> str:
     """The buffer that holds `value`."""
     return value.node if value.index == 0 else f"{value.node}#{value.index}"
-
-
-def partials_of(ir: BlueprintIR, group: Group) -> tuple[Partial, ...]:
-    """The buffers between a group and the group that finishes its sums."""
-    if group.slices > 1:
-        width = group.nodes_of("matmul")[0].type.elements
-        assert isinstance(width, int)
-        return (Partial(f"#partials.{group.index}.0", group.slices, width),)
-    found = []
-    for number, node in enumerate(group.sums):
-        width = node.type.elements
-        assert isinstance(width, int)
-        found.append(Partial(f"#partials.{group.index}.{number}", parts_of(group, width), width))
-    return tuple(found)
-
-
-def parts_of(group: Group, width: int) -> int:
-    """How many programs share a sum."""
-    if group.kind == "template":
-        return weight_grad_parts(width)
-    if group.reduces_rows:
-        return MULTIPROCESSORS
-    if group.channel is not None:
-        return max(1, min(16, MULTIPROCESSORS // width))
-    return 32
 
 
 @dataclass
@@ -175,7 +141,7 @@ class Writer:
     def segments(self) -> tuple[Segment, ...]:
         group, rank = self.group, len(self.group.space.shape)
         if group.kind == "product":
-            batch = len(product_sizes(self.ir, group.nodes_of("matmul")[0])[0])
+            batch = len(product_sizes(self.ir, group.products[0])[0])
             return (
                 Segment("slice_index", 0, batch),
                 Segment("row", batch, rank - 1),
@@ -223,7 +189,7 @@ class Writer:
         text = f"tl.load({place}, {' & '.join(conditions)}, {other})" if conditions else f"tl.load({place})"
         key = (pointer, text)
         if key not in self.loaded:
-            name = self._unique(f"{identifier(buffer_name(base))}_value")
+            name = self.unique(f"{identifier(buffer_name(base))}_value")
             if type.dtype in (DType.BF16, DType.F16):
                 text += ".to(tl.float32)"
             self.lines.append(f"{name} = {text}")
@@ -276,12 +242,13 @@ class Writer:
         return f"tl.{kind}(tl.where(mask, {self.operand(node.operands[0])}, {neutral}), 1)[:, None]"
 
     def _assign(self, node: Node, text: str) -> None:
-        name = self._unique(identifier(node.name))
+        name = self.unique(identifier(node.name))
         self.lines.append(f"{name} = {text}")
         self.names[node.result()] = name
 
-    def _unique(self, name: str) -> str:
-        taken = {line.split(" = ")[0] for line in self.lines} | set(self.in_body) | RESERVED
+    def unique(self, name: str) -> str:
+        """`name`, or one like it that nothing in the body has."""
+        taken = {line.split(" = ")[0].strip() for line in self.lines} | set(self.in_body) | RESERVED
         taken.update(self.ir.symbols)
         while name in taken or OWN.search(name):
             name = f"_{name.removesuffix('_ptr')}"
@@ -294,7 +261,7 @@ class Writer:
 
     def store_results(self) -> None:
         """Stores what this group owns and others need."""
-        for node in [*self.group.nodes, *(self.group.source.sums if self.group.source else [])]:
+        for node in [*self.group.nodes, *self.group.totals]:
             value = node.result()
             if (
                 value in self.plan.stored

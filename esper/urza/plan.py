@@ -10,96 +10,26 @@ Legality and profit are functions of their own; each refusal is kept, for `esper
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
-from esper.ir.dims import Dim, Size, product
+from esper.ir.dims import Dim, Size
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, Leaf, Pointwise, Reduction
 from esper.ir.types import DType
 from esper.passes import run_passes
-from esper.urza.access import access, is_outside, is_view, with_copies, with_kept_axes
+from esper.urza.access import access, is_view, with_copies, with_kept_axes
 from esper.urza.eligible import why_outside
 from esper.urza.errors import UnsupportedElementType
+from esper.urza.groups import Group, Kind, Plan, Refusal
 from esper.urza.placed import UNREAD, is_placed
+from esper.urza.products import inner_slices
 from esper.urza.space import Space
-from esper.urza.tiles import ROW_LIMIT, splits
+from esper.urza.tiles import ROW_LIMIT
 from esper.urza.window_uses import WEIGHT_GRADIENTS
-
-RUN_TIME_SIZE = 2048
-"""What a run-time size is taken for where a configuration depends on it."""
 
 MAX_CONE = 24
 """The most nodes that are computed again to save a buffer."""
-
-Kind = Literal["tile", "product", "finish", "template", "outside"]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why `node` is not in the kernel of the group called `group`."""
-
-    node: str
-    group: str
-    reason: str
-
-
-@dataclass(eq=False)
-class Group:
-    """One kernel, or one call of a library.
-
-    nodes: what it computes, in order. split: the axes before it are rows, those after are columns.
-    channel: (first, last) axes that are kept by sums over all others. sums: nodes whose partial sums it
-    writes, for the group `finish`. slices: how many programs share the inner dimension of a product.
-    """
-
-    index: int
-    kind: Kind
-    space: Space
-    nodes: list[Node] = field(default_factory=list)
-    split: int | None = None
-    channel: tuple[int, int] | None = None
-    reduces_rows: bool = False
-    sums: list[Node] = field(default_factory=list)
-    finish: Group | None = None
-    source: Group | None = None
-    slices: int = 1
-
-    @property
-    def name(self) -> str:
-        """A name for people: what it is, after the first operator that the source names."""
-        named = (self.source.nodes + self.source.sums if self.source else []) + self.nodes + self.sums
-        anchor = next((n for n in named if n.op == "matmul" or is_outside(n)), named[-1] if named else None)
-        after = f"_{anchor.name.replace('.', '_')}" if anchor else ""
-        if self.kind == "template":
-            (node,) = self.nodes + self.sums
-            return f"{node.op}_{self.index}_{node.name.split('.')[0]}"
-        kind = {"tile": "map", "product": "matmul", "finish": "total", "outside": "call"}[self.kind]
-        if self.kind == "tile" and self.reduces_rows:
-            kind = "rows"
-        elif self.sums:
-            kind = "sums"
-        return f"{kind}_{self.index}{after}"
-
-    def __contains__(self, name: str) -> bool:
-        """Whether `name` is at hand in this kernel without a load."""
-        given = (self.source.sums or self.source.nodes_of("matmul")) if self.source else []
-        return any(node.name == name for node in [*self.nodes, *given])
-
-    def nodes_of(self, op: str) -> list[Node]:
-        return [node for node in self.nodes if node.op == op]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Groups in the order in which they run; `stored` are the values that go through memory."""
-
-    ir: BlueprintIR
-    groups: tuple[Group, ...]
-    stored: frozenset[Value]
-    owners: dict[str, Group]
-    refusals: tuple[Refusal, ...]
 
 
 def make_plan(ir: BlueprintIR) -> Plan:
@@ -120,6 +50,7 @@ class _Planner:
         self.started = 0
         self.owners: dict[str, Group] = {}
         self.virtual: set[str] = set()
+        self.finishes: dict[Group, Group] = {}
         self.refusals: list[Refusal] = []
         self.position = {node.name: position for position, node in enumerate(ir.nodes)}
         self.reads = {node.name: self._bases(node) for node in ir.nodes}
@@ -190,12 +121,11 @@ class _Planner:
             self._materialise(base.node)
         group = self._group("product", Space(node.type.shape))
         group.nodes.append(node)
+        group.accumulated.append(node)
         group.slices = inner_slices(self.ir, node)
         self.owners[node.name] = group
-        if group.slices > 1:
-            group.finish = self._group("finish", Space.squeeze(node.type.shape))
-            group.finish.source = group
-            self.owners[node.name] = group.finish
+        if group.shares_inner:
+            self._finish(node, group)
 
     def _reduction(self, node: Node) -> None:
         form = reduction_form(self.ir, node)
@@ -229,11 +159,11 @@ class _Planner:
         self._finish(node, group)
 
     def _finish(self, node: Node, group: Group) -> None:
-        """The group that adds up the partial sums of `node`."""
-        if group.finish is None:
-            group.finish = self._group("finish", Space.squeeze(node.type.shape))
-            group.finish.source = group
-        self.owners[node.name] = group.finish
+        """The group that adds up the partial sums of `node`, which `group` writes."""
+        if group not in self.finishes:
+            self.finishes[group] = self._group("finish", Space.squeeze(node.type.shape))
+        self.finishes[group].totals.append(node)
+        self.owners[node.name] = self.finishes[group]
 
     def _home(self, node: Node, form: Form) -> Group | None:
         """The latest tile group that the reduction may join."""
@@ -511,23 +441,3 @@ def reduction_form(ir: BlueprintIR, node: Node) -> Form | str:
 
 def _narrow(shape: tuple[Size, ...]) -> bool:
     return all(isinstance(size, int) and size <= ROW_LIMIT for size in shape)
-
-
-def product_sizes(ir: BlueprintIR, node: Node) -> tuple[tuple[Size, ...], Size, Size, Size]:
-    """(batch axes, M, N, K) of a matmul; a shared right factor makes the batch axes rows of M."""
-    a, b = (ir.type(operand) for operand in node.operands if operand is not None)
-    m, k = a.shape[-2:]
-    if node.attrs["transpose_a"]:
-        m, k = k, m
-    n = node.type.shape[-1]
-    if b.rank > 2:
-        return a.shape[:-2], m, n, k
-    return (), product(a.shape[:-2]) * m, n, k
-
-
-def inner_slices(ir: BlueprintIR, node: Node) -> int:
-    """How many programs share the inner dimension: as many as fill a GPU where M and N alone do not."""
-    batch, m, n, k = product_sizes(ir, node)
-    if batch or not isinstance(m, int) or not isinstance(n, int) or isinstance(k, int):
-        return 1
-    return splits(m, n, RUN_TIME_SIZE)

@@ -9,11 +9,12 @@ from esper.ir.graph import Value
 from esper.urza.access import access
 from esper.urza.attention import write_attention
 from esper.urza.depthwise import write_depthwise, write_depthwise_weight_grad
-from esper.urza.generate import Launch, Writer, buffer_name, partials_of
+from esper.urza.generate import Launch, Writer, buffer_name
 from esper.urza.grid import CeilDiv, Product
+from esper.urza.groups import Group, Plan
 from esper.urza.kernel import Direction
-from esper.urza.plan import RUN_TIME_SIZE, Group, Plan, product_sizes
 from esper.urza.pooling import write_pooling
+from esper.urza.products import about, product_sizes
 from esper.urza.tiles import columns_tile, finish_tile, pointwise_tile, product_tile, rows_tile
 from esper.urza.window_uses import CONVOLUTIONS, POOLINGS, WEIGHT_GRADIENTS
 
@@ -84,7 +85,7 @@ def _rows(writer: Writer) -> Launch:
         call=f"rows_with_sums({writer.size(rows)}, {{operands}}, {partials}, {{body}}, {width}, "
         "BLOCK_M, BLOCK_K)",
         template="rows:rows_with_sums",
-        grid=(partials_of(writer.ir, group)[0].parts,),
+        grid=(group.partial(group.sums[0]).parts,),
         tile=rows_tile(width),
         trips=LOOP_TRIPS,
     )
@@ -102,7 +103,7 @@ def _columns(writer: Writer) -> Launch:
         body="row, column, mask",
         call=f"columns({writer.size(rows)}, {{operands}}, {partials}, {{body}}, {width}, BLOCK_M, BLOCK_K)",
         template="columns:columns",
-        grid=(CeilDiv(width, "BLOCK_K"), partials_of(writer.ir, group)[0].parts),
+        grid=(CeilDiv(width, "BLOCK_K"), group.partial(group.sums[0]).parts),
         tile=columns_tile(width),
         trips=LOOP_TRIPS,
     )
@@ -122,7 +123,7 @@ def _channels(writer: Writer) -> Launch:
         call=f"channels({writer.size(before)}, {writer.size(after)}, {{operands}}, {partials}, {{body}}, "
         f"{width}, BLOCK)",
         template="columns:channels",
-        grid=(width, partials_of(writer.ir, group)[0].parts),
+        grid=(width, group.partial(group.sums[0]).parts),
         tile=pointwise_tile(),
         trips=LOOP_TRIPS,
     )
@@ -130,16 +131,12 @@ def _channels(writer: Writer) -> Launch:
 
 def _finish(writer: Writer) -> Launch:
     group = writer.group
-    assert group.source is not None
-    source = group.source
-    partials = partials_of(writer.ir, source)
-    sums = source.sums or source.nodes_of("matmul")
-    for number, node in enumerate(sums):
+    for number, node in enumerate(group.totals):
         writer.names[node.result()] = f"totals[{number}]"
     for node in group.nodes:
         writer.compute(node)
-    _store_sums(writer, group, source)
     writer.store_results()
+    partials = [writer.plan.partials[node.name] for node in group.totals]
     pointers = [writer.pointer(partial.name, "f32") for partial in partials]
     parts, width = partials[0].parts, partials[0].width
     return writer.finished(
@@ -151,20 +148,9 @@ def _finish(writer: Writer) -> Launch:
     )
 
 
-def _store_sums(writer: Writer, group: Group, source: Group) -> None:
-    """A split product's own result; sums are stored with the other results."""
-    if source.kind != "product":
-        return
-    for node in source.nodes_of("matmul"):
-        value = node.result()
-        if value in writer.plan.stored:
-            pointer = writer.body_pointer(buffer_name(value), node.type.dtype.value, writes=True)
-            writer.lines.append(f"tl.store({pointer} + offsets, {writer.names[value]}, mask)")
-
-
 def _product(writer: Writer) -> Launch:
     group = writer.group
-    (node,) = group.nodes_of("matmul")
+    (node,) = group.products
     batch, m, n, k = product_sizes(writer.ir, node)
     a, b = (operand for operand in node.operands if operand is not None)
     dtype = writer.ir.type(a).dtype
@@ -174,8 +160,8 @@ def _product(writer: Writer) -> Launch:
     strides_a: tuple[Size, ...] = (slice_a, 1, m) if transpose_a else (slice_a, k, 1)
     strides_b: tuple[Size, ...] = (slice_b, 1, k) if transpose_b else (slice_b, n, 1)
     split = ""
-    if group.slices > 1:
-        (partial,) = partials_of(writer.ir, group)
+    if group.shares_inner:
+        partial = group.partial(node)
         pointer = writer.body_pointer(partial.name, "f32", writes=True)
         writer.lines.append(f"tl.store({pointer} + (slice_index * {m} + row) * {n} + column, tile, mask)")
         split = f", SPLITS={group.slices}"
@@ -186,7 +172,7 @@ def _product(writer: Writer) -> Launch:
                 writer.compute(member)
         writer.store_results()
     even = f", EVEN_K={k} % BLOCK_K == 0" if isinstance(k, int) else ""
-    tile = product_tile(_about(m), _about(n), _about(k), dtype.bytes, slices=group.slices)
+    tile = product_tile(about(m), about(n), about(k), dtype.bytes, slices=group.slices)
     sizes = ", ".join(writer.size(size) for size in (m, n, k))
     strides = ", ".join(f"({', '.join(map(writer.size, s))})" for s in (strides_a, strides_b))
     slices: Size = group.slices if not batch else product(batch)
@@ -205,7 +191,8 @@ def _product(writer: Writer) -> Launch:
 
 
 def _partials(writer: Writer) -> str:
-    pointers = [writer.pointer(p.name, "f32", writes=True) for p in partials_of(writer.ir, writer.group)]
+    names = [writer.group.partial(node).name for node in writer.group.sums]
+    pointers = [writer.pointer(name, "f32", writes=True) for name in names]
     return f"({', '.join(pointers)},)"
 
 
@@ -218,8 +205,3 @@ def _base(writer: Writer, value: Value) -> Value:
 def _fixed(size: Size) -> int:
     assert isinstance(size, int), size
     return size
-
-
-def _about(size: Size) -> int:
-    """`size`, or a usual value for a run-time size."""
-    return size if isinstance(size, int) else RUN_TIME_SIZE

@@ -12,7 +12,7 @@ from esper.ir.types import TensorType
 from esper.urza.access import access
 from esper.urza.generate import Launch, buffer_name
 from esper.urza.grid import evaluate
-from esper.urza.plan import product_sizes
+from esper.urza.products import product_sizes
 from esper.urza.program import Program
 
 
@@ -77,7 +77,7 @@ def _rereads(program: Program, launch: Launch, sizes: Mapping[str, int]) -> dict
         numbers = {name: evaluate_size(size, sizes) for name, size in launch.sizes.items()}
         numbers |= {name: value for name, value in launch.kernel.constexprs.items() if isinstance(value, int)}
         return {launch.buffers[name]: evaluate(passes, numbers) for name, passes in launch.passes.items()}
-    (node,) = launch.group.nodes_of("matmul")
+    (node,) = launch.group.products
     _, m, n, _ = product_sizes(program.ir, node)
     tile = launch.kernel.constexprs
     rows = -(-evaluate_size(m, sizes) // int(tile["BLOCK_M"]))

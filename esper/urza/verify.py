@@ -22,7 +22,7 @@ from esper.ir.types import DType, TensorType
 from esper.lang import SizeValue, size_values
 from esper.ops.reference.evaluate import TORCH_DTYPES, evaluate
 from esper.urza.compiler import Programs
-from esper.urza.generate import Launch, buffer_name, partials_of
+from esper.urza.generate import Launch, buffer_name
 from esper.urza.kernel import Direction
 from esper.urza.program import Program
 from esper.urza.recorder import Finding
@@ -184,14 +184,7 @@ def _verdicts(program: Program, found: Simulation, sizes: Mapping[str, int]) -> 
 
 def _sums(program: Program, step: Launch) -> dict[str, Value]:
     """What the partial sums that a launch writes add up to, by the name of their buffer."""
-    group = step.group
-    if group.kind == "finish":
-        return {}
-    nodes = group.sums or (group.nodes_of("matmul") if group.slices > 1 else [])
-    if not nodes:
-        return {}
-    partials = partials_of(program.ir, group)
-    return {partial.name: node.result() for partial, node in zip(partials, nodes, strict=True)}
+    return {part.partial(node).name: node.result() for part in step.group.parts for node in part.partials}
 
 
 def _evaluate(

@@ -30,7 +30,8 @@ def store_sums(totals, slice_index, offsets, mask, operands):
 
 @triton.jit
 def terms(a, a2, b, b2, c, M, N, K: tl.constexpr, K2: tl.constexpr, BLOCK: tl.constexpr):
-    multiply(tl.program_id(0), (a, a2), (b, b2), M, N, (K, K2), ((0, K, 1), (0, K2, 1)), ((0, N, 1), (0, N, 1)),
+    strides = ((0, K, 1), (0, K2, 1)), ((0, N, 1), (0, N, 1))
+    multiply(tl.program_id(0), (a, a2), (b, b2), M, N, (K, K2), strides[0], strides[1],
              (c, c, M, N, 0), store, BLOCK, BLOCK, BLOCK, "ieee")
 
 @triton.jit

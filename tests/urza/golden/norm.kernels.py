@@ -57,8 +57,8 @@ def sums_0_linear_add_sum_body(row, column, mask, operands):
 
 
 @triton.jit
-def sums_0_linear_add_sum(partials_0_0_ptr, grad_result_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):
-    columns(size_0, (grad_result_ptr,), (partials_0_0_ptr,), sums_0_linear_add_sum_body, 32, BLOCK_M, BLOCK_K)
+def sums_0_linear_add_sum(partials_linear_add_sum_ptr, grad_result_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):
+    columns(size_0, (grad_result_ptr,), (partials_linear_add_sum_ptr,), sums_0_linear_add_sum_body, 32, BLOCK_M, BLOCK_K)
 
 
 # backward: grid (ceil(32 / BLOCK_W)), BLOCK_P = 32, BLOCK_W = 64, 4 warps
@@ -69,8 +69,8 @@ def total_1_linear_add_sum_body(totals, offsets, mask, operands):
 
 
 @triton.jit
-def total_1_linear_add_sum(linear_add_sum_ptr, partials_0_0_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
-    finish(32, 32, (partials_0_0_ptr,), (linear_add_sum_ptr,), total_1_linear_add_sum_body, BLOCK_P, BLOCK_W)
+def total_1_linear_add_sum(linear_add_sum_ptr, partials_linear_add_sum_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
+    finish(32, 32, (partials_linear_add_sum_ptr,), (linear_add_sum_ptr,), total_1_linear_add_sum_body, BLOCK_P, BLOCK_W)
 
 
 # backward: grid (ceil(size_0 / BLOCK_M) * ceil(32 / BLOCK_N), 1), BLOCK_M = 64, BLOCK_N = 32, BLOCK_K = 32, 4 warps
@@ -111,20 +111,20 @@ def rows_3_rms_norm_rms_norm_backward_sum_2_body(row, column, mask, operands):
 
 
 @triton.jit
-def rows_3_rms_norm_rms_norm_backward_sum_2(x_ptr, saved_0_ptr, rms_norm_weight_ptr, linear_matmul_matmul_ptr, grad_result_ptr, rms_norm_mul_3_ptr, rms_norm_add_ptr, partials_3_0_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):
-    rows_with_sums(size_0, (x_ptr, saved_0_ptr, size_0, rms_norm_weight_ptr, linear_matmul_matmul_ptr, grad_result_ptr, rms_norm_mul_3_ptr, rms_norm_add_ptr,), (partials_3_0_ptr,), rows_3_rms_norm_rms_norm_backward_sum_2_body, 32, BLOCK_M, BLOCK_K)
+def rows_3_rms_norm_rms_norm_backward_sum_2(x_ptr, saved_0_ptr, rms_norm_weight_ptr, linear_matmul_matmul_ptr, grad_result_ptr, rms_norm_mul_3_ptr, rms_norm_add_ptr, partials_rms_norm_rms_norm_backward_sum_2_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):
+    rows_with_sums(size_0, (x_ptr, saved_0_ptr, size_0, rms_norm_weight_ptr, linear_matmul_matmul_ptr, grad_result_ptr, rms_norm_mul_3_ptr, rms_norm_add_ptr,), (partials_rms_norm_rms_norm_backward_sum_2_ptr,), rows_3_rms_norm_rms_norm_backward_sum_2_body, 32, BLOCK_M, BLOCK_K)
 
 
 # backward: grid (ceil(32 / BLOCK_M) * ceil(32 / BLOCK_N), 16), BLOCK_M = 64, BLOCK_N = 32, BLOCK_K = 32, 4 warps
 @triton.jit
 def matmul_4_linear_matmul_matmul_2_body(tile, slice_index, row, column, mask, operands):
-    (partials_4_0_ptr,) = operands
-    tl.store(partials_4_0_ptr + (slice_index * 32 + row) * 32 + column, tile, mask)
+    (partials_linear_matmul_matmul_2_ptr,) = operands
+    tl.store(partials_linear_matmul_matmul_2_ptr + (slice_index * 32 + row) * 32 + column, tile, mask)
 
 
 @triton.jit
-def matmul_4_linear_matmul_matmul_2(grad_result_ptr, rms_norm_mul_3_ptr, partials_4_0_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
-    matmul(grad_result_ptr, rms_norm_mul_3_ptr, 32, 32, size_0, (0, 1, 32), (0, 32, 1), (partials_4_0_ptr,), matmul_4_linear_matmul_matmul_2_body, BLOCK_M, BLOCK_N, BLOCK_K, "ieee", SPLITS=16)
+def matmul_4_linear_matmul_matmul_2(grad_result_ptr, rms_norm_mul_3_ptr, partials_linear_matmul_matmul_2_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
+    matmul(grad_result_ptr, rms_norm_mul_3_ptr, 32, 32, size_0, (0, 1, 32), (0, 32, 1), (partials_linear_matmul_matmul_2_ptr,), matmul_4_linear_matmul_matmul_2_body, BLOCK_M, BLOCK_N, BLOCK_K, "ieee", SPLITS=16)
 
 
 # backward: grid (ceil(1024 / BLOCK_W)), BLOCK_P = 16, BLOCK_W = 64, 4 warps
@@ -135,8 +135,8 @@ def total_5_linear_matmul_matmul_2_body(totals, offsets, mask, operands):
 
 
 @triton.jit
-def total_5_linear_matmul_matmul_2(linear_matmul_matmul_2_ptr, partials_4_0_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
-    finish(16, 1024, (partials_4_0_ptr,), (linear_matmul_matmul_2_ptr,), total_5_linear_matmul_matmul_2_body, BLOCK_P, BLOCK_W)
+def total_5_linear_matmul_matmul_2(linear_matmul_matmul_2_ptr, partials_linear_matmul_matmul_2_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
+    finish(16, 1024, (partials_linear_matmul_matmul_2_ptr,), (linear_matmul_matmul_2_ptr,), total_5_linear_matmul_matmul_2_body, BLOCK_P, BLOCK_W)
 
 
 # backward: grid (ceil(32 / BLOCK_W)), BLOCK_P = 32, BLOCK_W = 64, 4 warps
@@ -147,5 +147,5 @@ def total_6_rms_norm_rms_norm_backward_sum_2_body(totals, offsets, mask, operand
 
 
 @triton.jit
-def total_6_rms_norm_rms_norm_backward_sum_2(rms_norm_rms_norm_backward_sum_2_ptr, partials_3_0_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
-    finish(128, 32, (partials_3_0_ptr,), (rms_norm_rms_norm_backward_sum_2_ptr,), total_6_rms_norm_rms_norm_backward_sum_2_body, BLOCK_P, BLOCK_W)
+def total_6_rms_norm_rms_norm_backward_sum_2(rms_norm_rms_norm_backward_sum_2_ptr, partials_rms_norm_rms_norm_backward_sum_2_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
+    finish(128, 32, (partials_rms_norm_rms_norm_backward_sum_2_ptr,), (rms_norm_rms_norm_backward_sum_2_ptr,), total_6_rms_norm_rms_norm_backward_sum_2_body, BLOCK_P, BLOCK_W)
