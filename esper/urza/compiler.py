@@ -82,12 +82,12 @@ class Programs:
                 return listing(self.kernels, self.ir.name)
 
 
-def make_programs(ir: BlueprintIR) -> Programs:
-    """Forward and backward programs; gradients of all inputs and params that have one.
+def make_programs(ir: BlueprintIR, wrt: tuple[str, ...] | None = None) -> Programs:
+    """Forward and backward programs; gradients of `wrt`, or of all inputs and params that have one.
 
     Raises `UnsupportedElementType` for float64, and `NotAJointGraph` where nothing has a gradient.
     """
-    joint = joint_graph(run_passes(ir))
+    joint = joint_graph(run_passes(ir), wrt)
     parts = partition(run_passes(joint, DECOMPOSED))
     return Programs(
         ir, joint, parts, make_program(parts.forward, "forward"), make_program(parts.backward, "backward")

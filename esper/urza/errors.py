@@ -130,7 +130,9 @@ class SeedsDoNotPickle(EsperError):
 
     code = "E0704"
     message = "the seed of `{blueprint}` cannot be pickled"
-    help = "save it with seed.save(PATH) and load it with esper.load(PATH)"
+    help = (
+        "save seed.ir as a file, seed.save(PATH.seed), and seed.state_dict() beside it; esper.load reads it"
+    )
 
 
 class WrongInputs(EsperError):
@@ -138,3 +140,19 @@ class WrongInputs(EsperError):
 
     code = "E0706"
     message = "the seed of `{blueprint}` was given {found} tensors, and takes {expected}"
+
+
+class NoSecondGradient(EsperError):
+    """A gradient of a gradient through kernels, whose backward pass has no gradient of its own."""
+
+    code = "E0708"
+    message = "the seed of `{blueprint}` runs on kernels, which give no gradients of gradients"
+    help = 'run it on the torch tier: esper.compile(..., tier="torch")'
+
+
+class RecomputedElsewhere(EsperError):
+    """A seed called in a backward pass, by something that is not torch's checkpointing."""
+
+    code = "E0709"
+    message = "the seed of `{blueprint}` is computed again in a backward pass, and drew its dropout elsewhere"
+    help = "use torch.utils.checkpoint, or a blueprint without random operators"

@@ -2,72 +2,35 @@
 
 The `torch` tier runs the optimised graph by torch's operators and autograd, on any device. The `triton`
 tier runs the generated kernels, forward and backward; before it first takes over, its results are compared
-with the torch tier's, and a seed whose kernels fail or disagree goes back to the torch tier and says so.
+with torch's, and a seed whose kernels fail or disagree goes back to the torch tier and says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from esper.errors import WrongArgument
 from esper.ir.graph import BlueprintIR
-from esper.ops.reference.evaluate import ShapeGiven
+from esper.ir.types import DType
+from esper.ops.reference.evaluate import TORCH_DTYPES
 from esper.ops.reference.initialise import initial_values
-from esper.passes import run_passes
-from esper.urza import torch_tier
+from esper.urza import host_compile, recomputation
 from esper.urza.artifact import write_artifact
-from esper.urza.compiler import Programs, compile_ir, make_programs
+from esper.urza.compiler import compile_ir
 from esper.urza.device import default_targets
-from esper.urza.driver import cuda_driver
-from esper.urza.errors import (
-    NameTaken,
-    SeedsDoNotPickle,
-    TensorTooLarge,
-    TensorUnfitForKernels,
-    WrongInputs,
-)
-from esper.urza.launcher import Launches
-from esper.urza.run import BoundProgram, Launching, launch
-from esper.urza.supply import Supply
-from esper.urza.toolchain import check_target
+from esper.urza.differentiable import profiled
+from esper.urza.errors import NameTaken, RecomputedElsewhere, SeedsDoNotPickle, WrongInputs
+from esper.urza.supply import Supply, Want, shared_supply
+from esper.urza.tiers import SeedStatus, Tier, Tiers
+from esper.urza.torch_tier import Ready, ready
 
-Tier = Literal["torch", "triton"]
-INFERENCE = "inference,canonicalize,fold,cse,dce"
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
-"""Largest relative difference, in the maximum norm, between the tiers' results on a first input."""
-
-
-class Kernels:
-    """Both programs of a seed, bound to what launches their kernels, and which tensors pass between them.
-
-    device: where they run.
-    """
-
-    def __init__(self, programs: Programs, launching: Launching, device: torch.device) -> None:
-        self.device = device
-        self.forward = BoundProgram(programs.forward, launching)
-        self.backward = BoundProgram(programs.backward, launching)
-        self.saved = tuple(saved.name for saved in programs.parts.saved)
-        self.buffers = frozenset(node.name for node in programs.ir.buffers)
-        self.results = tuple(n for n in programs.forward.outputs if not n.startswith("saved."))
-        self.outputs = tuple(n for n, _ in programs.parts.forward.outputs if not n.startswith("saved."))
-        given = {leaf.name for leaf in torch_tier.leaves(programs.ir)}
-        self.kept = tuple(name for name in self.backward.leaf_names if name in given)
-
-
-@dataclass(frozen=True)
-class SeedStatus:
-    """Which tier runs and why, and how often each has run."""
-
-    tier: Tier
-    reason: str
-    calls: Mapping[str, int]
+Tensor = torch.Tensor
+DTYPES = {found: dtype for dtype, found in TORCH_DTYPES.items()}
 
 
 class CompiledSeed(nn.Module):
@@ -80,10 +43,22 @@ class CompiledSeed(nn.Module):
     of `ir` if None.
 
     `forward` takes the graph's inputs in order and returns its output, or a tuple of several. In training
-    mode it also updates the buffers. On the triton tier torch refuses gradients of gradients.
+    mode it also updates the buffers. Kernels run in training mode; in eval mode torch does.
+
+    Dtypes: a seed computes in the dtypes that its blueprint declares, or, once `.to()`, `.half()` or
+    `.double()` changed its weights, in theirs, then always on torch. Under autocast, inputs are taken to the
+    declared dtypes, weights stay as they are, products run in autocast's dtype on both tiers, and outputs
+    have the declared dtypes.
+
+    Gradients of gradients: on the torch tier as far as torch's operators have them; on the triton tier
+    `NoSecondGradient`. Gradients of weights and inputs that do not require any are not computed.
+
+    `torch.compile` of a model around it sees no graph break: torch's operators on the torch tier, one custom
+    operator on the triton tier. `torch.export` always takes the torch tier. Under `torch.utils.checkpoint`
+    a call that is computed again draws what it drew, and leaves the buffers alone.
     """
 
-    random_seed: torch.Tensor
+    random_seed: Tensor
 
     def __init__(
         self,
@@ -99,13 +74,11 @@ class CompiledSeed(nn.Module):
         super().__init__()
         self._ir = ir
         self._targets = targets
-        self._graphs: dict[bool, tuple[BlueprintIR, fx.GraphModule]] = {}
-        self._supply = Supply(ir) if supply is None else supply
-        self._kernels: Kernels | None = None
-        self._agreed = False
-        self._reason = "asked for" if tier == "torch" else "kernels have not run yet"
-        self._tier: Tier = tier
-        self._calls = {"torch": 0, "triton": 0}
+        self._tiers = Tiers(ir.name, tier, shared_supply(ir) if supply is None else supply)
+        self._graphs: dict[tuple[bool, torch.dtype | None], Ready] = {}
+        self._draws: recomputation.Draws[int | Tensor] = recomputation.Draws()
+        self._arity = len(ir.inputs)
+        self._names = tuple(node.name for node in (*ir.params, *ir.buffers))
         values = initial_values(ir, generator)
         for node in ir.params:
             self._register(node.name, nn.Parameter(values[node.name]))
@@ -114,6 +87,8 @@ class CompiledSeed(nn.Module):
         if ir.of("seed"):
             first = torch.randint(2**31, (), generator=generator, dtype=torch.int64)
             self.register_buffer("random_seed", first)
+        self._places = tuple(map(self._place, self._names))
+        self._witnesses = self._find_witnesses()
 
     @property
     def ir(self) -> BlueprintIR:
@@ -121,9 +96,9 @@ class CompiledSeed(nn.Module):
         return self._ir
 
     def status(self) -> SeedStatus:
-        """Which tier runs, why, and the number of calls of each."""
-        tier: Tier = self._tier if self._agreed else "torch"
-        return SeedStatus(tier, self._reason, dict(self._calls))
+        """Which tier runs, why, and the number of calls of each; calls inside `torch.compile` by torch's
+        operators are not counted."""
+        return self._tiers.status()
 
     def save(self, path: str | Path) -> None:
         """Writes a `.seed` file: the graph and its kernels, not the weights. Whole or not at all.
@@ -133,96 +108,196 @@ class CompiledSeed(nn.Module):
         compilation = compile_ir(self._ir, self._targets or default_targets())
         write_artifact(Path(path), compilation.artifact())
 
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        names = [node.name for node in self._ir.inputs]
-        if len(inputs) != len(names):
-            raise WrongInputs(blueprint=self._ir.name, found=len(inputs), expected=", ".join(names))
-        tensors = dict(zip(names, inputs, strict=True))
-        tensors.update(self._state())
-        ir, module = self._graph(self.training)
-        for node in ir.of("seed"):
-            tensors[node.name] = self._next_seed()
-        results = self._run(ir, module, tensors)
-        if ir.updates:
-            results = tuple(_apart(result, self.buffers()) for result in results)
-        outputs, updates = results[: len(ir.outputs)], results[len(ir.outputs) :]
-        if self.training:
-            with torch.no_grad():
-                for (name, _), value in zip(ir.updates, updates, strict=True):
-                    tensors[name].copy_(value)
+    def forward(self, *inputs: Tensor) -> Any:
+        if len(inputs) != self._arity:
+            names = ", ".join(node.name for node in self._ir.inputs)
+            raise WrongInputs(blueprint=self._ir.name, found=len(inputs), expected=names)
+        if torch.compiler.is_compiling():
+            return self._traced(inputs)
+        state = self._state()
+        dtype = self._dtype()
+        device = (*inputs, *state)[0].device.type if inputs or state else "cpu"
+        if torch.is_autocast_enabled(device):
+            inputs = self._declared(inputs, [node.type.dtype for node in self._ir.inputs], dtype)
+            with profiled(self._ir.name):
+                outputs = self._outputs(inputs, state, dtype, torch.get_autocast_dtype(device))
+            declared = [self._ir.type(value).dtype for _, value in self._ir.outputs]
+            outputs = self._declared(outputs, declared, dtype)
+        else:
+            outputs = self._outputs(inputs, state, dtype, None)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _run(
-        self, ir: BlueprintIR, module: fx.GraphModule, tensors: dict[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, ...]:
-        if self._tier == "triton" and self.training:
-            results = self._run_kernels(ir, module, tensors)
+    def _outputs(
+        self,
+        inputs: tuple[Tensor, ...],
+        state: list[Tensor],
+        dtype: torch.dtype | None,
+        narrow: torch.dtype | None,
+    ) -> tuple[Tensor, ...]:
+        """The outputs of a call; buffers are updated. narrow: autocast's dtype, inside it."""
+        graph = self._graph(self.training, dtype)
+        again = self.training and recomputation.is_recomputation()
+        given: list[Tensor | int] = [*inputs, *state]
+        if again:
+            first = len(given) - len(self._ir.buffers)
+            given[first:] = [buffer.clone() for buffer in state[len(self._ir.params) :]]
+        if graph.draws:
+            given.append(self._draw())
+        names, results = graph.updated, None
+        if self._tiers.wants_kernels and self.training:
+            results = self._tiers.run(self._by_name(given), self._want(given, narrow))
             if results is not None:
-                return results
-        self._calls["torch"] += 1
-        return torch_tier.call(module, ir, tensors)
-
-    def _run_kernels(
-        self, ir: BlueprintIR, module: fx.GraphModule, tensors: dict[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, ...] | None:
-        """The kernels' results; None, and the torch tier from now on, if they fail or disagree."""
-        difference = None
-        try:
-            kernels = self._ready_kernels(next(iter(tensors.values())).device)
-            if kernels is None:
-                return None
-            results = run_kernels(kernels, tuple(tensors), *tensors.values())
-            if not self._agreed:
-                difference = _difference(results, torch_tier.call(module, ir, tensors))
-        except (ShapeGiven, TensorTooLarge, TensorUnfitForKernels) as error:
-            self._reason = f"kernels cannot take the last call's tensors: {error}"
-            return None
-        except Exception as error:  # noqa: BLE001 - whatever a kernel does, training goes on
-            difference = f"{type(error).__name__}: {error}"
-        if difference is not None:
-            self._tier, self._reason = "torch", f"kernels are in quarantine: {difference}"
-            return None
-        self._agreed, self._reason = True, "kernels agree with the torch tier"
-        self._calls["triton"] += 1
+                names = tuple(name for name, _ in self._ir.updates)
+        if results is None:
+            self._tiers.calls["torch"] += 1
+            if torch._C._autograd._profiler_enabled():
+                with profiled(self._ir.name):
+                    results = graph.run(*given)
+            else:
+                results = graph.run(*given)
+        if names:
+            results = self._update(names, results, again)
         return results
 
-    def _ready_kernels(self, device: torch.device) -> Kernels | None:
-        """Kernels for `device`; None, and the reason told, while they are being built."""
-        if self._kernels is not None and self._kernels.device == device:
-            return self._kernels
-        self._agreed = False
-        if device.type != "cuda" or torch.version.hip is not None:
-            self._kernels = Kernels(make_programs(self._ir), launch, device)
-            return self._kernels
-        major, minor = torch.cuda.get_device_capability(device)
-        target = check_target(f"sm_{major}{minor}")
-        coming = self._supply.request(target)
-        if not coming.done():
-            self._reason = f"kernels are being built for {target}"
-            return None
-        ready = coming.result()
-        stream = torch._C._cuda_getCurrentRawStream
-        launches = Launches(cuda_driver(), ready.codes, device.index, stream)
-        self._kernels = Kernels(ready.programs, launches, device)
-        return self._kernels
+    def _update(self, names: tuple[str, ...], results: tuple[Tensor, ...], again: bool) -> tuple[Tensor, ...]:
+        """Gives the buffers `names` the last of `results`, and returns the others."""
+        count = len(results) - len(names)
+        results = tuple(_apart(result, self.buffers()) for result in results)
+        if self.training and not again:
+            with torch.no_grad():
+                for name, value in zip(names, results[count:], strict=True):
+                    self._find(name).copy_(value)
+        return results[:count]
 
-    def _graph(self, training: bool) -> tuple[BlueprintIR, fx.GraphModule]:
-        if training not in self._graphs:
-            ir = run_passes(self._ir)
-            ir = ir if training else run_passes(ir, INFERENCE)
-            self._graphs[training] = ir, torch_tier.graph_module(ir)
-        return self._graphs[training]
-
-    def _state(self) -> dict[str, torch.Tensor]:
-        return {node.name: self._find(node.name) for node in (*self._ir.params, *self._ir.buffers)}
-
-    def _next_seed(self) -> torch.Tensor:
-        """The seed of this call; the next call's is another."""
-        state = self.random_seed
-        seed = state.clone()
+    def _traced(self, inputs: tuple[Tensor, ...]) -> Any:
+        """A call as `torch.compile` and `torch.export` see it: nothing of it depends on what changes."""
+        handle = self._prepare_trace()
+        dtype = self._dtype()
+        given = [*inputs, *(self._find(name) for name in self._names)]
+        graph = self._graphs[self.training, dtype]
+        if graph.draws:
+            given.append(self.random_seed.clone())
+            if self.training:
+                self.random_seed.add_(1)
+        if handle >= 0 and self.training:
+            names = tuple(name for name, _ in self._ir.updates)
+            results = tuple(host_compile.call(handle, given)[: len(self._ir.outputs) + len(names)])
+        else:
+            names = graph.updated
+            results = graph.run(*given)
+        count = len(results) - len(names)
         if self.training:
-            state.add_(1)
-        return seed
+            with torch.no_grad():
+                for name, value in zip(names, [value.clone() for value in results[count:]], strict=True):
+                    self._find(name).copy_(value)
+        return results[0] if count == 1 else results[:count]
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _prepare_trace(self) -> int:
+        """Makes ready what a trace reads; the handle of this seed's kernels, or -1 for torch's operators."""
+        self._graph(self.training, self._dtype())
+        if not self.training or not self._tiers.wants_kernels or torch.compiler.is_exporting():
+            return -1
+        inputs = {node.name for node in self._ir.inputs}
+        learns = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return host_compile.handle_of(self._tiers, self._ask(inputs | learns, None))
+
+    def _graph(self, training: bool, dtype: torch.dtype | None) -> Ready:
+        key = training, dtype
+        found = self._graphs.get(key)
+        if found is None:
+            found = self._graphs[key] = ready(self._ir, training, dtype)
+        return found
+
+    def _state(self) -> list[Tensor]:
+        """Weights and buffers, in the graph's order."""
+        try:
+            return [held[key] for held, key in self._places]
+        except KeyError:  # a parametrization took a weight's place
+            return [self._find(name) for name in self._names]
+
+    def _dtype(self) -> torch.dtype | None:
+        """The dtype that all floating weights have, if not their own."""
+        for held, key, declared in self._witnesses:
+            tensor: Tensor | None = held.get(key)
+            if tensor is not None and tensor.dtype is not declared:
+                return tensor.dtype
+        return None
+
+    def _find_witnesses(self) -> tuple[tuple[dict[str, Any], str, torch.dtype], ...]:
+        """One weight or buffer for each floating dtype that the graph's have: `.to` changes all alike."""
+        found: dict[DType, tuple[dict[str, Any], str, torch.dtype]] = {}
+        for node in (*self._ir.params, *self._ir.buffers):
+            if node.type.dtype.is_floating:
+                found.setdefault(node.type.dtype, (*self._place(node.name), TORCH_DTYPES[node.type.dtype]))
+        return tuple(found.values())
+
+    def _declared(
+        self, tensors: tuple[Tensor, ...], dtypes: list[DType], dtype: torch.dtype | None
+    ) -> tuple[Tensor, ...]:
+        """Floating `tensors` in the dtypes that the graph has for them, or in `dtype`."""
+        return tuple(
+            tensor.to(dtype or TORCH_DTYPES[declared]) if declared.is_floating else tensor
+            for tensor, declared in zip(tensors, dtypes, strict=True)
+        )
+
+    def _by_name(self, given: list[Tensor | int]) -> dict[str, Tensor]:
+        names = (
+            *(node.name for node in self._ir.inputs),
+            *self._names,
+            *(n.name for n in self._ir.of("seed")),
+        )
+        return {
+            name: torch.tensor(value) if isinstance(value, int) else value
+            for name, value in zip(names, given, strict=True)
+        }
+
+    def _want(self, given: list[Tensor | int], narrow: torch.dtype | None) -> Want:
+        names = (*(node.name for node in self._ir.inputs), *self._names)
+        asked = {n for n, tensor in zip(names, given, strict=False) if tensor.requires_grad}  # type: ignore[union-attr]
+        return self._ask(asked, narrow)
+
+    def _ask(self, asked: set[str], narrow: torch.dtype | None) -> Want:
+        """What is asked of kernels: where nothing or everything is, they compute every gradient."""
+        every = {n.name for n in (*self._ir.inputs, *self._ir.params) if n.type.dtype.is_floating}
+        wrt = frozenset(asked & every)
+        return Want(wrt if wrt and wrt != every else None, DTYPES[narrow] if narrow else None)
+
+    def _draw(self) -> int | Tensor:
+        """The random seed of this call; the next call's is another."""
+        if not self.training:
+            return self.random_seed.clone()
+        place = None
+        if recomputation.may_be_checkpointed():
+            place = recomputation.region()
+            if recomputation.is_recomputation():
+                if place is None:
+                    raise RecomputedElsewhere(blueprint=self._ir.name)
+                found = self._draws.repeat(place)
+                if found is not None:
+                    return found
+        state = self.random_seed
+        # On a CPU a number costs less than a tensor: the operators mix its bits without torch.
+        on_cpu = type(state) is Tensor and state.device.type == "cpu"
+        drawn = int(state) if on_cpu else state.clone()
+        state.add_(1)
+        if place is not None:
+            self._draws.remember(place, drawn)
+        return drawn
+
+    def _place(self, name: str) -> tuple[dict[str, Any], str]:
+        """The dictionary in which torch keeps a weight or buffer, and its key there."""
+        *path, last = name.split(".")
+        owner: nn.Module = self
+        for part in path:
+            owner = owner._modules[part]  # type: ignore[assignment]
+        return (owner._parameters if last in owner._parameters else owner._buffers), last
+
+    def _replicate_for_data_parallel(self) -> Any:
+        replica = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        replica._places = (({}, ""),)  # its weights are its own, found by name
+        replica._witnesses = ()
+        return replica
 
     def _find(self, name: str) -> torch.Tensor:
         owner: Any = self
@@ -251,17 +326,17 @@ class CompiledSeed(nn.Module):
         copy = CompiledSeed(
             self._ir,
             generator=torch.Generator(),
-            tier=self._tier,
+            tier=self._tiers.tier,
             targets=self._targets,
-            supply=self._supply,
+            supply=self._tiers.supply,
         )
         memo[id(self)] = copy
         for (_, mine), (_, other) in zip(_tensors(self), _tensors(copy), strict=True):
             other.data = mine.detach().clone()
             other.requires_grad_(mine.requires_grad)
+            memo[id(mine)] = other
         copy.train(self.training)
-        copy._kernels, copy._agreed = self._kernels, self._agreed
-        copy._reason, copy._calls = self._reason, dict(self._calls)
+        copy._tiers = self._tiers.copy()
         return copy
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -272,55 +347,11 @@ class _Scope(nn.Module):
     """Holds the parameters of one operator, so that names keep their dots."""
 
 
-class _Run(torch.autograd.Function):
-    """One call of the kernels under autograd: results are the graph's outputs, then its updates."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, kernels: Kernels, names: tuple[str, ...], *tensors: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
-        given = dict(zip(names, tensors, strict=True))
-        ctx.kernels, ctx.names = kernels, names
-        ctx.sizes = kernels.forward.sizes(given)
-        found = kernels.forward(given, ctx.sizes)
-        kept = (given[name].clone() if name in kernels.buffers else given[name] for name in kernels.kept)
-        ctx.save_for_backward(*kept, *(found[name] for name in kernels.saved))
-        updates = (found[name] for name in kernels.results if name not in kernels.outputs)
-        ctx.mark_non_differentiable(*updates)
-        return tuple(found[name] for name in kernels.results)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        kernels: Kernels = ctx.kernels
-        given = dict(zip((*kernels.kept, *kernels.saved), ctx.saved_tensors, strict=True))
-        given.update((f"grad.{name}", g) for name, g in zip(kernels.outputs, gradients, strict=False))
-        found = kernels.backward(given, ctx.sizes)
-        return None, None, *(found.get(f"grad.{name}") for name in ctx.names)
-
-
-def run_kernels(kernels: Kernels, names: tuple[str, ...], *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Outputs and updates of one call, differentiable; `names` are the leaves that `tensors` are."""
-    results: tuple[torch.Tensor, ...] = _Run.apply(kernels, names, *tensors)  # type: ignore[no-untyped-call]
-    return results
-
-
-def _apart(result: torch.Tensor, buffers: Iterable[torch.Tensor]) -> torch.Tensor:
+def _apart(result: Tensor, buffers: Iterable[Tensor]) -> Tensor:
     """`result`, copied if it shares memory with a buffer that is about to change."""
     held = {buffer.untyped_storage().data_ptr() for buffer in buffers}
     return result.clone() if result.untyped_storage().data_ptr() in held else result
 
 
-def _difference(found: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> str | None:
-    """How the results differ beyond rounding, or None."""
-    for index, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
-        wide, expected_wide = (t if t.is_floating_point() else t.double() for t in (mine, theirs))
-        scale = expected_wide.abs().max().item() if theirs.numel() else 0.0
-        distance = (wide - expected_wide).abs().max().item() if theirs.numel() else 0.0
-        if not distance <= TOLERANCE.get(theirs.dtype, 1e-4) * max(scale, 1.0):
-            return f"result {index} differs by {distance:.3g} where the largest value is {scale:.3g}"
-    return None
-
-
-def _tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
     return [*module.named_parameters(), *module.named_buffers()]

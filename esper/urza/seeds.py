@@ -14,8 +14,9 @@ from esper.lang import SizeValue, lower
 from esper.urza.artifact import read_artifact
 from esper.urza.compiler import compile_ir
 from esper.urza.errors import ArtifactTampered
-from esper.urza.seed import CompiledSeed, Tier
+from esper.urza.seed import CompiledSeed
 from esper.urza.supply import Supply
+from esper.urza.tiers import Tier
 
 
 def compile(

@@ -2,22 +2,65 @@
 
 Native code in a file runs only where this machine vouches for it, having built that very code itself, or
 where the caller trusts the file. What else the graph, lowered anew, needs is taken from the cache or built.
+Seeds of one blueprint share a supply, so that one planted in the place of another builds nothing.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
 
 from esper.ir.graph import BlueprintIR
+from esper.ir.types import DType
+from esper.passes import run_passes
+from esper.passes.manager import CLEAN
+from esper.passes.precision import Precision
 from esper.urza.artifact import Artifact
 from esper.urza.build import build_kernels
 from esper.urza.cache import KernelCache
 from esper.urza.compiler import Programs, make_programs
-from esper.urza.launcher import Code
-from esper.urza.toolchain import templates_digest
+from esper.urza.differentiable import Kernels
+from esper.urza.driver import cuda_driver
+from esper.urza.launcher import Code, Launches
+from esper.urza.run import launch
+from esper.urza.toolchain import check_target, templates_digest
+
+log = logging.getLogger("esper")
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What is asked of a seed's kernels.
+
+    wrt: the leaves whose gradients are asked for; None for all that have one. narrow: the dtype that products
+    run in, as under autocast; None for the graph's own.
+    """
+
+    wrt: frozenset[str] | None = None
+    narrow: DType | None = None
+
+    def __str__(self) -> str:
+        gradients = "all gradients" if self.wrt is None else f"gradients of {', '.join(sorted(self.wrt))}"
+        return gradients if self.narrow is None else f"{gradients}, products in {self.narrow}"
+
+
+EVERYTHING = Want()
+
+
+@lru_cache(maxsize=64)
+def programs_of(ir: BlueprintIR, want: Want) -> Programs:
+    """The programs of `ir` for what is wanted; `programs_of.cache_info().misses` counts plans made."""
+    if want.narrow is not None:
+        ir = run_passes(ir, ["expand", Precision(want.narrow), CLEAN])
+    wrt = None if want.wrt is None else tuple(sorted(want.wrt))
+    return make_programs(ir, wrt)
 
 
 @dataclass(frozen=True)
@@ -35,43 +78,101 @@ class Ready:
 
 
 class Supply:
-    """Gets the kernels of `ir` ready, once for each target, in threads of its own.
+    """Gets the kernels of `ir` ready, once for each target and want, in threads of its own.
 
-    artifact: the file that `ir` was read from, if any. trust_kernels: whether its code may run though this
-    machine did not build it.
+    artifact: the file that `ir` was read from, if any; its kernels serve every want that they cover.
+    trust_kernels: whether its code may run though this machine did not build it.
     """
 
     def __init__(
         self, ir: BlueprintIR, artifact: Artifact | None = None, *, trust_kernels: bool = False
     ) -> None:
-        self._ir = ir
+        self.ir = ir
         self._artifact = artifact
         self._trust_kernels = trust_kernels
-        self._wanted: dict[str, Future[Ready]] = {}
+        self._wanted: dict[tuple[str, Want], Future[Ready]] = {}
+        self._kernels: dict[tuple[torch.device, Want], Kernels] = {}
         self._lock = threading.Lock()
 
-    def request(self, target: str) -> Future[Ready]:
+    def kernels(self, device: torch.device, want: Want = EVERYTHING) -> Kernels | None:
+        """What serves `want` on `device`; None while it is being built.
+
+        Where kernels for more gradients are ready, they serve until those for just the ones asked for are.
+        On AMD GPUs, and in Triton's interpreter with tensors of the CPU, Triton's own JIT builds them at
+        their first launch. Raises what `request` says.
+        """
+        if self._artifact is not None and want.narrow is None:
+            want = EVERYTHING
+        found = self._bound(device, want)
+        if found is None and want.wrt is not None:
+            with self._lock:
+                found = self._kernels.get((device, Want(None, want.narrow)))
+        return found
+
+    def target(self, device: torch.device) -> str | None:
+        """The target that native code for `device` is built for; None where Triton's JIT builds it."""
+        if device.type != "cuda" or torch.version.hip is not None:
+            return None
+        major, minor = torch.cuda.get_device_capability(device)
+        return check_target(f"sm_{major}{minor}")
+
+    def _bound(self, device: torch.device, want: Want) -> Kernels | None:
+        with self._lock:
+            known = self._kernels.get((device, want))
+        if known is not None:
+            return known
+        target = self.target(device)
+        if target is None:
+            kernels = Kernels(programs_of(self.ir, want), launch, device)
+        else:
+            coming = self.request(target, want)
+            if not coming.done():
+                return None
+            if coming.exception() is not None:
+                with self._lock:
+                    self._wanted.pop((target, want), None)  # another seed may ask again
+            kernels = self.bind(coming.result(), device)
+        with self._lock:
+            return self._kernels.setdefault((device, want), kernels)
+
+    def bind(self, ready: Ready, device: torch.device) -> Kernels:
+        """Native code, loaded on `device`."""
+        stream = torch._C._cuda_getCurrentRawStream
+        return Kernels(ready.programs, Launches(cuda_driver(), ready.codes, device.index, stream), device)
+
+    def request(self, target: str, want: Want = EVERYTHING) -> Future[Ready]:
         """What is or will be ready for `target`; the first request starts the work.
 
         Its exceptions are those of `make_programs` and `build_kernels`.
         """
+        key = target, want
         with self._lock:
-            if target not in self._wanted:
-                future = self._wanted[target] = Future()
-                name = f"esper-kernels-{self._ir.name}-{target}"
-                threading.Thread(target=self._work, args=(target, future), name=name, daemon=True).start()
-            return self._wanted[target]
+            if key in self._wanted:
+                return self._wanted[key]
+            future = self._wanted[key] = Future()
+        log.info("%s: kernels are being built for %s (%s)", self.ir.name, target, want)
+        name = f"esper-kernels-{self.ir.name}-{target}"
+        threading.Thread(target=self._work, args=(*key, future), name=name, daemon=True).start()
+        return future
 
-    def _work(self, target: str, future: Future[Ready]) -> None:
+    def _work(self, target: str, want: Want, future: Future[Ready]) -> None:
+        start = time.perf_counter()
         try:
-            future.set_result(self._prepare(target))
+            ready = self._prepare(target, want)
         except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+            log.warning("%s: no kernels for %s: %s: %s", self.ir.name, target, type(error).__name__, error)
             future.set_exception(error)
+            return
+        seconds = time.perf_counter() - start
+        text = "%s: %d kernels for %s are ready after %.1f s: %d from its file, %d compiled"
+        counts = len(ready.codes), target, seconds, ready.stored, ready.invocations
+        log.info(text, self.ir.name, *counts)
+        future.set_result(ready)
 
-    def _prepare(self, target: str) -> Ready:
-        programs = make_programs(self._ir)
+    def _prepare(self, target: str, want: Want) -> Ready:
+        programs = programs_of(self.ir, want)
         codes: dict[str, Code] = {}
-        if self._artifact is not None:
+        if self._artifact is not None and want.narrow is None:
             ledger = None if self._trust_kernels else KernelCache()
             codes.update(stored_codes(self._artifact, programs, target, ledger))
         stored = len(codes)
@@ -81,6 +182,12 @@ class Supply:
         build = build_kernels(missing, [target])
         codes.update((k.digest, Code.of(built)) for k, built in zip(missing, build.kernels, strict=True))
         return Ready(programs, codes, stored, build.invocations)
+
+
+@lru_cache(maxsize=64)
+def shared_supply(ir: BlueprintIR) -> Supply:
+    """The one supply of all seeds that are made of `ir` and come from no file."""
+    return Supply(ir)
 
 
 def stored_codes(

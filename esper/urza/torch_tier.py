@@ -1,16 +1,21 @@
 """The torch tier: the optimised graph as an `fx.GraphModule` over torch's own operators.
 
 It runs on any device, under autograd, and with any batch and image size: run-time sizes are read from the
-inputs. It is a pure function: weights, buffers and the random seed are arguments; updates are results.
+inputs. Weights, buffers and the random seed are arguments; updates are results, unless a batch norm is asked
+to update its statistics in place, as torch's own does. Composite operators stay whole, so a linear layer is
+one call of `linear` and a GRU one of torch's; what a seed runs costs the host what a module written by hand
+does.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import fx, nn
 
 from esper.ir.dims import Dim, Quotient, Size, size_symbols
@@ -18,7 +23,41 @@ from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, AttrValue
 from esper.ir.types import DType
 from esper.ops.reference.evaluate import TORCH_DTYPES, reference
+from esper.ops.reference.normalization import wide
 from esper.ops.rules import attribute_number
+from esper.passes import run_passes
+from esper.passes.manager import CLEAN
+
+INFERENCE = f"inference,{CLEAN}"
+REMEMBERED = 256
+"""How many graphs are kept ready; seeds of one blueprint share theirs."""
+
+
+class Ready(NamedTuple):
+    """A graph ready to be called in one mode.
+
+    run: `graph_module(ir, dtype, in_place=True).forward`. outputs: how many of its results are outputs.
+    updated: the buffers that the others are for, by name. draws: whether it takes a random seed.
+    """
+
+    ir: BlueprintIR
+    run: Callable[..., tuple[torch.Tensor, ...]]
+    outputs: int
+    updated: tuple[str, ...]
+    draws: bool
+
+
+@lru_cache(maxsize=REMEMBERED)
+def ready(ir: BlueprintIR, training: bool, dtype: torch.dtype | None = None) -> Ready:
+    """What a seed of `ir` calls. dtype: of all floating tensors, if not their own.
+
+    Its cache counts how often a graph was compiled: `ready.cache_info().misses`.
+    """
+    optimised = run_passes(ir, CLEAN if training else INFERENCE)
+    module = graph_module(optimised, dtype, in_place=True)
+    in_place = updated_in_place(optimised)
+    updated = tuple(name for name, _ in optimised.updates if name not in in_place)
+    return Ready(optimised, module.forward, len(optimised.outputs), updated, bool(optimised.of("seed")))
 
 
 def leaves(ir: BlueprintIR) -> tuple[Node, ...]:
@@ -26,14 +65,55 @@ def leaves(ir: BlueprintIR) -> tuple[Node, ...]:
     return (*ir.inputs, *ir.params, *ir.buffers, *ir.of("seed"))
 
 
-def graph_module(ir: BlueprintIR) -> fx.GraphModule:
-    """A function of `leaves(ir)` that returns a tuple: the outputs, then the updates."""
-    return _Translation(ir).run(leaves(ir))
+def graph_module(
+    ir: BlueprintIR,
+    dtype: torch.dtype | None = None,
+    *,
+    sizes: tuple[str, ...] = (),
+    in_place: bool = False,
+) -> fx.GraphModule:
+    """A function of `leaves(ir)` that returns a tuple: the outputs, then the updates.
+
+    dtype: of all floating tensors, casts included, if not their own. sizes: size symbols that are arguments,
+    after the leaves, and not read from inputs. in_place: buffers that `updated_in_place` names are changed,
+    and their updates no results.
+    """
+    return _Translation(ir, dtype, updated_in_place(ir) if in_place else frozenset()).run(leaves(ir), sizes)
 
 
-def _body_module(body: BlueprintIR) -> fx.GraphModule:
+def updated_in_place(ir: BlueprintIR) -> frozenset[str]:
+    """The buffers of batch norms that nothing but its own norm reads: these may be changed in place."""
+    updates, results = dict(ir.updates), {value for _, value in ir.outputs}
+    read = {operand for node in ir.nodes for operand in node.operands if operand is not None} | results
+    found: list[str] = []
+    for node in ir.of("batch_norm"):
+        held = [operand.node for operand in node.operands[3:5] if operand is not None]
+        of_its_own = [updates.get(name) for name in held] == [node.result(3), node.result(4)]
+        alone = all(ir.users(name) == (node,) and Value(name) not in results for name in held)
+        if of_its_own and alone and not read.intersection(node.results[1:]):
+            found += held
+    return frozenset(found)
+
+
+def _batch_norm_in_place(
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    running_mean: torch.Tensor,
+    running_var: torch.Tensor,
+    *,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> torch.Tensor:
+    """The first result of `batch_norm`; the running statistics become what its last two would be."""
+    scale, shift = (None if vector is None else wide(vector) for vector in (weight, bias))
+    return F.batch_norm(x, running_mean, running_var, scale, shift, training, momentum, eps)
+
+
+def _body_module(body: BlueprintIR, dtype: torch.dtype | None) -> fx.GraphModule:
     """A function of the body's inputs, then of the sizes that it takes from the graph around it."""
-    return _Translation(body).run(body.inputs, _outer_symbols(body))
+    return _Translation(body, dtype).run(body.inputs, _outer_symbols(body))
 
 
 def _outer_symbols(body: BlueprintIR) -> tuple[str, ...]:
@@ -51,8 +131,12 @@ def _outer_symbols(body: BlueprintIR) -> tuple[str, ...]:
 
 
 class _Translation:
-    def __init__(self, ir: BlueprintIR) -> None:
+    def __init__(
+        self, ir: BlueprintIR, dtype: torch.dtype | None, in_place: frozenset[str] = frozenset()
+    ) -> None:
         self.ir = ir
+        self.dtype = dtype
+        self.in_place = in_place
         self.root = nn.Module()
         self.graph = fx.Graph()
         self.values: dict[Value, fx.Node] = {}
@@ -69,11 +153,13 @@ class _Translation:
         for node in self.ir.nodes:
             if node.op == "constant":
                 value = (attribute_number(node.attrs, "value"),)
-                dtype: dict[str, Any] = {"dtype": TORCH_DTYPES[node.type.dtype]}
+                dtype: dict[str, Any] = {"dtype": self._dtype(node.type.dtype)}
                 self.values[node.result()] = self.graph.call_function(torch.scalar_tensor, value, dtype)
             elif node.result() not in self.values:
                 self._call(node)
-        self.graph.output(tuple(self.values[value] for value in self.ir.results))
+        updates = tuple(value for name, value in self.ir.updates if name not in self.in_place)
+        results = (*(value for _, value in self.ir.outputs), *updates)
+        self.graph.output(tuple(self.values[value] for value in results))
         self.graph.eliminate_dead_code()
         self.graph.lint()
         return fx.GraphModule(self.root, self.graph, class_name=self.ir.name)
@@ -86,11 +172,19 @@ class _Translation:
 
     def _call(self, node: Node) -> None:
         entry = OPERATORS[node.op]
+        if (
+            node.op == "batch_norm"
+            and node.operands[3] is not None
+            and node.operands[3].node in self.in_place
+        ):
+            self.values[node.result()] = self.graph.call_function(
+                _batch_norm_in_place, *self._arguments(node)
+            )
+            return
         only_first = all(value.index == 0 for value in self.read if value.node == node.name)
         path = (entry.first_result_reference if only_first else None) or entry.reference
         assert path is not None, node.op
-        operands = tuple(None if operand is None else self.values[operand] for operand in node.operands)
-        attrs = {name: self._attribute(value) for name, value in node.attrs.items()}
+        operands, attrs = self._arguments(node)
         for _, body in node.bodies:
             operands += tuple(self.symbols[name] for name in _outer_symbols(body))
         result = self.graph.call_function(reference(path), operands, attrs)
@@ -101,16 +195,23 @@ class _Translation:
             if value in self.read:
                 self.values[value] = self.graph.call_function(operator.getitem, (result, value.index))
 
+    def _arguments(self, node: Node) -> tuple[tuple[fx.Node | None, ...], dict[str, Any]]:
+        operands = tuple(None if operand is None else self.values[operand] for operand in node.operands)
+        return operands, {name: self._attribute(value) for name, value in node.attrs.items()}
+
+    def _dtype(self, dtype: DType) -> torch.dtype:
+        return TORCH_DTYPES[dtype] if self.dtype is None or not dtype.is_floating else self.dtype
+
     def _attribute(self, value: AttrValue) -> Any:
         if isinstance(value, BlueprintIR):
             name = f"body_{len(self.root._modules)}"
-            self.root.add_module(name, _body_module(value))
+            self.root.add_module(name, _body_module(value, self.dtype))
             return self.graph.get_attr(name)
         if isinstance(value, Dim):
             return self._size(value)
         if isinstance(value, tuple):
             return tuple(self._attribute(item) for item in value)
-        return TORCH_DTYPES[value] if isinstance(value, DType) else value
+        return self._dtype(value) if isinstance(value, DType) else value
 
     def _size(self, size: Size) -> Any:
         if isinstance(size, int):

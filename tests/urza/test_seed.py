@@ -17,7 +17,8 @@ from esper.errors import WrongArgument
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
 from esper.ops.reference.evaluate import evaluate
 from esper.urza.errors import NameTaken, SeedsDoNotPickle, WrongInputs
-from esper.urza.seed import CompiledSeed, Tier
+from esper.urza.seed import CompiledSeed
+from esper.urza.tiers import Tier
 
 
 def block() -> BlueprintIR:

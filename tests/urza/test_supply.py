@@ -15,10 +15,10 @@ from esper.lang import lower
 from esper.urza.artifact import Artifact, write_artifact
 from esper.urza.cache import KernelCache
 from esper.urza.compiler import compile_ir, make_programs
+from esper.urza.differentiable import Kernels, run
 from esper.urza.errors import UnknownTarget
 from esper.urza.launcher import Launches
 from esper.urza.processes import child_environment
-from esper.urza.seed import Kernels, run_kernels
 from esper.urza.signature import HIDDEN_PARAMETERS
 from esper.urza.supply import Ready, Supply, stored_codes
 from esper.urza.torch_tier import leaves
@@ -146,7 +146,7 @@ def test_a_call_and_its_gradient_launch_every_kernel_once(artifact: Artifact, tm
         x = torch.randn(size, 4, 4, 16, requires_grad=True)
         given = {"x": x, **dict(seed.named_parameters()), **dict(seed.named_buffers())}
         names = [leaf.name for leaf in leaves(found.programs.forward.ir)]
-        (y, *_) = run_kernels(kernels, tuple(names), *(given[name] for name in names))
+        (y, *_) = run(kernels, {name: given[name] for name in names})
         y.sum().backward()
         assert x.grad is not None and x.grad.shape == x.shape
     launched = shim.launched()
