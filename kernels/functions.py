@@ -189,6 +189,31 @@ def _tanh_of_softplus(x):
 
 
 @triton.jit
+def power_of_two(high, low):
+    """The power 2^(high + low) to about one unit in the last place, for a sum between -126 and 127.
+
+    The fraction's power is its Taylor polynomial of degree 7, whose rest is below 2^-27 on [-1/2, 1/2].
+    """
+    whole = round_to_even(high)
+    x = ((high - whole) + low) * 0.6931471805599453
+    power = x * (1.0 / 5040.0) + 1.0 / 720.0
+    power = power * x + 1.0 / 120.0
+    power = power * x + 1.0 / 24.0
+    power = power * x + 1.0 / 6.0
+    power = power * x + 0.5
+    power = power * x + 1.0
+    power = power * x + 1.0
+    return power * ((whole.to(tl.int32) + 127) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def wave_angle(position, feature, high, low):
+    """The angle position * 2^(-feature * (high + low)); high: a number of 12 bits. feature: int32 tile."""
+    count = feature.to(tl.float32)
+    return position * power_of_two(-count * high, -count * low)
+
+
+@triton.jit
 def uniform(seed, offset, index):
     """A float32 number in [0, 1) for each counter, a multiple of 2^-24.
 

@@ -9,6 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from esper.ir.graph import BlueprintIR, Node
+from esper.urza.lookups import (
+    refuses_gather_backward,
+    write_embedding,
+    write_gather,
+    write_gather_backward,
+    write_one_hot,
+)
 from esper.urza.moves import (
     refuses_pad_backward,
     write_concat,
@@ -19,6 +26,14 @@ from esper.urza.moves import (
     write_slice,
     write_slice_backward,
 )
+from esper.urza.positions import (
+    refuses_alibi,
+    refuses_waves,
+    write_alibi_bias,
+    write_rotary_embedding,
+    write_sinusoidal_encoding,
+)
+from esper.urza.resampling import write_interpolate, write_interpolate_backward
 
 if TYPE_CHECKING:
     from esper.urza.generate import Writer
@@ -31,14 +46,27 @@ PLACES: Mapping[str, Callable[[Writer, Node], str]] = {
     "concat": write_concat,
     "pad": write_pad,
     "pad_backward": write_pad_backward,
+    "gather": write_gather,
+    "gather_backward": write_gather_backward,
+    "embedding": write_embedding,
+    "one_hot": write_one_hot,
+    "interpolate": write_interpolate,
+    "interpolate_backward": write_interpolate_backward,
+    "rotary_embedding": write_rotary_embedding,
+    "sinusoidal_encoding": write_sinusoidal_encoding,
+    "alibi_bias": write_alibi_bias,
 }
 """The expression of a node in a generated body, over loads that it emits."""
 
 _REFUSES: Mapping[str, Callable[[BlueprintIR, Node], str | None]] = {
     "pad_backward": refuses_pad_backward,
+    "gather_backward": refuses_gather_backward,
+    "rotary_embedding": refuses_waves,
+    "sinusoidal_encoding": refuses_waves,
+    "alibi_bias": refuses_alibi,
 }
 
-UNREAD: frozenset[str] = frozenset()
+UNREAD = frozenset({"sinusoidal_encoding", "alibi_bias"})
 """Operators that take their operands' sizes alone."""
 
 

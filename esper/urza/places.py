@@ -55,6 +55,12 @@ class Places:
     def size(self, size: Size) -> Text:
         return size if isinstance(size, int) else self.writer.body_size(size)
 
+    def let(self, name: str, text: str) -> str:
+        """A name for `text`, like `name`, in the body."""
+        unique = self.writer.unique(name)
+        self.writer.lines.append(f"{unique} = {text}")
+        return unique
+
     def coordinate(self, axis: int) -> Text:
         """The index along `axis` of the result."""
         shape = self.node.type.shape

@@ -1,0 +1,79 @@
+"""Kernels of positions: rotated pairs, sinusoids, biases that fall with the distance.
+
+A frequency `base ** (-2 i / D)` is `2 ** (-k i)` with k = 2 log2(base) / D, which is split in two: the first
+part has 12 bits, so its products with i are exact in float32 and angles are as good as their positions are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from esper.ir.graph import BlueprintIR, Node
+from esper.ops.rules import attribute_integer, attribute_number
+from esper.urza.places import Places, Tap, Text, only, plus
+
+if TYPE_CHECKING:
+    from esper.urza.generate import Writer
+
+_EXACT = 4096
+"""Numbers below it times 12 bits are exact."""
+
+
+def refuses_waves(ir: BlueprintIR, node: Node) -> str | None:
+    """Why angles cannot be generated for this node, or None."""
+    width = node.type.shape[-1]
+    if not isinstance(width, int) or width > 2 * _EXACT:
+        return f"it has {width} features, which are not a fixed number up to {2 * _EXACT}"
+    return None
+
+
+def write_rotary_embedding(writer: Writer, node: Node) -> str:
+    """Each element times the cosine, and its partner times the sine: less it in the first half."""
+    places, x, rank = Places.of(writer, node), only(node), node.type.rank
+    half = int(str(node.type.shape[-1])) // 2
+    at, axis = places.coordinate(rank - 1), attribute_integer(node.attrs, "axis") % rank
+    feature = places.let("feature", f"{at} % {half}")
+    partner = places.let("partner", f"{feature} * 2 + {half} - {at}")
+    angle = places.let("angle", _angle(node, places.coordinate(axis), feature))
+    own, other = places.load(x, {}), places.load(x, {rank - 1: Tap(partner)})
+    first, second = ("", "-") if node.attrs["inverse"] else ("-", "")
+    turned = f"tl.where({at} < {half}, {first}{other}, {second}{other})"
+    return f"{own} * tl.cos({angle}) + {turned} * tl.sin({angle})"
+
+
+def write_sinusoidal_encoding(writer: Writer, node: Node) -> str:
+    """Sines at even features, cosines of the same angles at odd ones."""
+    places = Places.of(writer, node)
+    at = places.coordinate(1)
+    angle = places.let("angle", _angle(node, places.coordinate(0), f"({at} // 2)"))
+    return f"tl.where({at} % 2 == 0, tl.sin({angle}), tl.cos({angle}))"
+
+
+def _angle(node: Node, position: Text, feature: str) -> str:
+    exponent = 2.0 * math.log2(attribute_number(node.attrs, "base")) / int(str(node.type.shape[-1]))
+    mantissa, power = math.frexp(exponent)
+    high = math.ldexp(round(mantissa * _EXACT), power - 12)
+    position = plus(position, attribute_integer(node.attrs, "start"))
+    return f"wave_angle({position}, {feature}, {high!r}, {exponent - high!r})"
+
+
+def refuses_alibi(ir: BlueprintIR, node: Node) -> str | None:
+    """Why slopes cannot be generated for this node, or None."""
+    heads = node.type.shape[0]
+    return None if isinstance(heads, int) else f"its heads, {heads}, are not fixed"
+
+
+def write_alibi_bias(writer: Writer, node: Node) -> str:
+    """The slope of head h is 2 ** (-8 (h + 1) / B), of B a power of two; of one past B, by h - B + 1/2."""
+    places = Places.of(writer, node)
+    heads = int(str(node.type.shape[0]))
+    power = 1 << (heads.bit_length() - 1)
+    head, query, key = (places.coordinate(axis) for axis in range(3))
+    distance = f"-1.0 * tl.abs({query} - {key})" if isinstance(query, str) or isinstance(key, str) else "-0.0"
+    if isinstance(head, int):
+        return f"{2.0**-8!r} * ({distance})"
+    halves = f"{head} * 2 + 2"
+    if heads != power:
+        halves = f"tl.where({head} < {power}, {halves}, ({head} - {power}) * 2 + 1)"
+    return f"power_of_two(({halves}) * {-4.0 / power!r}, 0.0) * ({distance})"
