@@ -80,7 +80,22 @@ def finish(
     parts, width: int32 or constants. partials: tuple of float32 pointers.
     BODY(totals: tuple of float32 [BLOCK_W], offsets int32 [BLOCK_W], mask, operands): stores the results.
     """
-    offsets = tl.program_id(0) * BLOCK_W + tl.arange(0, BLOCK_W)
+    totals_of_lines(tl.program_id(0), parts, width, partials, operands, BODY, BLOCK_P, BLOCK_W)
+
+
+@triton.jit
+def totals_of_lines(
+    program,
+    parts,
+    width,
+    partials,
+    operands,
+    BODY: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+):
+    """As `finish`, for columns program * BLOCK_W and after."""
+    offsets = program * BLOCK_W + tl.arange(0, BLOCK_W)
     mask = offsets < width
     sums = zero_sums(partials, [BLOCK_P, BLOCK_W])
     for first in range(0, parts, BLOCK_P):

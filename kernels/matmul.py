@@ -23,63 +23,6 @@ def keep_tile(tile, slice_index, row, column, mask, operands):
 
 @triton.jit
 def matmul(
-    a,
-    b,
-    M,
-    N,
-    K,
-    a_strides,
-    b_strides,
-    operands,
-    EPILOGUE: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    PRECISION: tl.constexpr,
-    GROUP_M: tl.constexpr = 8,
-    SPLITS: tl.constexpr = 1,
-    EVEN_K: tl.constexpr = False,
-    PROLOGUE_A: tl.constexpr = keep_tile,
-    PROLOGUE_B: tl.constexpr = keep_tile,
-):
-    """C = A B; grid: (ceil(M / BLOCK_M) * ceil(N / BLOCK_N), slices), slices = SPLITS or the batch size.
-
-    a, b: pointers to bf16, f16 or f32 elements. M, N, K: sizes, constants where they are specialised.
-    a_strides, b_strides: (slice, row, column) strides in elements; slice strides are 0 when SPLITS > 1
-    or nothing is batched.
-    EPILOGUE(tile float32 [BLOCK_M, BLOCK_N], slice int32, row int32 [BLOCK_M, 1],
-    column int32 [1, BLOCK_N], mask bool [BLOCK_M, BLOCK_N], operands): stores the outputs.
-    PROLOGUE_A(tile, slice, row [BLOCK_M, 1], inner [1, BLOCK_K], mask, operands): returns the tile of A
-    to multiply, in the element type of B; PROLOGUE_B likewise with inner [BLOCK_K, 1] and
-    column [1, BLOCK_N]. Elements outside the mask must stay zero.
-    EVEN_K: K is a multiple of BLOCK_K, so the inner dimension needs no mask.
-    PRECISION: of float32 products: "ieee", "tf32x3" or "tf32"; narrow types ignore it.
-    """
-    multiply(
-        tl.program_id(0),
-        (a,),
-        (b,),
-        M,
-        N,
-        (K,),
-        (a_strides,),
-        (b_strides,),
-        operands,
-        EPILOGUE,
-        BLOCK_M,
-        BLOCK_N,
-        BLOCK_K,
-        PRECISION,
-        GROUP_M,
-        SPLITS,
-        EVEN_K,
-        PROLOGUE_A,
-        PROLOGUE_B,
-    )
-
-
-@triton.jit
-def multiply(
     program,
     a,
     b,
@@ -102,9 +45,19 @@ def multiply(
     SUM_OF: tl.constexpr = "",
     SUM: tl.constexpr = None,
 ):
-    """As `matmul`, for tile number `program` of the sum of A[i] B[i] over all terms i.
+    """C = A[0] B[0] + A[1] B[1] + ...; grid: (ceil(M / BLOCK_M) * ceil(N / BLOCK_N), slices).
 
-    a, b, K, a_strides, b_strides: tuples with one entry for each term; all terms have M rows, N columns.
+    program: the number of the tile. slices: SPLITS or the batch size.
+    a, b: pointers to bf16, f16 or f32 elements. M, N, K: sizes, constants where they are specialised.
+    a_strides, b_strides: (slice, row, column) strides in elements; slice strides are 0 when SPLITS > 1
+    or nothing is batched. a, b, K and strides are tuples with one entry for each term.
+    EPILOGUE(tile float32 [BLOCK_M, BLOCK_N], slice int32, row int32 [BLOCK_M, 1],
+    column int32 [1, BLOCK_N], mask bool [BLOCK_M, BLOCK_N], operands): stores the outputs.
+    PROLOGUE_A(tile, slice, row [BLOCK_M, 1], inner [1, BLOCK_K], mask, operands): returns the tile of A
+    to multiply, in the element type of B; PROLOGUE_B likewise with inner [BLOCK_K, 1] and
+    column [1, BLOCK_N]. Elements outside the mask must stay zero.
+    EVEN_K: each of K is a multiple of BLOCK_K, so the inner dimension needs no mask.
+    PRECISION: of float32 products: "ieee", "tf32x3" or "tf32"; narrow types ignore it.
     SUM_OF: "a" or "b" to sum that factor along the inner dimension, "" for none; one term, and no batch.
     SUM(sums float32 [BLOCK_M] or [BLOCK_N], slice int32, offsets int32 of the same shape, mask, operands):
     stores the sums, of this slice's part of the inner dimension.
@@ -171,33 +124,6 @@ def _plus(terms, tile, here):
     if here:
         terms += tile.to(tl.float32)
     return terms
-
-
-@triton.jit
-def pick(values, index):
-    """values[index], of a tuple of pointers or of numbers; index: int32 scalar."""
-    chosen = values[0]
-    for i in tl.static_range(1, len(values)):
-        chosen = tl.where(index == i, values[i], chosen)
-    return chosen
-
-
-@triton.jit
-def member_of_program(tiles):
-    """(which of several products that share a launch, which tile of it) this program computes.
-
-    tiles: how many each has.
-    """
-    program = tl.program_id(0)
-    member = 0
-    start = 0
-    end = tiles[0]
-    for i in tl.static_range(1, len(tiles)):
-        later = program >= end
-        member = tl.where(later, i, member)
-        start = tl.where(later, end, start)
-        end += tiles[i]
-    return member, program - start
 
 
 @triton.jit

@@ -39,7 +39,12 @@ LIBRARY = frozenset(
 )
 """The functions of `esper.kernels.functions` that operators' expressions call."""
 
+SHARING = ("member_of_program", "pick")
+"""The functions of `esper.kernels.sharing` that entries call."""
+
 RESERVED = LIBRARY | {
+    *SHARING,
+    *("member", "program", "totals_of_lines", "sums"),
     *keyword.kwlist,
     *("triton", "tl", "float", "operands", "mask", "row", "column", "offsets", "channel", "tile"),
     *("slice_index", "totals", "matmul", "rows", "rows_with_sums", "columns", "channels", "finish"),
@@ -74,19 +79,36 @@ def buffer_name(value: Value) -> str:
     return value.node if value.index == 0 else f"{value.node}#{value.index}"
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A generated function: its name, its parameters before the operands, its lines."""
+
+    name: str
+    parameters: str
+    lines: tuple[str, ...]
+
+
 @dataclass
 class Writer:
-    """Collects the arguments, the body and the sizes of one kernel."""
+    """Collects the arguments, the bodies and the sizes of one kernel.
+
+    group: the part of `launch` that is being written. bodies: the finished ones; `lines` are of the next.
+    """
 
     plan: Plan
-    group: Group
+    launch: Group
     direction: Direction
+    group: Group = field(init=False)
     pointers: dict[str, Argument] = field(default_factory=dict)
     sizes: dict[Size, str] = field(default_factory=dict)
     in_body: dict[str, None] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     names: dict[Value, str] = field(default_factory=dict)
     loaded: dict[tuple[str, str], str] = field(default_factory=dict)
+    bodies: list[Body] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.group = self.launch
 
     @property
     def ir(self) -> BlueprintIR:
@@ -289,6 +311,19 @@ class Writer:
 
     # --- the text ---
 
+    def begin(self, part: Group) -> None:
+        """Turns to a part of the launch; values have no names in it yet."""
+        self.group = part
+        self.names.clear()
+        self.loaded.clear()
+
+    def end(self, name: str, parameters: str) -> str:
+        """Makes a body of the lines so far; the name of its function, which begins with the kernel's."""
+        whole = f"{self.launch.name}_{name}"
+        self.bodies.append(Body(whole, parameters, tuple(self.lines)))
+        self.lines.clear()
+        return whole
+
     def finished(
         self,
         body: str | None,
@@ -298,13 +333,15 @@ class Writer:
         tile: Tile,
         trips: int = 1,
     ) -> Launch:
-        """The kernel; `call` is the entry's statement over `{body}` and `{operands}`.
+        """The kernel; `call` is the entry's statements over `{body}` and `{operands}`.
 
-        body: the arguments of the generated body before its operands; None for a template without one.
+        body: the parameters of the last body before its operands; None where all bodies are ended.
+        template: the module of templates, and those of its functions that the entry calls.
         """
-        entry = self.group.name
+        entry = self.launch.name
+        last = self.end("body", body) if body is not None else ""
         operands = list(self.in_body)
-        unpack = [f"({', '.join(operands)},) = operands"] if operands else []
+        call = call.format(body=last, operands=f"({', '.join(operands)},)" if operands else "()")
         arguments = (
             *self.pointers.values(),
             *(Argument(size, "size") for size in self.sizes.values()),
@@ -312,25 +349,18 @@ class Writer:
         parameters = [argument.name for argument in arguments] + [
             f"{c}: tl.constexpr" for c in tile.constexprs
         ]
-        call = call.format(body=f"{entry}_body", operands=f"({', '.join(operands)},)" if operands else "()")
-        text = "\n".join(self.lines) + call
-        library = sorted(set(FUNCTION_CALL.findall(text)) & LIBRARY)
-        module, function = template.split(":")
-        imports = [f"from esper.kernels.{module} import {function}"]
-        if library:
-            imports.insert(0, f"from esper.kernels.functions import {', '.join(library)}")
         source = "\n".join(
             [
                 "import triton",
                 "import triton.language as tl",
                 "",
-                *sorted(imports),
+                *self._imports(call, template),
                 "",
                 "",
-                *self._body(f"{entry}_body({body}, operands)" if body else None, unpack),
+                *(line for one in self.bodies for line in _body_text(one, operands)),
                 "@triton.jit",
                 f"def {entry}({', '.join(parameters)}):",
-                f"    {call}",
+                *(f"    {line}" for line in call.splitlines()),
                 "",
             ]
         )
@@ -348,14 +378,26 @@ class Writer:
             alternatives=tile.alternatives,
         )
         buffers = {argument.name: buffer for buffer, argument in self.pointers.items()}
-        return Launch(kernel, buffers, {name: size for size, name in self.sizes.items()}, self.group)
+        return Launch(kernel, buffers, {name: size for size, name in self.sizes.items()}, self.launch)
 
-    def _body(self, signature: str | None, unpack: list[str]) -> list[str]:
-        """The lines of the generated body and the blank ones after it; none without a signature."""
-        if signature is None:
-            return []
-        lines = [f"    {line}" for line in [*unpack, *self.lines] or ["pass"]]
-        return ["@triton.jit", f"def {signature}:", *lines, "", ""]
+    def _imports(self, call: str, template: str) -> list[str]:
+        text = "\n".join([*(line for one in self.bodies for line in one.lines), call])
+        library = sorted(set(FUNCTION_CALL.findall(text)) & LIBRARY)
+        module, functions = template.split(":")
+        imports = [f"from esper.kernels.{module} import {functions}"]
+        if library:
+            imports.append(f"from esper.kernels.functions import {', '.join(library)}")
+        if shared := [name for name in SHARING if f"{name}(" in call]:
+            imports.append(f"from esper.kernels.sharing import {', '.join(shared)}")
+        return sorted(imports)
+
+
+def _body_text(body: Body, operands: list[str]) -> list[str]:
+    """The lines of a body and the blank ones after it."""
+    unpack = [f"({', '.join(operands)},) = operands"] if operands else []
+    parameters = f"{body.parameters}, operands" if body.parameters else "operands"
+    lines = [f"    {line}" for line in [*unpack, *body.lines] or ["pass"]]
+    return ["@triton.jit", f"def {body.name}({parameters}):", *lines, "", ""]
 
 
 def identifier(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Sizes that a launch computes: numbers, argument names, products and rounded-up quotients of these.
+"""Sizes that a launch computes: numbers, argument names, sums, products and rounded-up quotients of these.
 
 A closed little language in place of Python expressions, so that a grid or a buffer's size can be stored
 in a file and evaluated at a launch without evaluating code.
@@ -22,6 +22,13 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class Sum:
+    """terms added up; 0 where there are none."""
+
+    terms: tuple[Extent, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CeilDiv:
     """ceil(numerator / denominator)."""
 
@@ -29,7 +36,7 @@ class CeilDiv:
     denominator: Extent
 
 
-Extent = int | str | Product | CeilDiv
+Extent = int | str | Product | Sum | CeilDiv
 """A number, the name of a size argument or constant, or an expression over these."""
 
 
@@ -44,6 +51,8 @@ def evaluate(extent: Extent, values: Mapping[str, int]) -> int:
             return values[extent]
         case Product(factors):
             return math.prod(evaluate(factor, values) for factor in factors)
+        case Sum(terms):
+            return sum(evaluate(term, values) for term in terms)
         case CeilDiv(numerator, denominator):
             divisor = evaluate(denominator, values)
             if divisor <= 0:
@@ -57,9 +66,15 @@ def to_text(extent: Extent) -> str:
         case int() | str():
             return str(extent)
         case Product(factors):
-            return " * ".join(to_text(factor) for factor in factors) or "1"
+            return " * ".join(map(_factor_text, factors)) or "1"
+        case Sum(terms):
+            return " + ".join(to_text(term) for term in terms) or "0"
         case CeilDiv(numerator, denominator):
             return f"ceil({to_text(numerator)} / {to_text(denominator)})"
+
+
+def _factor_text(factor: Extent) -> str:
+    return f"({to_text(factor)})" if isinstance(factor, Sum) else to_text(factor)
 
 
 def to_json(extent: Extent) -> Any:
@@ -69,6 +84,8 @@ def to_json(extent: Extent) -> Any:
             return extent
         case Product(factors):
             return ["product", *(to_json(factor) for factor in factors)]
+        case Sum(terms):
+            return ["sum", *(to_json(term) for term in terms)]
         case CeilDiv(numerator, denominator):
             return ["ceil_div", to_json(numerator), to_json(denominator)]
 
@@ -82,6 +99,8 @@ def from_json(data: Any) -> Extent:
             return data
         case ["product", *factors]:
             return Product(tuple(from_json(factor) for factor in factors))
+        case ["sum", *terms]:
+            return Sum(tuple(from_json(term) for term in terms))
         case ["ceil_div", numerator, denominator]:
             return CeilDiv(from_json(numerator), from_json(denominator))
         case _:

@@ -46,8 +46,9 @@ class Group:
     channel: (first, last) axes that are kept by sums over all others. sums: nodes whose partial sums it
     writes; totals: nodes whose partial sums it adds up. slices: how many programs share the inner dimension
     of a product; above 1 the product itself is written as partial sums. accumulated: the products that share
-    one accumulator and the additions between them, the last of which it holds in the end. whole: a group that
-    takes the sums of this product from its registers, since no other program has a part of them.
+    one accumulator and the additions between them, the last of which it holds in the end. sum_of: the factor
+    of which a product writes `sums`; whole: the group that makes something of these where no other program
+    has a part of them.
     members: groups of one kind that share this launch, each with programs of its own.
     """
 
@@ -62,6 +63,7 @@ class Group:
     totals: list[Node] = field(default_factory=list)
     slices: int = 1
     accumulated: list[Node] = field(default_factory=list)
+    sum_of: Literal["", "a", "b"] = ""
     whole: Group | None = None
     members: list[Group] = field(default_factory=list)
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from esper.ir.dims import Size, product
-from esper.ir.graph import Value
-from esper.urza.access import access
+from esper.ir.dims import product
 from esper.urza.attention import write_attention
 from esper.urza.depthwise import write_depthwise, write_depthwise_weight_grad
-from esper.urza.generate import Launch, Writer, buffer_name
-from esper.urza.grid import CeilDiv, Product
+from esper.urza.generate import Launch, Writer
+from esper.urza.grid import CeilDiv, Extent
 from esper.urza.groups import Group, Plan
 from esper.urza.kernel import Direction
+from esper.urza.matmul import write_product
 from esper.urza.pooling import write_pooling
-from esper.urza.products import about, product_sizes
-from esper.urza.tiles import columns_tile, finish_tile, pointwise_tile, product_tile, rows_tile
+from esper.urza.sharing import choice, numbered, write_totals
+from esper.urza.tiles import Tile, columns_tile, finish_tile, pointwise_tile, rows_tile
 from esper.urza.window_uses import CONVOLUTIONS, POOLINGS, WEIGHT_GRADIENTS
 
 LOOP_TRIPS = 4
@@ -41,7 +40,7 @@ def generate(plan: Plan, group: Group, direction: Direction) -> Launch:
         (node,) = group.nodes + group.sums
         return TEMPLATES[node.op](writer)
     if group.kind == "product":
-        return _product(writer)
+        return write_product(writer)
     if group.kind == "finish":
         return _finish(writer)
     for node in group.nodes:
@@ -130,63 +129,30 @@ def _channels(writer: Writer) -> Launch:
 
 
 def _finish(writer: Writer) -> Launch:
-    group = writer.group
-    for number, node in enumerate(group.totals):
-        writer.names[node.result()] = f"totals[{number}]"
-    for node in group.nodes:
-        writer.compute(node)
-    writer.store_results()
-    partials = [writer.plan.partials[node.name] for node in group.totals]
-    pointers = [writer.pointer(partial.name, "f32") for partial in partials]
-    parts, width = partials[0].parts, partials[0].width
+    members = writer.launch.members or [writer.launch]
+    calls, blocks, tiles = [], [], []
+    for number, member in enumerate(members):
+        writer.begin(member)
+        write_totals(writer, [f"totals[{index}]" for index in range(len(member.totals))])
+        body = writer.end(numbered("body", number, members), "totals, offsets, mask")
+        partials = [writer.plan.partials[node.name] for node in member.totals]
+        pointers = ", ".join(writer.pointer(partial.name, "f32") for partial in partials)
+        tiles.append(finish_tile(partials[0].parts))
+        width, block = partials[0].width, _fixed(tiles[-1].constexprs["BLOCK_W"])
+        blocks.append(-(-width // block))
+        calls.append(f"{partials[0].parts}, {width}, ({pointers},), {{operands}}, {body}")
+    if len(members) == 1:
+        call = f"finish({calls[0]}, BLOCK_P, BLOCK_W)"
+        grid: Extent = CeilDiv(partials[0].width, "BLOCK_W")
+        return writer.finished(None, call, "columns:finish", (grid,), tiles[0])
+    sized = [
+        f"totals_of_lines(program, {call}, {tile.constexprs['BLOCK_P']}, {tile.constexprs['BLOCK_W']})"
+        for call, tile in zip(calls, tiles, strict=True)
+    ]
+    head = f"member, program = member_of_program(({', '.join(map(str, blocks))}))"
+    call = "\n".join([head, *choice(sized)])
     return writer.finished(
-        body="totals, offsets, mask",
-        call=f"finish({parts}, {width}, ({', '.join(pointers)},), {{operands}}, {{body}}, BLOCK_P, BLOCK_W)",
-        template="columns:finish",
-        grid=(CeilDiv(width, "BLOCK_W"),),
-        tile=finish_tile(parts),
-    )
-
-
-def _product(writer: Writer) -> Launch:
-    group = writer.group
-    (node,) = group.products
-    batch, m, n, k = product_sizes(writer.ir, node)
-    a, b = (operand for operand in node.operands if operand is not None)
-    dtype = writer.ir.type(a).dtype
-    pointers = [writer.pointer(buffer_name(_base(writer, v)), dtype.value) for v in (a, b)]
-    transpose_a, transpose_b = bool(node.attrs["transpose_a"]), bool(node.attrs["transpose_b"])
-    slice_a, slice_b = (m * k, k * n) if batch else (0, 0)
-    strides_a: tuple[Size, ...] = (slice_a, 1, m) if transpose_a else (slice_a, k, 1)
-    strides_b: tuple[Size, ...] = (slice_b, 1, k) if transpose_b else (slice_b, n, 1)
-    split = ""
-    if group.shares_inner:
-        partial = group.partial(node)
-        pointer = writer.body_pointer(partial.name, "f32", writes=True)
-        writer.lines.append(f"tl.store({pointer} + (slice_index * {m} + row) * {n} + column, tile, mask)")
-        split = f", SPLITS={group.slices}"
-    else:
-        writer.names[node.result()] = "tile"
-        for member in group.nodes:
-            if member is not node:
-                writer.compute(member)
-        writer.store_results()
-    even = f", EVEN_K={k} % BLOCK_K == 0" if isinstance(k, int) else ""
-    tile = product_tile(about(m), about(n), about(k), dtype.bytes, slices=group.slices)
-    sizes = ", ".join(writer.size(size) for size in (m, n, k))
-    strides = ", ".join(f"({', '.join(map(writer.size, s))})" for s in (strides_a, strides_b))
-    slices: Size = group.slices if not batch else product(batch)
-    return writer.finished(
-        body="tile, slice_index, row, column, mask",
-        call=f"matmul({', '.join(pointers)}, {sizes}, {strides}, {{operands}}, {{body}}, "
-        f'BLOCK_M, BLOCK_N, BLOCK_K, "ieee"{split}{even})',
-        template="matmul:matmul",
-        grid=(
-            Product((CeilDiv(writer.extent(m), "BLOCK_M"), CeilDiv(writer.extent(n), "BLOCK_N"))),
-            writer.extent(slices),
-        ),
-        tile=tile,
-        trips=-(-k // int(tile.constexprs["BLOCK_K"])) if isinstance(k, int) else LOOP_TRIPS,
+        None, call, "columns:totals_of_lines", (sum(blocks),), Tile({}, tiles[0].num_warps)
     )
 
 
@@ -196,12 +162,6 @@ def _partials(writer: Writer) -> str:
     return f"({', '.join(pointers)},)"
 
 
-def _base(writer: Writer, value: Value) -> Value:
-    read = access(writer.ir, value)
-    assert read is not None
-    return read.base
-
-
-def _fixed(size: Size) -> int:
+def _fixed(size: object) -> int:
     assert isinstance(size, int), size
     return size

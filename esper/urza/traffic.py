@@ -77,10 +77,13 @@ def _rereads(program: Program, launch: Launch, sizes: Mapping[str, int]) -> dict
         numbers = {name: evaluate_size(size, sizes) for name, size in launch.sizes.items()}
         numbers |= {name: value for name, value in launch.kernel.constexprs.items() if isinstance(value, int)}
         return {launch.buffers[name]: evaluate(passes, numbers) for name, passes in launch.passes.items()}
-    (node,) = launch.group.products
-    _, m, n, _ = product_sizes(program.ir, node)
     tile = launch.kernel.constexprs
-    rows = -(-evaluate_size(m, sizes) // int(tile["BLOCK_M"]))
-    columns = -(-evaluate_size(n, sizes) // int(tile["BLOCK_N"]))
-    left, right = (_buffer(program.ir, operand) for operand in node.operands if operand is not None)
-    return {right: rows, left: columns} if left != right else {left: rows + columns}
+    times: dict[str, int] = {}
+    for node in (node for part in launch.group.parts for node in part.products):
+        _, m, n, _ = product_sizes(program.ir, node)
+        rows = -(-evaluate_size(m, sizes) // int(tile["BLOCK_M"]))
+        columns = -(-evaluate_size(n, sizes) // int(tile["BLOCK_N"]))
+        left, right = (_buffer(program.ir, operand) for operand in node.operands if operand is not None)
+        times[left] = times.get(left, 0) + columns
+        times[right] = times.get(right, 0) + rows
+    return times

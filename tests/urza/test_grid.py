@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esper.urza.errors import MalformedExtent
-from esper.urza.grid import CeilDiv, Extent, Product, evaluate, from_json, to_json, to_text
+from esper.urza.grid import CeilDiv, Extent, Product, Sum, evaluate, from_json, to_json, to_text
 
 leaves = st.integers(0, 1000) | st.sampled_from(["M", "N", "BLOCK_M"])
 extents: st.SearchStrategy[Extent] = st.recursive(
     leaves,
     lambda inner: (
         st.builds(Product, st.lists(inner, max_size=3).map(tuple))
+        | st.builds(Sum, st.lists(inner, max_size=3).map(tuple))
         | st.builds(CeilDiv, inner, st.integers(1, 64))
     ),
 )
@@ -28,6 +29,9 @@ def test_a_grid_is_evaluated_and_printed() -> None:
     extent = Product((CeilDiv("M", "BLOCK_M"), 3))
     assert evaluate(extent, {"M": 65, "BLOCK_M": 64}) == 6
     assert to_text(extent) == "ceil(M / BLOCK_M) * 3"
+    beside = Product((Sum((extent, 1)), 2))
+    assert evaluate(beside, {"M": 65, "BLOCK_M": 64}) == 14
+    assert to_text(beside) == "(ceil(M / BLOCK_M) * 3 + 1) * 2"
 
 
 @pytest.mark.parametrize("data", [True, None, 1.5, {}, [], ["pow", 1, 2], ["ceil_div", 1], ["product", [1]]])

@@ -39,8 +39,8 @@ def hidden_epilogue(tile, slice_index, row, column, mask, operands):
 @triton.jit
 def hidden(x, weight, bias, pre, act, N, K: tl.constexpr, H: tl.constexpr,
         BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
-    matmul(x, weight, N, H, K, (0, K, 1), (0, 1, K), (bias, pre, act, H), hidden_epilogue,
-           BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=K % BLOCK_K == 0)
+    matmul(tl.program_id(0), (x,), (weight,), N, H, (K,), ((0, K, 1),), ((0, 1, K),),
+           (bias, pre, act, H), hidden_epilogue, BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=K % BLOCK_K == 0)
 
 
 @triton.jit
@@ -55,8 +55,8 @@ def output_epilogue(tile, slice_index, row, column, mask, operands):
 @triton.jit
 def output(act, weight, bias, x, y, N, K: tl.constexpr, H: tl.constexpr,
         BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
-    matmul(act, weight, N, K, H, (0, H, 1), (0, 1, H), (bias, x, y, K), output_epilogue,
-           BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=H % BLOCK_K == 0)
+    matmul(tl.program_id(0), (act,), (weight,), N, K, (H,), ((0, H, 1),), ((0, 1, H),),
+           (bias, x, y, K), output_epilogue, BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=H % BLOCK_K == 0)
 
 
 @triton.jit
@@ -70,8 +70,8 @@ def grad_hidden_epilogue(tile, slice_index, row, column, mask, operands):
 @triton.jit
 def grad_hidden(grad_y, weight, pre, grad, N, K: tl.constexpr, H: tl.constexpr,
         BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
-    matmul(grad_y, weight, N, H, K, (0, K, 1), (0, H, 1), (pre, grad, H), grad_hidden_epilogue,
-           BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=K % BLOCK_K == 0)
+    matmul(tl.program_id(0), (grad_y,), (weight,), N, H, (K,), ((0, K, 1),), ((0, H, 1),),
+           (pre, grad, H), grad_hidden_epilogue, BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=K % BLOCK_K == 0)
 
 
 @triton.jit
@@ -84,8 +84,8 @@ def grad_x_epilogue(tile, slice_index, row, column, mask, operands):
 @triton.jit
 def grad_x(grad, weight, grad_y, grad_x, N, K: tl.constexpr, H: tl.constexpr,
         BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
-    matmul(grad, weight, N, K, H, (0, H, 1), (0, K, 1), (grad_y, grad_x, K), grad_x_epilogue,
-           BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=H % BLOCK_K == 0)
+    matmul(tl.program_id(0), (grad,), (weight,), N, K, (H,), ((0, H, 1),), ((0, K, 1),),
+           (grad_y, grad_x, K), grad_x_epilogue, BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=H % BLOCK_K == 0)
 
 
 @triton.jit
@@ -97,8 +97,8 @@ def slice_epilogue(tile, slice_index, row, column, mask, operands):
 @triton.jit
 def grad_weight(grad, x, slices, N, OUT: tl.constexpr, IN: tl.constexpr, SPLITS: tl.constexpr,
         BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
-    matmul(grad, x, OUT, IN, N, (0, 1, OUT), (0, IN, 1), (slices, OUT, IN), slice_epilogue,
-           BLOCK_M, BLOCK_N, BLOCK_K, "ieee", SPLITS=SPLITS)
+    matmul(tl.program_id(0), (grad,), (x,), OUT, IN, (N,), ((0, 1, OUT),), ((0, IN, 1),),
+           (slices, OUT, IN), slice_epilogue, BLOCK_M, BLOCK_N, BLOCK_K, "ieee", SPLITS=SPLITS)
 
 
 @triton.jit

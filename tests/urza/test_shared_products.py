@@ -16,7 +16,8 @@ from esper.urza.kernel import Argument, Constant, KernelSource
 SOURCE = """
 import triton
 import triton.language as tl
-from esper.kernels.matmul import member_of_program, multiply, pick
+from esper.kernels.matmul import matmul
+from esper.kernels.sharing import member_of_program, pick
 
 @triton.jit
 def store(tile, slice_index, row, column, mask, operands):
@@ -31,12 +32,12 @@ def store_sums(totals, slice_index, offsets, mask, operands):
 @triton.jit
 def terms(a, a2, b, b2, c, M, N, K: tl.constexpr, K2: tl.constexpr, BLOCK: tl.constexpr):
     strides = ((0, K, 1), (0, K2, 1)), ((0, N, 1), (0, N, 1))
-    multiply(tl.program_id(0), (a, a2), (b, b2), M, N, (K, K2), strides[0], strides[1],
+    matmul(tl.program_id(0), (a, a2), (b, b2), M, N, (K, K2), strides[0], strides[1],
              (c, c, M, N, 0), store, BLOCK, BLOCK, BLOCK, "ieee")
 
 @triton.jit
 def summed(a, b, c, sums, M, N, K, SPLITS: tl.constexpr, SUM_OF: tl.constexpr, BLOCK: tl.constexpr):
-    multiply(tl.program_id(0), (a,), (b,), M, N, (K,), ((0, 1, M),), ((0, N, 1),),
+    matmul(tl.program_id(0), (a,), (b,), M, N, (K,), ((0, 1, M),), ((0, N, 1),),
              (c, sums, M, N, M if SUM_OF == "a" else N), store, BLOCK, BLOCK, BLOCK, "ieee",
              SPLITS=SPLITS, SUM_OF=SUM_OF, SUM=store_sums)
 
@@ -45,7 +46,7 @@ def beside(a, b, b2, c, c2, M, K, N: tl.constexpr, N2: tl.constexpr, BLOCK: tl.c
     rows = tl.cdiv(M, BLOCK)
     member, program = member_of_program((rows * tl.cdiv(N, BLOCK), rows * tl.cdiv(N2, BLOCK)))
     columns = pick((N, N2), member)
-    multiply(program, (a,), (pick((b, b2), member),), M, columns, (K,), ((0, K, 1),), ((0, columns, 1),),
+    matmul(program, (a,), (pick((b, b2), member),), M, columns, (K,), ((0, K, 1),), ((0, columns, 1),),
              (pick((c, c2), member), c, M, columns, 0), store, BLOCK, BLOCK, BLOCK, "ieee")
 """
 BLOCK = 16

@@ -233,8 +233,9 @@ def entry(a, b, c, M, N, K, BATCHED: tl.constexpr, A_TRANSPOSED: tl.constexpr, B
         b_strides = (BATCHED * N * K, 1, K)
     else:
         b_strides = (BATCHED * N * K, N, 1)
-    matmul(a, b, M, N, K, a_strides, b_strides, (c, M, N), epilogue, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION,
-           GROUP_M=2, SPLITS=SPLITS, PROLOGUE_A=negate if NEGATE else keep_tile)
+    matmul(tl.program_id(0), (a,), (b,), M, N, (K,), (a_strides,), (b_strides,), (c, M, N), epilogue,
+           BLOCK_M, BLOCK_N, BLOCK_K, PRECISION, GROUP_M=2, SPLITS=SPLITS,
+           PROLOGUE_A=negate if NEGATE else keep_tile)
 """
 
 

@@ -13,7 +13,13 @@ from esper.kernels.rows import rows_with_sums
 # forward: grid (ceil(size_0 / BLOCK_M)), BLOCK_M = 32, BLOCK_K = 32, 2 warps
 @triton.jit
 def rows_0_rms_norm_mul_3_body(row, column, mask, operands):
-    (x_ptr, rms_norm_weight_ptr, rms_norm_rsqrt_ptr, size_0, rms_norm_mul_3_ptr,) = operands
+    (
+        x_ptr,
+        rms_norm_weight_ptr,
+        rms_norm_rsqrt_ptr,
+        size_0,
+        rms_norm_mul_3_ptr,
+    ) = operands
     x_value = tl.load(x_ptr + row * 32 + column, mask, 0)
     rms_norm_mul = x_value * x_value
     rms_norm_sum = tl.sum(tl.where(mask, rms_norm_mul, 0.0), 1)[:, None]
@@ -28,14 +34,39 @@ def rows_0_rms_norm_mul_3_body(row, column, mask, operands):
 
 
 @triton.jit
-def rows_0_rms_norm_mul_3(x_ptr, rms_norm_weight_ptr, rms_norm_rsqrt_ptr, rms_norm_mul_3_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):
-    rows(size_0, (x_ptr, rms_norm_weight_ptr, rms_norm_rsqrt_ptr, size_0, rms_norm_mul_3_ptr,), rows_0_rms_norm_mul_3_body, 32, BLOCK_M, BLOCK_K)
+def rows_0_rms_norm_mul_3(
+    x_ptr,
+    rms_norm_weight_ptr,
+    rms_norm_rsqrt_ptr,
+    rms_norm_mul_3_ptr,
+    size_0,
+    BLOCK_M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    rows(
+        size_0,
+        (
+            x_ptr,
+            rms_norm_weight_ptr,
+            rms_norm_rsqrt_ptr,
+            size_0,
+            rms_norm_mul_3_ptr,
+        ),
+        rows_0_rms_norm_mul_3_body,
+        32,
+        BLOCK_M,
+        BLOCK_K,
+    )
 
 
 # forward: grid (ceil(size_0 / BLOCK_M) * ceil(32 / BLOCK_N), 1), BLOCK_M = 64, BLOCK_N = 32, BLOCK_K = 32, 4 warps
 @triton.jit
 def matmul_1_linear_matmul_body(tile, slice_index, row, column, mask, operands):
-    (linear_bias_ptr, x_ptr, add_ptr,) = operands
+    (
+        linear_bias_ptr,
+        x_ptr,
+        add_ptr,
+    ) = operands
     linear_bias_value = tl.load(linear_bias_ptr + column, column < 32, 0)
     linear_add = linear_bias_value + tile
     x_value = tl.load(x_ptr + row * 32 + column, mask, 0)
@@ -44,8 +75,38 @@ def matmul_1_linear_matmul_body(tile, slice_index, row, column, mask, operands):
 
 
 @triton.jit
-def matmul_1_linear_matmul(rms_norm_mul_3_ptr, linear_weight_ptr, linear_bias_ptr, x_ptr, add_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
-    matmul(rms_norm_mul_3_ptr, linear_weight_ptr, size_0, 32, 32, (0, 32, 1), (0, 1, 32), (linear_bias_ptr, x_ptr, add_ptr,), matmul_1_linear_matmul_body, BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=32 % BLOCK_K == 0)
+def matmul_1_linear_matmul(
+    rms_norm_mul_3_ptr,
+    linear_weight_ptr,
+    linear_bias_ptr,
+    x_ptr,
+    add_ptr,
+    size_0,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    matmul(
+        tl.program_id(0),
+        (rms_norm_mul_3_ptr,),
+        (linear_weight_ptr,),
+        size_0,
+        32,
+        (32,),
+        ((0, 32, 1),),
+        ((0, 1, 32),),
+        (
+            linear_bias_ptr,
+            x_ptr,
+            add_ptr,
+        ),
+        matmul_1_linear_matmul_body,
+        BLOCK_M,
+        BLOCK_N,
+        BLOCK_K,
+        "ieee",
+        EVEN_K=32 % BLOCK_K == 0,
+    )
 
 
 # backward: grid (ceil(32 / BLOCK_K), 32), BLOCK_M = 128, BLOCK_K = 32, 4 warps
@@ -57,8 +118,18 @@ def sums_0_linear_add_sum_body(row, column, mask, operands):
 
 
 @triton.jit
-def sums_0_linear_add_sum(partials_linear_add_sum_ptr, grad_result_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):
-    columns(size_0, (grad_result_ptr,), (partials_linear_add_sum_ptr,), sums_0_linear_add_sum_body, 32, BLOCK_M, BLOCK_K)
+def sums_0_linear_add_sum(
+    partials_linear_add_sum_ptr, grad_result_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr
+):
+    columns(
+        size_0,
+        (grad_result_ptr,),
+        (partials_linear_add_sum_ptr,),
+        sums_0_linear_add_sum_body,
+        32,
+        BLOCK_M,
+        BLOCK_K,
+    )
 
 
 # backward: grid (ceil(32 / BLOCK_W)), BLOCK_P = 32, BLOCK_W = 64, 4 warps
@@ -69,8 +140,18 @@ def total_1_linear_add_sum_body(totals, offsets, mask, operands):
 
 
 @triton.jit
-def total_1_linear_add_sum(linear_add_sum_ptr, partials_linear_add_sum_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
-    finish(32, 32, (partials_linear_add_sum_ptr,), (linear_add_sum_ptr,), total_1_linear_add_sum_body, BLOCK_P, BLOCK_W)
+def total_1_linear_add_sum(
+    linear_add_sum_ptr, partials_linear_add_sum_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr
+):
+    finish(
+        32,
+        32,
+        (partials_linear_add_sum_ptr,),
+        (linear_add_sum_ptr,),
+        total_1_linear_add_sum_body,
+        BLOCK_P,
+        BLOCK_W,
+    )
 
 
 # backward: grid (ceil(size_0 / BLOCK_M) * ceil(32 / BLOCK_N), 1), BLOCK_M = 64, BLOCK_N = 32, BLOCK_K = 32, 4 warps
@@ -81,14 +162,47 @@ def matmul_2_linear_matmul_matmul_body(tile, slice_index, row, column, mask, ope
 
 
 @triton.jit
-def matmul_2_linear_matmul_matmul(grad_result_ptr, linear_weight_ptr, linear_matmul_matmul_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
-    matmul(grad_result_ptr, linear_weight_ptr, size_0, 32, 32, (0, 32, 1), (0, 32, 1), (linear_matmul_matmul_ptr,), matmul_2_linear_matmul_matmul_body, BLOCK_M, BLOCK_N, BLOCK_K, "ieee", EVEN_K=32 % BLOCK_K == 0)
+def matmul_2_linear_matmul_matmul(
+    grad_result_ptr,
+    linear_weight_ptr,
+    linear_matmul_matmul_ptr,
+    size_0,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    matmul(
+        tl.program_id(0),
+        (grad_result_ptr,),
+        (linear_weight_ptr,),
+        size_0,
+        32,
+        (32,),
+        ((0, 32, 1),),
+        ((0, 32, 1),),
+        (linear_matmul_matmul_ptr,),
+        matmul_2_linear_matmul_matmul_body,
+        BLOCK_M,
+        BLOCK_N,
+        BLOCK_K,
+        "ieee",
+        EVEN_K=32 % BLOCK_K == 0,
+    )
 
 
 # backward: grid (128), BLOCK_M = 32, BLOCK_K = 32, 2 warps
 @triton.jit
 def rows_3_rms_norm_rms_norm_backward_sum_2_body(row, column, mask, operands):
-    (x_ptr, saved_0_ptr, size_0, rms_norm_weight_ptr, linear_matmul_matmul_ptr, grad_result_ptr, rms_norm_mul_3_ptr, rms_norm_add_ptr,) = operands
+    (
+        x_ptr,
+        saved_0_ptr,
+        size_0,
+        rms_norm_weight_ptr,
+        linear_matmul_matmul_ptr,
+        grad_result_ptr,
+        rms_norm_mul_3_ptr,
+        rms_norm_add_ptr,
+    ) = operands
     x_value = tl.load(x_ptr + row * 32 + column, mask, 0)
     saved_0_value = tl.load(saved_0_ptr + row, row < size_0, 0)
     rms_norm_mul_2 = x_value * saved_0_value
@@ -111,8 +225,37 @@ def rows_3_rms_norm_rms_norm_backward_sum_2_body(row, column, mask, operands):
 
 
 @triton.jit
-def rows_3_rms_norm_rms_norm_backward_sum_2(x_ptr, saved_0_ptr, rms_norm_weight_ptr, linear_matmul_matmul_ptr, grad_result_ptr, rms_norm_mul_3_ptr, rms_norm_add_ptr, partials_rms_norm_rms_norm_backward_sum_2_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):
-    rows_with_sums(size_0, (x_ptr, saved_0_ptr, size_0, rms_norm_weight_ptr, linear_matmul_matmul_ptr, grad_result_ptr, rms_norm_mul_3_ptr, rms_norm_add_ptr,), (partials_rms_norm_rms_norm_backward_sum_2_ptr,), rows_3_rms_norm_rms_norm_backward_sum_2_body, 32, BLOCK_M, BLOCK_K)
+def rows_3_rms_norm_rms_norm_backward_sum_2(
+    x_ptr,
+    saved_0_ptr,
+    rms_norm_weight_ptr,
+    linear_matmul_matmul_ptr,
+    grad_result_ptr,
+    rms_norm_mul_3_ptr,
+    rms_norm_add_ptr,
+    partials_rms_norm_rms_norm_backward_sum_2_ptr,
+    size_0,
+    BLOCK_M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    rows_with_sums(
+        size_0,
+        (
+            x_ptr,
+            saved_0_ptr,
+            size_0,
+            rms_norm_weight_ptr,
+            linear_matmul_matmul_ptr,
+            grad_result_ptr,
+            rms_norm_mul_3_ptr,
+            rms_norm_add_ptr,
+        ),
+        (partials_rms_norm_rms_norm_backward_sum_2_ptr,),
+        rows_3_rms_norm_rms_norm_backward_sum_2_body,
+        32,
+        BLOCK_M,
+        BLOCK_K,
+    )
 
 
 # backward: grid (ceil(32 / BLOCK_M) * ceil(32 / BLOCK_N), 16), BLOCK_M = 64, BLOCK_N = 32, BLOCK_K = 32, 4 warps
@@ -123,8 +266,32 @@ def matmul_4_linear_matmul_matmul_2_body(tile, slice_index, row, column, mask, o
 
 
 @triton.jit
-def matmul_4_linear_matmul_matmul_2(grad_result_ptr, rms_norm_mul_3_ptr, partials_linear_matmul_matmul_2_ptr, size_0, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
-    matmul(grad_result_ptr, rms_norm_mul_3_ptr, 32, 32, size_0, (0, 1, 32), (0, 32, 1), (partials_linear_matmul_matmul_2_ptr,), matmul_4_linear_matmul_matmul_2_body, BLOCK_M, BLOCK_N, BLOCK_K, "ieee", SPLITS=16)
+def matmul_4_linear_matmul_matmul_2(
+    grad_result_ptr,
+    rms_norm_mul_3_ptr,
+    partials_linear_matmul_matmul_2_ptr,
+    size_0,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    matmul(
+        tl.program_id(0),
+        (grad_result_ptr,),
+        (rms_norm_mul_3_ptr,),
+        32,
+        32,
+        (size_0,),
+        ((0, 1, 32),),
+        ((0, 32, 1),),
+        (partials_linear_matmul_matmul_2_ptr,),
+        matmul_4_linear_matmul_matmul_2_body,
+        BLOCK_M,
+        BLOCK_N,
+        BLOCK_K,
+        "ieee",
+        SPLITS=16,
+    )
 
 
 # backward: grid (ceil(1024 / BLOCK_W)), BLOCK_P = 16, BLOCK_W = 64, 4 warps
@@ -135,8 +302,21 @@ def total_5_linear_matmul_matmul_2_body(totals, offsets, mask, operands):
 
 
 @triton.jit
-def total_5_linear_matmul_matmul_2(linear_matmul_matmul_2_ptr, partials_linear_matmul_matmul_2_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
-    finish(16, 1024, (partials_linear_matmul_matmul_2_ptr,), (linear_matmul_matmul_2_ptr,), total_5_linear_matmul_matmul_2_body, BLOCK_P, BLOCK_W)
+def total_5_linear_matmul_matmul_2(
+    linear_matmul_matmul_2_ptr,
+    partials_linear_matmul_matmul_2_ptr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+):
+    finish(
+        16,
+        1024,
+        (partials_linear_matmul_matmul_2_ptr,),
+        (linear_matmul_matmul_2_ptr,),
+        total_5_linear_matmul_matmul_2_body,
+        BLOCK_P,
+        BLOCK_W,
+    )
 
 
 # backward: grid (ceil(32 / BLOCK_W)), BLOCK_P = 32, BLOCK_W = 64, 4 warps
@@ -147,5 +327,18 @@ def total_6_rms_norm_rms_norm_backward_sum_2_body(totals, offsets, mask, operand
 
 
 @triton.jit
-def total_6_rms_norm_rms_norm_backward_sum_2(rms_norm_rms_norm_backward_sum_2_ptr, partials_rms_norm_rms_norm_backward_sum_2_ptr, BLOCK_P: tl.constexpr, BLOCK_W: tl.constexpr):
-    finish(128, 32, (partials_rms_norm_rms_norm_backward_sum_2_ptr,), (rms_norm_rms_norm_backward_sum_2_ptr,), total_6_rms_norm_rms_norm_backward_sum_2_body, BLOCK_P, BLOCK_W)
+def total_6_rms_norm_rms_norm_backward_sum_2(
+    rms_norm_rms_norm_backward_sum_2_ptr,
+    partials_rms_norm_rms_norm_backward_sum_2_ptr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+):
+    finish(
+        128,
+        32,
+        (partials_rms_norm_rms_norm_backward_sum_2_ptr,),
+        (rms_norm_rms_norm_backward_sum_2_ptr,),
+        total_6_rms_norm_rms_norm_backward_sum_2_body,
+        BLOCK_P,
+        BLOCK_W,
+    )
