@@ -2,7 +2,8 @@
 
 The driver is the tests' stand-in, compiled here, so what is measured is everything but the driver's own work.
 Rows: a bound kernel given addresses; a step of a program, which looks tensors and sizes up first; and the
-whole forward program of a block, buffers allocated, for each kernel it launches.
+whole forward program of a block, buffers allocated, for each kernel it launches; and the same where its
+kernels are launched as one, by a graph that the stand-in replays.
 
     python benchmarks/launch.py
 """
@@ -27,6 +28,8 @@ from esper.lang import lower
 from esper.ops.reference.evaluate import TORCH_DTYPES
 from esper.urza.compiler import make_programs
 from esper.urza.generate import Launch
+from esper.urza.graphs import REPEATS as SEEN_BEFORE
+from esper.urza.graphs import Graphs
 from esper.urza.launcher import BoundKernel, Code, Launches
 from esper.urza.program import Program
 from esper.urza.run import BoundProgram, Buffers
@@ -75,11 +78,16 @@ def measure(shim: Shim) -> list[tuple[str, int, float]]:
     BoundProgram(program, timed)(given)
     called = BoundProgram(program, launches)
     whole = microseconds(lambda: called(given), calls=200)
+    replayed = BoundProgram(program, Graphs(launches))
+    for _ in range(2 * SEEN_BEFORE):
+        replayed(given)
+    graph = microseconds(lambda: replayed(given), calls=200)
     count = len(arguments) + 2
     return [
         ("bound kernel", count, bound),
         ("step of a program", count, seen[0]),
         (f"program of `{BLOCK}`, {len(program.kernels)} kernels, each", count, whole / len(program.kernels)),
+        ("the same, by a CUDA graph, each", count, graph / len(program.kernels)),
     ]
 
 

@@ -145,14 +145,27 @@ class Launches:
     def __init__(
         self, driver: Driver, codes: Mapping[str, Code], device: int, stream: Callable[[int], int]
     ) -> None:
-        self._driver = driver
+        self.driver = driver
         self._codes = codes
-        self._device = device
+        self.device = device
         self._stream = stream
         self._steps: dict[int, _BoundStep] = {}
 
     def __call__(self, stretch: Sequence[Launch], buffers: Buffers, sizes: Mapping[str, int]) -> None:
-        stream = ctypes.c_void_p(self._stream(self._device))
+        self.on(self.stream(), stretch, buffers, sizes)
+
+    def stream(self) -> ctypes.c_void_p:
+        """The stream to launch on."""
+        return ctypes.c_void_p(self._stream(self.device))
+
+    def on(
+        self,
+        stream: ctypes.c_void_p,
+        stretch: Sequence[Launch],
+        buffers: Buffers,
+        sizes: Mapping[str, int],
+    ) -> None:
+        """Launches on a stream that the caller chose."""
         for step in stretch:
             bound = self._steps.get(id(step))
             if bound is None:
@@ -163,7 +176,7 @@ class Launches:
         code = self._codes.get(step.kernel.digest)
         if code is None:
             raise CannotLaunch(kernel=step.kernel.name, reason="there is no code of it for this GPU")
-        return _BoundStep(step, code.kernel, BoundKernel(self._driver, code, self._device))
+        return _BoundStep(step, code.kernel, BoundKernel(self.driver, code, self.device))
 
 
 class _BoundStep:

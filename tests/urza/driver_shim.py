@@ -11,7 +11,7 @@ from pathlib import Path
 from esper.urza.driver import Driver
 
 SOURCE = Path(__file__).with_suffix(".c")
-_PARAMETERS, _RECORDS = 64, 1024
+_PARAMETERS, _RECORDS = 64, 4096
 
 
 class _Record(ctypes.Structure):
