@@ -46,6 +46,9 @@ KINDS = {
 }
 """What each kind holds; `choice` is the kind of the parameters that `choice` expressions make."""
 
+_ELSEWHERE = {"size": "dim", "double": "float", "real": "float", "operator": "op", "type": "dtype"}
+"""What other languages and this one's own prose call them."""
+
 # What `esper.lower`, `esper.compile` and `Slot.germinate` take beside a blueprint's parameters.
 ARGUMENT_NAMES = frozenset({"name", "sizes", "target", "generator", "tier", "self"})
 
@@ -79,6 +82,11 @@ def all_parameters(blueprint: Blueprint) -> tuple[Parameter, ...]:
     return (*blueprint.parameters, *blueprint.choices)
 
 
+def unknown_kind(name: str) -> UnknownKind:
+    """The error about a kind that is none, with the one that its writer may have meant."""
+    return UnknownKind(name=name, suggestion=did_you_mean(_ELSEWHERE.get(name, name), KINDS))
+
+
 def bind_parameters(
     blueprint: Blueprint,
     values: Mapping[str, ParameterValue],
@@ -108,7 +116,7 @@ def _value_of(
 ) -> Static | Poison:
     report, name, kind = evaluator.report, parameter.name.text, parameter.kind.text
     if kind not in KINDS:
-        report.add(UnknownKind(name=kind, suggestion=did_you_mean(kind, KINDS)), parameter.kind.span)
+        report.add(unknown_kind(kind), parameter.kind.span)
         return POISON
     default = None if parameter.default is None else evaluator.static(parameter.default, KINDS[kind])
     domain = _domain_of(parameter, evaluator)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from esper.errors import Span
 from esper.lang.ast import Blueprint, Choice, Parameter, Precision, expressions_in
 from esper.lang.diagnostics import Report
-from esper.lang.errors import OutOfDomain, SeveralBlueprints, UnknownBlueprint, UnknownKind
+from esper.lang.errors import OutOfDomain, SeveralBlueprints, UnknownBlueprint
 from esper.lang.library import reject
 from esper.lang.names import did_you_mean
-from esper.lang.parameters import KINDS, ParameterValue, conform, inward, require_known
+from esper.lang.parameters import KINDS, ParameterValue, conform, inward, require_known, unknown_kind
 from esper.lang.parse import parse
 from esper.lang.source import Source
 from esper.lang.values import shown
@@ -122,5 +122,5 @@ def _chosen(blueprints: tuple[Blueprint, ...], name: str | None, file: str) -> B
 def _spelled(parameter: Parameter, value: ParameterValue) -> str:
     """How a source writes `value`; raises what `conform` and `inward` raise for one of another kind."""
     if parameter.kind.text not in KINDS:
-        raise UnknownKind(name=parameter.kind.text, suggestion=did_you_mean(parameter.kind.text, KINDS))
+        raise unknown_kind(parameter.kind.text)
     return shown(conform(parameter, inward(parameter, value)))
