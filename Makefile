@@ -12,7 +12,7 @@ SUPPORTED := import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or \
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help setup check format test coverage demo bench soak fuzz docs constraints clean
+.PHONY: help setup check format test coverage demo bench soak fuzz replay docs constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -56,6 +56,9 @@ soak: setup ## run the property tests with 5,000 or 10,000 examples; goes on whe
 fuzz: setup ## feed the language 1,000,000 inputs of a coverage-guided fuzzer; goes on where it was stopped
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet -c constraints/$(TAG).txt --editable '.[fuzz]'
 	$(BIN)/python -m benchmarks.fuzz_language
+
+replay: setup ## how the library's kernels differ from those of a commit (BASE=HEAD~3)
+	$(BIN)/python -m benchmarks.replay $(BASE)
 
 docs: setup ## write what of docs/ is generated
 	$(BIN)/python -m esper.cli.grammar_page -o docs/grammar.md
