@@ -28,6 +28,7 @@ from esper.urza.cache import KernelCache
 from esper.urza.compiler import Programs, make_programs
 from esper.urza.differentiable import Kernels
 from esper.urza.driver import cuda_driver
+from esper.urza.graphs import Graphs
 from esper.urza.launcher import Code, Launches
 from esper.urza.run import launch
 from esper.urza.toolchain import check_target, templates_digest
@@ -82,14 +83,21 @@ class Supply:
 
     artifact: the file that `ir` was read from, if any; its kernels serve every want that they cover.
     trust_kernels: whether its code may run though this machine did not build it.
+    cuda_graphs: whether launches that repeat become CUDA graphs.
     """
 
     def __init__(
-        self, ir: BlueprintIR, artifact: Artifact | None = None, *, trust_kernels: bool = False
+        self,
+        ir: BlueprintIR,
+        artifact: Artifact | None = None,
+        *,
+        trust_kernels: bool = False,
+        cuda_graphs: bool = False,
     ) -> None:
         self.ir = ir
         self._artifact = artifact
         self._trust_kernels = trust_kernels
+        self._cuda_graphs = cuda_graphs
         self._wanted: dict[tuple[str, Want], Future[Ready]] = {}
         self._kernels: dict[tuple[torch.device, Want], Kernels] = {}
         self._lock = threading.Lock()
@@ -138,7 +146,8 @@ class Supply:
     def bind(self, ready: Ready, device: torch.device) -> Kernels:
         """Native code, loaded on `device`."""
         stream = torch._C._cuda_getCurrentRawStream
-        return Kernels(ready.programs, Launches(cuda_driver(), ready.codes, device.index, stream), device)
+        launches = Launches(cuda_driver(), ready.codes, device.index, stream)
+        return Kernels(ready.programs, Graphs(launches) if self._cuda_graphs else launches, device)
 
     def request(self, target: str, want: Want = EVERYTHING) -> Future[Ready]:
         """What is or will be ready for `target`; the first request starts the work.
