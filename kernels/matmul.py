@@ -44,6 +44,7 @@ def matmul(
     PROLOGUE_B: tl.constexpr = keep_tile,
     SUM_OF: tl.constexpr = "",
     SUM: tl.constexpr = None,
+    sum_operands=(),
 ):
     """C = A[0] B[0] + A[1] B[1] + ...; grid: (ceil(M / BLOCK_M) * ceil(N / BLOCK_N), slices).
 
@@ -59,7 +60,7 @@ def matmul(
     EVEN_K: each of K is a multiple of BLOCK_K, so the inner dimension needs no mask.
     PRECISION: of float32 products: "ieee", "tf32x3" or "tf32"; narrow types ignore it.
     SUM_OF: "a" or "b" to sum that factor along the inner dimension, "" for none; one term, and no batch.
-    SUM(sums float32 [BLOCK_M] or [BLOCK_N], slice int32, offsets int32 of the same shape, mask, operands):
+    SUM(sums float32 [BLOCK_M] or [BLOCK_N], slice int32, offsets int32 alike, mask, sum_operands):
     stores the sums, of this slice's part of the inner dimension.
     """
     row_block, column_block = _tile_of_program(program, M, N, BLOCK_M, BLOCK_N, GROUP_M)
@@ -111,11 +112,11 @@ def matmul(
     if SUM_OF == "a":
         offsets = row_block * BLOCK_M + tl.arange(0, BLOCK_M)
         mask = (offsets < M) & (column_block == 0)
-        SUM(tl.sum(terms, 1), slice_index, offsets, mask, operands)
+        SUM(tl.sum(terms, 1), slice_index, offsets, mask, sum_operands)
     elif SUM_OF == "b":
         offsets = column_block * BLOCK_N + tl.arange(0, BLOCK_N)
         mask = (offsets < N) & (row_block == 0)
-        SUM(tl.sum(terms, 0), slice_index, offsets, mask, operands)
+        SUM(tl.sum(terms, 0), slice_index, offsets, mask, sum_operands)
 
 
 @triton.jit

@@ -99,7 +99,8 @@ def _groups(program: Program) -> list[dict[str, Any]]:
                     "op": node.op,
                     "stored": any(value in plan.stored for value in node.results),
                 }
-                for node in [*group.nodes, *group.sums]
+                for part in group.parts
+                for node in [*part.nodes, *part.sums]
             ],
         }
         for group in plan.groups

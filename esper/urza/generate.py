@@ -51,6 +51,7 @@ RESERVED = LIBRARY | {
     *("attention_forward", "attention_query_grad", "attention_key_value_grad", "attention_mask_grad"),
     *("depthwise", "depthwise_weight_grad", "BLOCK_C"),
     *("max_pool", "max_pool_backward", "avg_pool", "avg_pool_backward"),
+    *("outer", "along", "inner", "fold_rows", "fold_columns", "BLOCK_R"),
     *("pointwise", "BLOCK", "BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK_P", "BLOCK_W"),
 }
 """What no value and no size of a kernel may be called."""
@@ -81,11 +82,23 @@ def buffer_name(value: Value) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A generated function: its name, its parameters before the operands, its lines."""
+    """A generated function: its name, its parameters before the operands, its lines, its operands."""
 
     name: str
     parameters: str
     lines: tuple[str, ...]
+    operands: tuple[str, ...]
+
+    @property
+    def operands_text(self) -> str:
+        return f"({', '.join(self.operands)},)" if self.operands else "()"
+
+    @property
+    def text(self) -> list[str]:
+        """The lines of its definition and the blank ones after it."""
+        unpack = [f"{self.operands_text} = operands"] if self.operands else []
+        lines = [f"    {line}" for line in [*unpack, *self.lines] or ["pass"]]
+        return ["@triton.jit", f"def {self.name}({self.parameters}, operands):", *lines, "", ""]
 
 
 @dataclass
@@ -169,6 +182,13 @@ class Writer:
                 Segment("row", batch, rank - 1),
                 Segment("column", rank - 1, rank),
             )
+        if group.along is not None:
+            first, last = group.along
+            return (
+                Segment("outer", 0, first),
+                *((Segment("along", first, last),) if first < last else ()),
+                Segment("inner", last, rank),
+            )
         if group.split is not None:
             return (Segment("row", 0, group.split), Segment("column", group.split, rank))
         if group.channel is not None:
@@ -178,6 +198,8 @@ class Writer:
     def mask(self, used: frozenset[str]) -> str:
         """The mask of a load whose offset uses the index variables `used`."""
         shape = self.group.space.shape
+        if self.group.along is not None:
+            return self._fold_mask(used)
         if self.group.kind == "product" or self.group.split is not None:
             last = self.segments()[-1]
             if used == {"column"}:
@@ -187,6 +209,20 @@ class Writer:
                 return f"row < {self.body_size(product(shape[rows.first : rows.last]))}"
             return "None" if used == {"slice_index"} else "mask"
         return "None" if used == {"channel"} else "mask"
+
+    def _fold_mask(self, used: frozenset[str]) -> str:
+        """Where the axis comes last, `outer` is a tile, else `inner` is."""
+        outer, *between, inner = self.segments()
+        shape = self.group.space.shape
+        tile = "outer" if product(shape[inner.first :]) == 1 else "inner"
+        if "along" in used:
+            (along,) = between
+            size = product(shape[along.first : along.last])
+            return "mask" if tile in used else f"along < {self.body_size(size)}"
+        if tile not in used:
+            return "None"
+        axes = shape[: outer.last] if tile == "outer" else shape[inner.first :]
+        return f"{tile} < {self.body_size(product(axes))}"
 
     def offset(self, read: Access) -> tuple[str, frozenset[str]]:
         return index_text(self.group.space, self.segments(), read, self.body_size)
@@ -317,12 +353,14 @@ class Writer:
         self.names.clear()
         self.loaded.clear()
 
-    def end(self, name: str, parameters: str) -> str:
-        """Makes a body of the lines so far; the name of its function, which begins with the kernel's."""
-        whole = f"{self.launch.name}_{name}"
-        self.bodies.append(Body(whole, parameters, tuple(self.lines)))
+    def end(self, name: str, parameters: str) -> Body:
+        """Makes a body of the lines so far, whose name begins with the kernel's."""
+        words = {word for line in self.lines for word in re.findall(r"\w+", line)}
+        operands = tuple(name for name in self.in_body if name in words)
+        body = Body(f"{self.launch.name}_{name}", parameters, tuple(self.lines), operands)
+        self.bodies.append(body)
         self.lines.clear()
-        return whole
+        return body
 
     def finished(
         self,
@@ -333,15 +371,16 @@ class Writer:
         tile: Tile,
         trips: int = 1,
     ) -> Launch:
-        """The kernel; `call` is the entry's statements over `{body}` and `{operands}`.
+        """The kernel; `call` is the text of the entry's statements.
 
-        body: the parameters of the last body before its operands; None where all bodies are ended.
+        body: the parameters of the last body before its operands, then `call` has places for `{body}` and
+        `{operands}`; None where all bodies are ended.
         template: the module of templates, and those of its functions that the entry calls.
         """
         entry = self.launch.name
-        last = self.end("body", body) if body is not None else ""
-        operands = list(self.in_body)
-        call = call.format(body=last, operands=f"({', '.join(operands)},)" if operands else "()")
+        if body is not None:
+            last = self.end("body", body)
+            call = call.format(body=last.name, operands=last.operands_text)
         arguments = (
             *self.pointers.values(),
             *(Argument(size, "size") for size in self.sizes.values()),
@@ -357,7 +396,7 @@ class Writer:
                 *self._imports(call, template),
                 "",
                 "",
-                *(line for one in self.bodies for line in _body_text(one, operands)),
+                *(line for one in self.bodies for line in one.text),
                 "@triton.jit",
                 f"def {entry}({', '.join(parameters)}):",
                 *(f"    {line}" for line in call.splitlines()),
@@ -387,17 +426,9 @@ class Writer:
         imports = [f"from esper.kernels.{module} import {functions}"]
         if library:
             imports.append(f"from esper.kernels.functions import {', '.join(library)}")
-        if shared := [name for name in SHARING if f"{name}(" in call]:
+        if shared := [name for name in SHARING if f"{name}(" in text]:
             imports.append(f"from esper.kernels.sharing import {', '.join(shared)}")
         return sorted(imports)
-
-
-def _body_text(body: Body, operands: list[str]) -> list[str]:
-    """The lines of a body and the blank ones after it."""
-    unpack = [f"({', '.join(operands)},) = operands"] if operands else []
-    parameters = f"{body.parameters}, operands" if body.parameters else "operands"
-    lines = [f"    {line}" for line in [*unpack, *body.lines] or ["pass"]]
-    return ["@triton.jit", f"def {body.name}({parameters}):", *lines, "", ""]
 
 
 def identifier(name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from esper.ir.graph import Node
 from esper.urza.grid import to_text
+from esper.urza.groups import Group
 from esper.urza.kernel import KernelSource
 from esper.urza.program import Program
 
@@ -42,13 +43,16 @@ def plan_text(program: Program) -> str:
     """The groups of one direction: what each computes and stores; then what was refused, and why."""
     lines = [f"{program.direction} {program.ir.name}"]
     for group in program.plan.groups:
-        shape = ", ".join(map(str, group.space.shape))
-        lines.append(f"  {group.name} over [{shape}]")
-        nodes = [*group.nodes, *group.sums]
+        lines.append(f"  {group.name} over {' and '.join(map(_shape, group.members or [group]))}")
+        nodes = [node for part in group.parts for node in (*part.nodes, *part.sums)]
         lines += [f"    {node.name}: {node.op}{_stored(program, node)}" for node in nodes]
     for refusal in program.plan.refusals:
         lines.append(f"  {refusal.node} is not in {refusal.group}: {refusal.reason}")
     return "\n".join(lines) + "\n"
+
+
+def _shape(group: Group) -> str:
+    return f"[{', '.join(map(str, group.space.shape))}]"
 
 
 def _stored(program: Program, node: Node) -> str:

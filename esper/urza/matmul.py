@@ -64,8 +64,8 @@ def write_product(writer: Writer) -> Launch:
     summed = next((member for member in members if member.sums), None)
     sums = ""
     if summed is not None:
-        name = dispatched(writer, "sums", "sums, slice_index, offsets, mask", _store_sums)
-        sums = f', SUM_OF="{summed.sum_of}", SUM={name}'
+        found = dispatched(writer, "sums", "sums, slice_index, offsets, mask", _store_sums)
+        sums = f', SUM_OF="{summed.sum_of}", SUM={found.name}, sum_operands={found.operands_text}'
     sizes = [product_sizes(writer.ir, member.products[0]) for member in members]
     batch, slices = sizes[0][0], launch.parts[0].slices
     inner = [product_sizes(writer.ir, node)[3] for node in members[0].products]
@@ -94,7 +94,7 @@ def write_product(writer: Writer) -> Launch:
         picked([writer.size(m) for _, m, _, _ in sizes]),
         picked([writer.size(n) for _, _, n, _ in sizes]),
         *(_terms([getattr(one, name) for one in factors]) for name in ("inner", "a_strides", "b_strides")),
-        *("{operands}", body, "BLOCK_M", "BLOCK_N", "BLOCK_K", '"ieee"'),
+        *(body.operands_text, body.name, "BLOCK_M", "BLOCK_N", "BLOCK_K", '"ieee"'),
     ]
     flags = f", SPLITS={slices}" if slices > 1 else ""
     flags += f", EVEN_K={even}" if all(isinstance(k, int) for k in inner) else ""

@@ -9,7 +9,6 @@ Legality and profit are functions of their own; each refusal is kept, for `esper
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +21,7 @@ from esper.urza.access import access, is_view, with_copies, with_kept_axes
 from esper.urza.eligible import why_outside
 from esper.urza.errors import UnsupportedElementType
 from esper.urza.groups import Group, Kind, Plan, Refusal
+from esper.urza.merge import Merger, Refused, Uses
 from esper.urza.placed import UNREAD, is_placed
 from esper.urza.products import inner_slices
 from esper.urza.space import Space
@@ -51,7 +51,7 @@ class _Planner:
         self.owners: dict[str, Group] = {}
         self.virtual: set[str] = set()
         self.finishes: dict[Group, Group] = {}
-        self.refusals: list[Refusal] = []
+        self.refusals: list[Refused] = []
         self.position = {node.name: position for position, node in enumerate(ir.nodes)}
         self.reads = {node.name: self._bases(node) for node in ir.nodes}
         self.consumers: dict[str, list[Node]] = {node.name: [] for node in ir.nodes}
@@ -80,9 +80,12 @@ class _Planner:
             self._materialise(value.node)
         for group in self.groups:
             group.nodes.sort(key=lambda node: self.position[node.name])
-        return Plan(
-            self.ir, tuple(self.groups), frozenset(self._stored()), dict(self.owners), tuple(self.refusals)
-        )
+        uses = Uses(self.ir, self.reads, self.consumers, self.owners, self.kept, self.position)
+        merger = Merger(uses, self.groups)
+        launches = merger.run()
+        refusals = [*self.refusals, *merger.refusals]
+        named = (Refusal(one.node, _name(merger, one.group), one.reason) for one in refusals)
+        return Plan(self.ir, tuple(launches), merger.stored(), self.owners, tuple(dict.fromkeys(named)))
 
     # --- starting groups ---
 
@@ -103,7 +106,7 @@ class _Planner:
         """A node with its own template, or a library call."""
         reason = why_outside(self.ir, node)
         if reason is not None:
-            self.refusals.append(Refusal(node.name, "kernels", reason))
+            self.refusals.append(Refused(node.name, None, reason))
             self._outside(node)
             return
         for base in self.reads[node.name]:
@@ -130,7 +133,7 @@ class _Planner:
     def _reduction(self, node: Node) -> None:
         form = reduction_form(self.ir, node)
         if isinstance(form, str):
-            self.refusals.append(Refusal(node.name, "kernels", form))
+            self.refusals.append(Refused(node.name, None, form))
             self._outside(node)
             return
         (base,) = self.reads[node.name]
@@ -208,9 +211,7 @@ class _Planner:
             if reason is None and self._pull(node.name, latest, joining=True):
                 self.owners[node.name] = latest
                 return
-            self.refusals.append(
-                Refusal(node.name, latest.name, reason or "an operand is read in another shape")
-            )
+            self.refusals.append(Refused(node.name, latest, reason or "an operand is read in another shape"))
         self.virtual.add(node.name)
         if len(self._cone(node.name)) > MAX_CONE:
             self._materialise(node.name)
@@ -366,17 +367,6 @@ class _Planner:
         cone = {base for member in self._cone(name) for base in self.reads[member]}
         return bool(loads & cone)
 
-    def _stored(self) -> Iterable[Value]:
-        """What is read by a group that does not compute it, and what leaves the graph."""
-        stored = {value for value in self.kept if value.node in self.owners}
-        for group in self.groups:
-            for node in group.nodes + group.sums:
-                placed = is_placed(self.ir, node)
-                for base in self.reads[node.name]:
-                    if base.node in self.owners and (placed or base.node not in group):
-                        stored.add(base)
-        return stored
-
     def _base(self, value: Value) -> Value:
         found = access(self.ir, value)
         assert found is not None
@@ -386,6 +376,10 @@ class _Planner:
         if node.op in UNREAD:
             return ()
         return tuple(dict.fromkeys(self._base(operand) for operand in node.operands if operand is not None))
+
+
+def _name(merger: Merger, group: Group | None) -> str:
+    return "kernels" if group is None else merger.launch_of(group).name
 
 
 def _keeps_order(strides: tuple[Size, ...], shape: tuple[Size, ...]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from esper.ir.dims import Size, product
 from esper.ir.graph import BlueprintIR, Node
 from esper.urza.tiles import splits
@@ -22,15 +24,19 @@ def product_sizes(ir: BlueprintIR, node: Node) -> tuple[tuple[Size, ...], Size, 
     return (), product(a.shape[:-2]) * m, n, k
 
 
-def inner_slices(ir: BlueprintIR, node: Node, beside: int = 1) -> int:
-    """How many programs share the inner dimension: as many as fill a GPU where M and N alone do not.
-
-    beside: how many products of this size share the launch.
-    """
+def inner_slices(ir: BlueprintIR, node: Node) -> int:
+    """How many programs share the inner dimension: as many as fill a GPU where M and N alone do not."""
     batch, m, n, k = product_sizes(ir, node)
     if batch or not isinstance(m, int) or not isinstance(n, int) or isinstance(k, int):
         return 1
-    return splits(m, n, RUN_TIME_SIZE, beside)
+    return splits(m, n, RUN_TIME_SIZE)
+
+
+def shared_slices(ir: BlueprintIR, nodes: Sequence[Node]) -> int:
+    """As `inner_slices`, at least 2, for products of one launch that need partial sums each by itself."""
+    sizes = [product_sizes(ir, node) for node in nodes]
+    columns = max(about(n) for _, _, n, _ in sizes)
+    return max(2, splits(sum(about(m * n) for _, m, n, _ in sizes) // columns, columns, RUN_TIME_SIZE))
 
 
 def about(size: Size) -> int:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from esper.ir.dims import product
 from esper.urza.attention import write_attention
 from esper.urza.depthwise import write_depthwise, write_depthwise_weight_grad
+from esper.urza.folds import write_fold
 from esper.urza.generate import Launch, Writer
-from esper.urza.grid import CeilDiv, Extent
+from esper.urza.grid import CeilDiv
 from esper.urza.groups import Group, Plan
 from esper.urza.kernel import Direction
 from esper.urza.matmul import write_product
 from esper.urza.pooling import write_pooling
-from esper.urza.sharing import choice, numbered, write_totals
+from esper.urza.sharing import form, picked, united, write_totals, written
 from esper.urza.tiles import Tile, columns_tile, finish_tile, pointwise_tile, rows_tile
 from esper.urza.window_uses import CONVOLUTIONS, POOLINGS, WEIGHT_GRADIENTS
 
@@ -43,6 +44,8 @@ def generate(plan: Plan, group: Group, direction: Direction) -> Launch:
         return write_product(writer)
     if group.kind == "finish":
         return _finish(writer)
+    if group.kind == "fold":
+        return write_fold(writer)
     for node in group.nodes:
         writer.compute(node)
     if group.channel is not None:
@@ -129,31 +132,55 @@ def _channels(writer: Writer) -> Launch:
 
 
 def _finish(writer: Writer) -> Launch:
-    members = writer.launch.members or [writer.launch]
-    calls, blocks, tiles = [], [], []
-    for number, member in enumerate(members):
-        writer.begin(member)
-        write_totals(writer, [f"totals[{index}]" for index in range(len(member.totals))])
-        body = writer.end(numbered("body", number, members), "totals, offsets, mask")
-        partials = [writer.plan.partials[node.name] for node in member.totals]
-        pointers = ", ".join(writer.pointer(partial.name, "f32") for partial in partials)
-        tiles.append(finish_tile(partials[0].parts))
-        width, block = partials[0].width, _fixed(tiles[-1].constexprs["BLOCK_W"])
-        blocks.append(-(-width // block))
-        calls.append(f"{partials[0].parts}, {width}, ({pointers},), {{operands}}, {body}")
-    if len(members) == 1:
-        call = f"finish({calls[0]}, BLOCK_P, BLOCK_W)"
-        grid: Extent = CeilDiv(partials[0].width, "BLOCK_W")
-        return writer.finished(None, call, "columns:finish", (grid,), tiles[0])
-    sized = [
-        f"totals_of_lines(program, {call}, {tile.constexprs['BLOCK_P']}, {tile.constexprs['BLOCK_W']})"
-        for call, tile in zip(calls, tiles, strict=True)
-    ]
-    head = f"member, program = member_of_program(({', '.join(map(str, blocks))}))"
-    call = "\n".join([head, *choice(sized)])
+    if writer.launch.members:
+        return _finish_together(writer)
+    writer.lines += written(writer, writer.launch, _write_totals)
+    parts, width, pointers = _lines_of(writer, writer.launch)
     return writer.finished(
-        None, call, "columns:totals_of_lines", (sum(blocks),), Tile({}, tiles[0].num_warps)
+        body="totals, offsets, mask",
+        call=f"finish({parts}, {width}, ({', '.join(pointers)},), {{operands}}, {{body}}, BLOCK_P, BLOCK_W)",
+        template="columns:finish",
+        grid=(CeilDiv(width, "BLOCK_W"),),
+        tile=finish_tile(parts),
     )
+
+
+def _finish_together(writer: Writer) -> Launch:
+    """A launch of several totals; those that are alike but for their pointers and sizes share its text."""
+    writer.in_body["member"] = None
+    alike: dict[object, list[tuple[Group, list[str]]]] = {}
+    for member in writer.launch.members:
+        lines = written(writer, member, _write_totals)
+        alike.setdefault((_lines_of(writer, member)[0], form(writer, lines)), []).append((member, lines))
+    blocks: list[int] = []
+    calls: list[str] = []
+    for number, members in enumerate(alike.values()):
+        first = len(blocks)
+        found = [_lines_of(writer, member) for member, _ in members]
+        writer.lines += united(writer, [lines for _, lines in members], first)
+        body = writer.end(f"body_{number}", "totals, offsets, mask")
+        parts, tile = found[0][0], finish_tile(found[0][0]).constexprs
+        pointers = [picked(names, first) for names in zip(*(names for _, _, names in found), strict=True)]
+        width = picked([str(width) for _, width, _ in found], first)
+        blocks += [-(-width // _fixed(tile["BLOCK_W"])) for _, width, _ in found]
+        calls += [
+            f"{'elif' if calls else 'if'} member < {len(blocks)}:",
+            f"    totals_of_lines(program, {parts}, {width}, ({', '.join(pointers)},), "
+            f"{body.operands_text}, {body.name}, {tile['BLOCK_P']}, {tile['BLOCK_W']})",
+        ]
+    counts = ", ".join(map(str, blocks))
+    call = "\n".join([f"member, program = member_of_program(({counts}))", *calls])
+    return writer.finished(None, call, "columns:totals_of_lines", (sum(blocks),), Tile({}, 4))
+
+
+def _write_totals(writer: Writer) -> None:
+    write_totals(writer, [f"totals[{index}]" for index in range(len(writer.group.totals))])
+
+
+def _lines_of(writer: Writer, group: Group) -> tuple[int, int, list[str]]:
+    """(parts, width, pointers) of the partial sums that a group finishes."""
+    partials = [writer.plan.partials[node.name] for node in group.totals]
+    return partials[0].parts, partials[0].width, [writer.pointer(one.name, "f32") for one in partials]
 
 
 def _partials(writer: Writer) -> str:

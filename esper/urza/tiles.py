@@ -176,18 +176,18 @@ BYTES_PER_NS = 4000.0
 """How fast partial sums are written and read again; they seldom leave the cache."""
 
 
-def splits(rows: int, columns: int, inner: int, beside: int = 1) -> int:
+def splits(rows: int, columns: int, inner: int) -> int:
     """Into how many parts to split the inner dimension of a [rows, columns] product, a power of two.
 
     Waves of programs over the GPU, each as long as its part of `inner`, against the bytes of partial sums:
-    a product that fills the GPU without is not split. beside: products of this size in the same launch.
+    a product that fills the GPU without is not split.
     """
-    tiles = math.ceil(rows / 64) * math.ceil(columns / 64) * beside
+    tiles = math.ceil(rows / 64) * math.ceil(columns / 64)
     choices = [1 << power for power in range(6) if 1 << power <= max(1, inner // 128)]
 
     def nanoseconds(parts: int) -> float:
         waves = math.ceil(tiles * parts / MULTIPROCESSORS)
-        partial_bytes = 2 * 4 * rows * columns * beside * parts if parts > 1 else 0
+        partial_bytes = 2 * 4 * rows * columns * parts if parts > 1 else 0
         return waves * inner / parts * STEP_NS + partial_bytes / BYTES_PER_NS
 
     return min(choices, key=nanoseconds)

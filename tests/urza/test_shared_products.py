@@ -21,25 +21,25 @@ from esper.kernels.sharing import member_of_program, pick
 
 @triton.jit
 def store(tile, slice_index, row, column, mask, operands):
-    c, sums, M, N, LINE = operands
+    c, M, N = operands
     tl.store(c + (slice_index * M + row) * N + column, tile, mask)
 
 @triton.jit
 def store_sums(totals, slice_index, offsets, mask, operands):
-    c, sums, M, N, LINE = operands
+    sums, LINE = operands
     tl.store(sums + slice_index * LINE + offsets, totals, mask)
 
 @triton.jit
 def terms(a, a2, b, b2, c, M, N, K: tl.constexpr, K2: tl.constexpr, BLOCK: tl.constexpr):
     strides = ((0, K, 1), (0, K2, 1)), ((0, N, 1), (0, N, 1))
     matmul(tl.program_id(0), (a, a2), (b, b2), M, N, (K, K2), strides[0], strides[1],
-             (c, c, M, N, 0), store, BLOCK, BLOCK, BLOCK, "ieee")
+             (c, M, N), store, BLOCK, BLOCK, BLOCK, "ieee")
 
 @triton.jit
 def summed(a, b, c, sums, M, N, K, SPLITS: tl.constexpr, SUM_OF: tl.constexpr, BLOCK: tl.constexpr):
     matmul(tl.program_id(0), (a,), (b,), M, N, (K,), ((0, 1, M),), ((0, N, 1),),
-             (c, sums, M, N, M if SUM_OF == "a" else N), store, BLOCK, BLOCK, BLOCK, "ieee",
-             SPLITS=SPLITS, SUM_OF=SUM_OF, SUM=store_sums)
+             (c, M, N), store, BLOCK, BLOCK, BLOCK, "ieee", SPLITS=SPLITS,
+             SUM_OF=SUM_OF, SUM=store_sums, sum_operands=(sums, M if SUM_OF == "a" else N))
 
 @triton.jit
 def beside(a, b, b2, c, c2, M, K, N: tl.constexpr, N2: tl.constexpr, BLOCK: tl.constexpr):
@@ -47,7 +47,7 @@ def beside(a, b, b2, c, c2, M, K, N: tl.constexpr, N2: tl.constexpr, BLOCK: tl.c
     member, program = member_of_program((rows * tl.cdiv(N, BLOCK), rows * tl.cdiv(N2, BLOCK)))
     columns = pick((N, N2), member)
     matmul(program, (a,), (pick((b, b2), member),), M, columns, (K,), ((0, K, 1),), ((0, columns, 1),),
-             (pick((c, c2), member), c, M, columns, 0), store, BLOCK, BLOCK, BLOCK, "ieee")
+             (pick((c, c2), member), M, columns), store, BLOCK, BLOCK, BLOCK, "ieee")
 """
 BLOCK = 16
 

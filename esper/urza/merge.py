@@ -1,0 +1,413 @@
+"""Sharing kernels: what `esper.urza.plan` grouped along the flow of values may also be merged across it.
+
+Five rules, in this order. Products whose results are only added become terms of one product. The sum of a
+product's factor along its inner dimension (the gradient of a bias) is taken from the product's own tiles.
+A pointwise or row kernel joins another over the same space that reads the same tensor. Products that share
+a factor stand side by side in one launch. Totals of partial sums wait until something needs one of them, and
+are finished together. Groups may share a kernel where neither needs what the other makes, be it by way of
+others; whether they should is asked apart, and each refusal is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from esper.ir.graph import BlueprintIR, Node, Value
+from esper.urza.access import access
+from esper.urza.groups import Group
+from esper.urza.placed import is_placed
+from esper.urza.products import product_sizes, shared_slices
+
+MOST_TENSORS = 12
+"""The most tensors of its whole space that a kernel reads and writes after it was merged with another."""
+
+NEEDED = "one needs what the other computes"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why `node` is not in the kernel of `group`, or in any where that is None."""
+
+    node: str
+    group: Group | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """Who reads and who computes what in a graph.
+
+    reads: the values that a node reads, by its name. consumers: the nodes that read a node, views apart.
+    owners: the group that computes a node; changed as groups are merged. kept: what leaves the graph.
+    """
+
+    ir: BlueprintIR
+    reads: Mapping[str, Sequence[Value]]
+    consumers: Mapping[str, Sequence[Node]]
+    owners: dict[str, Group]
+    kept: Set[Value]
+    position: Mapping[str, int]
+
+
+class Merger:
+    """Merges `launches`, groups in the order in which they may run, in place."""
+
+    def __init__(self, uses: Uses, launches: Iterable[Group]) -> None:
+        self.uses = uses
+        self.launches = list(launches)
+        self.refusals: list[Refused] = []
+        self._homes: dict[Group, Group] = {}
+        self._before: dict[Group, set[Group]] = {}
+        self._partials = {node.name: group for group in self.launches for node in group.partials}
+
+    def run(self) -> list[Group]:
+        """The launches in the order in which they run, numbered."""
+        self._add_up_products()
+        self._sum_factors()
+        self._merge_tiles()
+        self._put_products_side_by_side()
+        ordered = self._ordered()
+        for index, launch in enumerate(ordered):
+            for group in (launch, *launch.parts):
+                group.index = index
+        return ordered
+
+    def launch_of(self, group: Group) -> Group:
+        """The launch that a group ended in."""
+        while group in self._homes:
+            group = self._homes[group]
+        return group
+
+    def loads(self, part: Group) -> set[Value]:
+        """The computed values that a part reads from memory."""
+        return {base for base in self._reads(part) if base.node in self.uses.owners}
+
+    # --- what depends on what ---
+
+    def _reads(self, part: Group, nodes: Iterable[Node] | None = None) -> set[Value]:
+        """The values that a part, or some nodes of it, reads from memory, leaves included."""
+        found: set[Value] = set()
+        for node in [*part.nodes, *part.sums] if nodes is None else nodes:
+            placed = is_placed(self.uses.ir, node)
+            found.update(b for b in self.uses.reads[node.name] if placed or b.node not in part)
+        return found
+
+    def _needs(self, launch: Group) -> set[Group]:
+        found: set[Group] = set()
+        for part in launch.parts:
+            found.update(self.launch_of(self.uses.owners[base.node]) for base in self.loads(part))
+            found.update(self.launch_of(self._partials[node.name]) for node in part.totals)
+        return found - {launch}
+
+    def _all_before(self, launch: Group) -> set[Group]:
+        """The launches that must run before `launch`."""
+        if launch not in self._before:
+            found = set(self._needs(launch))
+            for other in list(found):
+                found |= self._all_before(other)
+            self._before[launch] = found
+        return self._before[launch]
+
+    def _apart(self, one: Group, other: Group) -> bool:
+        """Whether neither of two launches needs the other."""
+        return one not in self._all_before(other) and other not in self._all_before(one)
+
+    def _moved(self, group: Group, home: Group) -> None:
+        """Notes that `group` is a launch no longer, but part of `home`."""
+        self._homes[group] = home
+        self.launches.remove(group)
+        self._before.clear()
+
+    def _take(self, guest: Group, host: Group) -> None:
+        """Gives all nodes of `guest` to `host`."""
+        names = {node.name for node in host.nodes}
+        host.nodes += [node for node in guest.nodes if node.name not in names]
+        host.nodes.sort(key=lambda node: self.uses.position[node.name])
+        host.sums += guest.sums
+        self._partials.update((node.name, host) for node in guest.sums)
+        for name, owner in self.uses.owners.items():
+            if owner is guest:
+                self.uses.owners[name] = host
+        self._moved(guest, host)
+
+    def _refuse(self, node: Node, group: Group, reason: str) -> None:
+        self.refusals.append(Refused(node.name, group, reason))
+
+    # --- terms of one product ---
+
+    def _add_up_products(self) -> None:
+        for launch in list(self.launches):
+            while launch.kind == "product" and (found := self._term(launch)) is not None:
+                total, other = found
+                launch.accumulated[:] = [*other.accumulated, *launch.accumulated, total]
+                self._take(other, launch)
+
+    def _term(self, launch: Group) -> tuple[Node, Group] | None:
+        """The node that adds another product to this one, and that product's group."""
+        held = launch.accumulated[-1]
+        for node in launch.nodes:
+            if node.op != "add" or held.result() not in node.operands:
+                continue
+            for value in node.operands:
+                owner = None if value is None else self.uses.owners.get(value.node)
+                if value is None or owner is None or owner is launch or owner.kind != "product":
+                    continue
+                reason = self._no_term(launch, owner, node, value)
+                if reason is None:
+                    return node, owner
+                self._refuse(node, owner, reason)
+        return None
+
+    def _no_term(self, launch: Group, other: Group, total: Node, value: Value) -> str | None:
+        """Why the products of two groups that `total` adds up cannot share an accumulator, or None."""
+        held, ir = launch.accumulated[-1], self.uses.ir
+        if value != other.accumulated[-1].result() or len(other.nodes) > len(other.accumulated):
+            return "more is done to the product before it is added"
+        if not (total.type == held.type == ir.type(value)):
+            return "the sum has another type or shape"
+        if any(
+            len(self.uses.consumers[one]) > 1 or Value(one) in self.uses.kept
+            for one in (held.name, value.node)
+        ):
+            return "others read the product"
+        mine, others = launch.products[0], other.products[0]
+        if _form(ir, mine) != _form(ir, others) or launch.shares_inner or other.shares_inner:
+            return "the products are read or split in different ways"
+        return None
+
+    # --- sums of a product's factor ---
+
+    def _sum_factors(self) -> None:
+        for group in list(self.launches):
+            if group.kind != "tile" or not group.sums or group.channel is not None:
+                continue
+            found = [(node, self._product_that_reads(node)) for node in group.sums]
+            if not any(products for _, products in found):
+                continue
+            reason = "its kernel adds up others anyway" if group.reduces_rows or len(found) > 1 else None
+            ((node, products), *_) = found
+            finish = self.uses.owners[node.name]
+            free = [one for one in products if self._before_finish(one, finish)]
+            if reason is None and not free:
+                reason = NEEDED
+            if reason is not None:
+                for node, products in found:
+                    for product in products[:1]:
+                        self._refuse(node, product, reason)
+                continue
+            self._move_sum(node, group, free[0], finish)
+
+    def _product_that_reads(self, node: Node) -> list[Group]:
+        """The products with a free factor whose sum along the inner dimension `node` is."""
+        return [group for group in self.launches if self._summed_factor(group, node) and not group.sums]
+
+    def _summed_factor(self, group: Group, node: Node) -> str:
+        """Which factor of a product `node` sums along the inner dimension: "a", "b", or "" for none."""
+        if group.kind != "product" or len(group.products) != 1:
+            return ""
+        (product,), (summed,) = group.products, node.operands
+        batch, m, n, _ = product_sizes(self.uses.ir, product)
+        a, b = product.operands
+        width = node.type.elements
+        if batch or summed is None or a is None or b is None:
+            return ""
+        bases = [_whole(self.uses.ir, value) for value in (a, b, summed)]
+        if bases[2] is None:
+            return ""
+        if bases[0] == bases[2] and product.attrs["transpose_a"] and width == m:
+            return "a"
+        return "b" if bases[1] == bases[2] and not product.attrs["transpose_b"] and width == n else ""
+
+    def _before_finish(self, product: Group, finish: Group) -> bool:
+        """Whether a product can run before a group that finishes sums."""
+        return self.launch_of(finish) not in self._all_before(product)
+
+    def _move_sum(self, node: Node, group: Group, product: Group, finish: Group) -> None:
+        factor = self._summed_factor(product, node)
+        product.sum_of = "a" if factor == "a" else "b"
+        group.sums.remove(node)
+        product.sums.append(node)
+        self._partials[node.name] = product
+        group.split = None
+        self._before.clear()
+        self._prune(group)
+        if not product.shares_inner and product not in self._all_before(product) | self._needs(finish) - {
+            product
+        }:
+            product.whole = finish
+            self._moved(finish, product)
+
+    def _prune(self, group: Group) -> None:
+        """Leaves out of a group what nobody needs of it, or the group."""
+        stored = self.stored()
+        wanted: set[str] = set()
+        for node in reversed(group.nodes):
+            owned = self.uses.owners.get(node.name) is group
+            if node.name in wanted or (owned and stored.intersection(node.results)):
+                wanted |= {node.name, *(base.node for base in self.uses.reads[node.name])}
+        group.nodes = [node for node in group.nodes if node.name in wanted]
+        if not group.nodes:
+            self.launches.remove(group)
+
+    def stored(self) -> frozenset[Value]:
+        """What is read by a part that does not compute it, and what leaves the graph."""
+        parts = [part for launch in self.launches for part in launch.parts]
+        leaving = {value for value in self.uses.kept if value.node in self.uses.owners}
+        return frozenset(leaving.union(*map(self.loads, parts)))
+
+    # --- kernels over one space ---
+
+    def _merge_tiles(self) -> None:
+        for guest in list(self.launches):
+            if guest.kind != "tile":
+                continue
+            hosts = [(len(self._shared(guest, host)), host) for host in self.launches if host is not guest]
+            for shared, host in sorted(hosts, key=lambda pair: -pair[0]):
+                if not shared:
+                    break
+                reason = self._illegal(guest, host) or self._unprofitable(guest, host)
+                if reason is None:
+                    _widen(host, guest)
+                    self._take(guest, host)
+                    break
+                self._refuse((guest.sums + guest.nodes)[-1], host, reason)
+
+    def _whole_reads(self, group: Group) -> set[Value]:
+        """The tensors of its whole space that a group reads element by element."""
+        nodes = [node for node in [*group.nodes, *group.sums] if node not in group.accumulated]
+        frames = (
+            (base, group.space.frame(self.uses.ir.type(base).shape)) for base in self._reads(group, nodes)
+        )
+        return {base for base, frame in frames if frame is not None and group.space.full(frame)}
+
+    def _shared(self, guest: Group, host: Group) -> set[Value]:
+        if host.kind not in ("tile", "product") or host.space != guest.space:
+            return set()
+        return self._whole_reads(guest) & self._whole_reads(host)
+
+    def _illegal(self, guest: Group, host: Group) -> str | None:
+        """Why two groups over one space cannot be one kernel, or None."""
+        if host.kind == "product" and (guest.sums or guest.reduces_rows):
+            return "a program of the product has no whole rows"
+        if host.shares_inner:
+            return "a program of the product has a part of each sum"
+        if not _same_axes(guest, host):
+            return "they reduce along different axes"
+        return None if self._apart(guest, host) else NEEDED
+
+    def _unprofitable(self, guest: Group, host: Group) -> str | None:
+        """Why two groups over one space should not be one kernel, or None."""
+        reads = self._whole_reads(guest) | self._whole_reads(host)
+        if host.kind == "product" and reads != self._whole_reads(host):
+            return "the product's epilogue would wait for what only this reads"
+        stored = self.stored()
+        writes = {
+            value
+            for group in (guest, host)
+            for node in group.nodes
+            if self.uses.owners.get(node.name) is group
+            for value in node.results
+            if value in stored
+        }
+        if len(reads) + len(writes) > MOST_TENSORS:
+            return f"it would hold {len(reads) + len(writes)} tensors at once, above {MOST_TENSORS}"
+        return None
+
+    # --- products side by side ---
+
+    def _put_products_side_by_side(self) -> None:
+        rows: list[list[Group]] = []
+        for group in [one for one in self.launches if one.kind == "product"]:
+            home = next((row for row in rows if self._may_join(group, row)), None)
+            if home is None:
+                rows.append([group])
+            else:
+                home.append(group)
+        for row in rows:
+            if len(row) > 1:
+                self._beside(row)
+                slices = shared_slices(self.uses.ir, [one.products[0] for one in row])
+                for one in row:
+                    one.slices = slices if one.shares_inner else 1
+
+    def _may_join(self, group: Group, row: Sequence[Group]) -> bool:
+        """Whether a product shares the launch of those in `row`."""
+        factors = set.intersection(*(self._factors(one) for one in (group, *row)))
+        if not factors or _form(self.uses.ir, group.products[0]) != _form(self.uses.ir, row[0].products[0]):
+            return False
+        reason = self._not_beside(group, row)
+        if reason is not None:
+            self._refuse(group.accumulated[-1], row[0], reason)
+        return reason is None
+
+    def _not_beside(self, group: Group, row: Sequence[Group]) -> str | None:
+        """Why a product cannot share the launch of those in `row`, or None."""
+        ir = self.uses.ir
+        inner = {product_sizes(ir, node)[3] for one in (group, *row) for node in one.products}
+        if len(inner) > 1 or any(len(one.products) > 1 for one in (group, *row)):
+            return "their inner dimensions differ"
+        if len({one.shares_inner for one in (group, *row)}) > 1:
+            return "one is split along the inner dimension, the other is not"
+        if len({one.sum_of for one in (group, *row)} - {""}) > 1:
+            return "they sum different factors"
+        return None if all(self._apart(group, one) for one in row) else NEEDED
+
+    def _factors(self, group: Group) -> set[tuple[int, Value]]:
+        """The factors of a group's products, with their places."""
+        pairs = (pair for node in group.products for pair in enumerate(node.operands))
+        return {(place, base) for place, value in pairs if value and (base := _whole(self.uses.ir, value))}
+
+    def _beside(self, members: Sequence[Group]) -> Group:
+        """A launch with the programs of all `members`, in the place of the last."""
+        launch = Group(members[0].index, members[0].kind, members[0].space, members=list(members))
+        self.launches.insert(self.launches.index(members[-1]) + 1, launch)
+        for member in members:
+            self._moved(member, launch)
+        return launch
+
+    # --- order ---
+
+    def _ordered(self) -> list[Group]:
+        """Launches as they came, as far as they can; totals when nothing else can run, all that are ready."""
+        ordered: list[Group] = []
+        waiting = list(self.launches)
+        while waiting:
+            ready = [one for one in waiting if self._needs(one) <= set(ordered)]
+            chosen = next((one for one in ready if one.kind != "finish"), None)
+            if chosen is None:
+                waiting = [one for one in waiting if one not in ready]
+                ordered.append(ready[0] if len(ready) == 1 else self._beside(ready))
+            else:
+                waiting.remove(chosen)
+                ordered.append(chosen)
+        return ordered
+
+
+def _form(ir: BlueprintIR, node: Node) -> tuple[object, ...]:
+    """What must be equal for two products to be computed by the same instructions."""
+    a, b = (ir.type(operand) for operand in node.operands if operand is not None)
+    batched = bool(product_sizes(ir, node)[0])
+    return node if batched else None, node.attrs["transpose_a"], node.attrs["transpose_b"], a.dtype, b.dtype
+
+
+def _whole(ir: BlueprintIR, value: Value) -> Value | None:
+    """The buffer that `value` reads whole and in order, or None."""
+    found = access(ir, value)
+    return found.base if found is not None and found.is_contiguous else None
+
+
+def _same_axes(one: Group, other: Group) -> bool:
+    """Whether the reductions of two groups over a space can be in one kernel."""
+    last = len(one.space.shape) - 1
+    splits = {group.split for group in (one, other)} - {None}
+    channels = {group.channel for group in (one, other)} - {None}
+    rows = one.reduces_rows or other.reduces_rows
+    return len(splits) + len(channels) < 2 and (not rows or splits == {last})
+
+
+def _widen(host: Group, guest: Group) -> None:
+    """Makes `host` reduce what `guest` does."""
+    host.split = guest.split if host.split is None else host.split
+    host.channel = guest.channel if host.channel is None else host.channel
+    host.reduces_rows |= guest.reduces_rows
