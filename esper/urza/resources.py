@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 from esper.urza.kernel import Resources
 
@@ -50,15 +51,19 @@ def resources(ptxas_log: str, ptx: str, shared_bytes: int, trips: int) -> Resour
 
 def access_bytes(ptx: str, trips: int) -> dict[int, int]:
     """Bytes a thread moves to and from global memory, by the width of the access in bits."""
-    lines = ptx.splitlines()
-    loops = _loops(lines)
     sizes: Counter[int] = Counter()
+    for _, bits, turns in accesses(ptx.splitlines(), trips):
+        sizes[bits] += bits // 8 * turns
+    return dict(sizes)
+
+
+def accesses(lines: list[str], trips: int) -> Iterator[tuple[int, int, int]]:
+    """(line, width in bits, how often it runs) of each access to global memory."""
+    loops = _loops(lines)
     for number, line in enumerate(lines):
         bits = _access_bits(line)
         if bits:
-            turns = trips if any(first <= number <= last for first, last in loops) else 1
-            sizes[bits] += bits // 8 * turns
-    return dict(sizes)
+            yield number, bits, trips if any(first <= number <= last for first, last in loops) else 1
 
 
 def _access_bits(line: str) -> int:

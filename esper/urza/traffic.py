@@ -32,12 +32,17 @@ class Traffic:
 
 def traffic(program: Program, launch: Launch, sizes: Mapping[str, int]) -> Traffic:
     """What `launch`, a step of `program`, moves; `sizes` has a number for each size symbol."""
+    by_buffer = traffic_of_buffers(program, launch, sizes).values()
+    return Traffic(sum(one.moved for one in by_buffer), sum(one.minimum for one in by_buffer))
+
+
+def traffic_of_buffers(program: Program, launch: Launch, sizes: Mapping[str, int]) -> dict[str, Traffic]:
+    """The same for each buffer that `launch` reads or writes, by name."""
     bytes_of = {name: _bytes(type, sizes) for name, type in _buffers(program).items()}
     bytes_of |= {name: 4 * partial.parts * partial.width for name, partial in program.partials.items()}
     rereads = _rereads(program, launch, sizes)
     used = set(launch.buffers.values())
-    moved = sum(bytes_of[name] * rereads.get(name, 1) for name in used)
-    return Traffic(moved, sum(bytes_of[name] for name in used))
+    return {name: Traffic(bytes_of[name] * rereads.get(name, 1), bytes_of[name]) for name in used}
 
 
 def flops(ir: BlueprintIR, sizes: Mapping[str, int]) -> int:
