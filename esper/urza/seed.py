@@ -87,7 +87,8 @@ class CompiledSeed(nn.Module):
         if ir.of("seed"):
             first = torch.randint(2**31, (), generator=generator, dtype=torch.int64)
             self.register_buffer("random_seed", first)
-        self._places = tuple(map(self._place, self._names))
+        self._weights = tuple(self._place(node.name) for node in ir.params)
+        self._statistics = tuple(self._place(node.name) for node in ir.buffers)
         self._witnesses = self._find_witnesses()
 
     @property
@@ -135,9 +136,9 @@ class CompiledSeed(nn.Module):
         narrow: torch.dtype | None,
     ) -> tuple[Tensor, ...]:
         """The outputs of a call; buffers are updated. narrow: autocast's dtype, inside it."""
-        graph = self._graph(self.training, dtype)
-        again = self.training and recomputation.is_recomputation()
+        graph = self._graphs.get((self.training, dtype)) or self._graph(self.training, dtype)
         given: list[Tensor | int] = [*inputs, *state]
+        again = bool(self._ir.updates) and self.training and recomputation.is_recomputation()
         if again:
             first = len(given) - len(self._ir.buffers)
             given[first:] = [buffer.clone() for buffer in state[len(self._ir.params) :]]
@@ -145,7 +146,12 @@ class CompiledSeed(nn.Module):
             given.append(self._draw())
         names, results = graph.updated, None
         if self._tiers.wants_kernels and self.training:
-            results = self._tiers.run(self._by_name(given), self._want(given, narrow))
+            if dtype is None:
+                results = self._tiers.run(self._by_name(given), self._want(given, narrow))
+            else:
+                self._tiers.fall_back(
+                    f"the weights are {dtype}, and kernels compute as the blueprint declares"
+                )
             if results is not None:
                 names = tuple(name for name, _ in self._ir.updates)
         if results is None:
@@ -196,7 +202,8 @@ class CompiledSeed(nn.Module):
     def _prepare_trace(self) -> int:
         """Makes ready what a trace reads; the handle of this seed's kernels, or -1 for torch's operators."""
         self._graph(self.training, self._dtype())
-        if not self.training or not self._tiers.wants_kernels or torch.compiler.is_exporting():
+        fit = self.training and self._tiers.wants_kernels and self._dtype() is None
+        if not fit or torch.compiler.is_exporting():
             return -1
         inputs = {node.name for node in self._ir.inputs}
         learns = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
@@ -212,21 +219,26 @@ class CompiledSeed(nn.Module):
     def _state(self) -> list[Tensor]:
         """Weights and buffers, in the graph's order."""
         try:
-            return [held[key] for held, key in self._places]
+            state: list[Any] = [owner._parameters[key] for owner, key in self._weights]
+            if self._statistics:
+                state += [owner._buffers[key] for owner, key in self._statistics]
+            return state
         except KeyError:  # a parametrization took a weight's place
             return [self._find(name) for name in self._names]
 
     def _dtype(self) -> torch.dtype | None:
         """The dtype that all floating weights have, if not their own."""
-        for held, key, declared in self._witnesses:
-            tensor: Tensor | None = held.get(key)
+        for owner, key, declared in self._witnesses:
+            tensor: Tensor | None = owner._parameters.get(key)
+            if tensor is None:
+                tensor = owner._buffers.get(key)
             if tensor is not None and tensor.dtype is not declared:
                 return tensor.dtype
         return None
 
-    def _find_witnesses(self) -> tuple[tuple[dict[str, Any], str, torch.dtype], ...]:
+    def _find_witnesses(self) -> tuple[tuple[nn.Module, str, torch.dtype], ...]:
         """One weight or buffer for each floating dtype that the graph's have: `.to` changes all alike."""
-        found: dict[DType, tuple[dict[str, Any], str, torch.dtype]] = {}
+        found: dict[DType, tuple[nn.Module, str, torch.dtype]] = {}
         for node in (*self._ir.params, *self._ir.buffers):
             if node.type.dtype.is_floating:
                 found.setdefault(node.type.dtype, (*self._place(node.name), TORCH_DTYPES[node.type.dtype]))
@@ -285,17 +297,14 @@ class CompiledSeed(nn.Module):
             self._draws.remember(place, drawn)
         return drawn
 
-    def _place(self, name: str) -> tuple[dict[str, Any], str]:
-        """The dictionary in which torch keeps a weight or buffer, and its key there."""
-        *path, last = name.split(".")
-        owner: nn.Module = self
-        for part in path:
-            owner = owner._modules[part]  # type: ignore[assignment]
-        return (owner._parameters if last in owner._parameters else owner._buffers), last
+    def _place(self, name: str) -> tuple[nn.Module, str]:
+        """The module that a weight or buffer belongs to, and its name there."""
+        path, _, last = name.rpartition(".")
+        return self.get_submodule(path), last
 
     def _replicate_for_data_parallel(self) -> Any:
         replica = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
-        replica._places = (({}, ""),)  # its weights are its own, found by name
+        replica._weights, replica._statistics = ((_Scope(), ""),), ()  # its own ones are found by name
         replica._witnesses = ()
         return replica
 

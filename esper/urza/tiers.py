@@ -102,25 +102,28 @@ class Tiers:
         if not self.wants_kernels:
             return None
         try:
-            watched = self.watched(next(iter(given.values())).device, want)
+            watched = self._ready(next(iter(given.values())).device, want)
             if watched is None:
                 return None
             found = action(watched)
         except (ShapeGiven, TensorTooLarge, TensorUnfitForKernels) as error:
-            self._fall_back(f"kernels cannot take the last call's tensors: {error}")
+            self.fall_back(f"kernels cannot take the last call's tensors: {error}")
             return None
-        except Exception as error:  # noqa: BLE001 - whatever a kernel does, training goes on
-            self.quarantine(error)
+        except _Failure as failure:
+            self.quarantine(failure)
             return None
         self._last, self.reason = watched, "kernels agree with the torch tier"
         self.calls["triton"] += 1
         return found
 
-    def watched(self, device: torch.device, want: Want) -> _Watched | None:
+    def _ready(self, device: torch.device, want: Want) -> _Watched | None:
         """Kernels for `device` under this seed's eyes; None, and the reason told, while they are built."""
-        kernels = self.supply.kernels(device, want)
+        try:
+            kernels = self.supply.kernels(device, want)
+        except Exception as error:
+            raise _Failure.of(error) from error
         if kernels is None:
-            self._fall_back(f"kernels are being built for {self.supply.target(device)}")
+            self.fall_back(f"kernels are being built for {self.supply.target(device)}")
             return None
         if kernels not in self._watched:
             self._watched[kernels] = _Watched(self, kernels)
@@ -131,23 +134,26 @@ class Tiers:
         kernels = self.supply.kernels(device, want) if self.wants_kernels else None
         return instead if kernels is None or kernels not in self._watched else self._watched[kernels]
 
-    def quarantine(self, error: Exception) -> None:
+    def quarantine(self, failure: _Failure) -> None:
         """Gives kernels up for good."""
-        found = str(error) if isinstance(error, _Disagreement) else f"{type(error).__name__}: {error}"
         self.fallbacks += 1
         self.quarantined = True
-        self.reason = f"kernels are in quarantine: {found}"
+        self.reason = f"kernels are in quarantine: {failure}"
         log.warning("%s: %s; the torch tier goes on", self.name, self.reason)
 
-    def _fall_back(self, reason: str) -> None:
+    def fall_back(self, reason: str) -> None:
         """Counts a call that runs on torch; a reason is told once, its repetitions at debug level."""
         self.fallbacks += 1
         log.log(logging.DEBUG if reason == self.reason else logging.INFO, "%s: %s", self.name, reason)
         self.reason = reason
 
 
-class _Disagreement(Exception):
-    """What differs, and by how much."""
+class _Failure(Exception):
+    """Why kernels are not to be used: what went wrong in them, or how they differ from torch."""
+
+    @staticmethod
+    def of(error: Exception) -> _Failure:
+        return _Failure(f"{type(error).__name__}: {error}")
 
 
 class _Watched(Directions):
@@ -169,7 +175,12 @@ class _Watched(Directions):
         return TorchDirections(self.programs)
 
     def _forward(self, given: Mapping[str, Tensor], sizes: Sizes) -> Mapping[str, Tensor]:
-        found = self._kernels.forward(given, sizes)
+        try:
+            found = self._kernels.forward(given, sizes)
+        except (TensorTooLarge, TensorUnfitForKernels):
+            raise
+        except Exception as error:
+            raise _Failure.of(error) from error
         if not self.agreed:
             self._compare(found, self.torch.forward(given, sizes))
             self.agreed = True
@@ -186,12 +197,12 @@ class _Watched(Directions):
                 self._compare(found, self.torch.backward(given, sizes))
                 self.agreed_backward = True
         except Exception as error:  # noqa: BLE001 - whatever a kernel does, training goes on
-            self._tiers.quarantine(error)
+            self._tiers.quarantine(error if isinstance(error, _Failure) else _Failure.of(error))
             return self.torch.backward(given, sizes)
         return found
 
     def _compare(self, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-        """Raises `_Disagreement`.
+        """Raises `_Failure`.
 
         A difference is relative to the largest element of its tensor, or to a tenth of the largest of all:
         what is small because large terms cancel is no more exact than they are.
@@ -203,9 +214,7 @@ class _Watched(Directions):
                 continue  # where rounding tips a comparison, a result shows whether it matters
             distance, scale = _distance(found[name], theirs), max(scales[name], floor)
             if not distance <= self._tolerance * scale:
-                raise _Disagreement(
-                    f"`{name}` differs by {distance:.3g} where the largest value is {scale:.3g}"
-                )
+                raise _Failure(f"`{name}` differs by {distance:.3g} where the largest value is {scale:.3g}")
 
 
 def _largest(tensor: Tensor) -> float:

@@ -23,7 +23,6 @@ from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, AttrValue
 from esper.ir.types import DType
 from esper.ops.reference.evaluate import TORCH_DTYPES, reference
-from esper.ops.reference.normalization import wide
 from esper.ops.rules import attribute_number
 from esper.passes import run_passes
 from esper.passes.manager import CLEAN
@@ -31,6 +30,62 @@ from esper.passes.manager import CLEAN
 INFERENCE = f"inference,{CLEAN}"
 REMEMBERED = 256
 """How many graphs are kept ready; seeds of one blueprint share theirs."""
+
+
+_DROPS = frozenset({"dropout", "feature_dropout", "drop_path"})
+
+
+Operands = tuple[fx.Node | None, ...]
+Translate = Callable[[fx.Graph, Node, Operands, dict[str, Any]], fx.Node | None]
+
+
+def _row_norm(function: Callable[..., Any]) -> Translate:
+    """A norm of rows whose size is known before the call; None for others."""
+
+    def translate(graph: fx.Graph, node: Node, operands: Operands, attrs: dict[str, Any]) -> fx.Node | None:
+        size = node.type.shape[-1]
+        if not isinstance(size, int):
+            return None
+        return graph.call_function(function, (operands[0], (size,), *operands[1:], attrs["eps"]))
+
+    return translate
+
+
+def _matmul(graph: fx.Graph, node: Node, operands: Operands, attrs: dict[str, Any]) -> fx.Node:
+    flags = attrs["transpose_a"], attrs["transpose_b"]
+    a, b = (
+        graph.call_function(getattr, (operand, "mT")) if flag else operand
+        for operand, flag in zip(operands, flags, strict=True)
+    )
+    return graph.call_function(torch.matmul, (a, b))
+
+
+def _function(function: Callable[..., Any], *names: str) -> Translate:
+    """A call of `function` with the operands, then the attributes `names`."""
+    return lambda graph, node, operands, attrs: graph.call_function(
+        function, (*operands, *(attrs[name] for name in names))
+    )
+
+
+def _method(method: str, *names: str) -> Translate:
+    """A call of the first operand's `method` with the attributes `names`."""
+    return lambda graph, node, operands, attrs: graph.call_method(
+        method, (*operands, *(attrs[name] for name in names))
+    )
+
+
+_PLAIN: Mapping[str, Translate] = {
+    "layer_norm": _row_norm(torch.layer_norm),
+    "rms_norm": _row_norm(torch.rms_norm),
+    "matmul": _matmul,
+    "relu": _function(torch.relu),
+    "silu": _function(torch._C._nn.silu),
+    "softmax": _function(torch.softmax, "axis"),
+    "reshape": _method("reshape", "shape"),
+    "permute": _method("permute", "axes"),
+    "cast": _method("to", "dtype"),
+}
+"""Operators whose references wrap one function of torch, which is called here as it is."""
 
 
 class Ready(NamedTuple):
@@ -87,7 +142,7 @@ def updated_in_place(ir: BlueprintIR) -> frozenset[str]:
     read = {operand for node in ir.nodes for operand in node.operands if operand is not None} | results
     found: list[str] = []
     for node in ir.of("batch_norm"):
-        held = [operand.node for operand in node.operands[3:5] if operand is not None]
+        held = _statistics(node)
         of_its_own = [updates.get(name) for name in held] == [node.result(3), node.result(4)]
         alone = all(ir.users(name) == (node,) and Value(name) not in results for name in held)
         if of_its_own and alone and not read.intersection(node.results[1:]):
@@ -95,7 +150,12 @@ def updated_in_place(ir: BlueprintIR) -> frozenset[str]:
     return frozenset(found)
 
 
-def _batch_norm_in_place(
+def _statistics(node: Node) -> list[str]:
+    """The names of a batch norm's running statistics."""
+    return [operand.node for operand in node.operands[3:5] if operand is not None]
+
+
+def _batch_norm(
     x: torch.Tensor,
     weight: torch.Tensor | None,
     bias: torch.Tensor | None,
@@ -106,8 +166,8 @@ def _batch_norm_in_place(
     momentum: float,
     eps: float,
 ) -> torch.Tensor:
-    """The first result of `batch_norm`; the running statistics become what its last two would be."""
-    scale, shift = (None if vector is None else wide(vector) for vector in (weight, bias))
+    """The first result of `batch_norm`; in training, the running statistics become what its last two are."""
+    scale, shift = (None if vector is None else vector.to(running_mean.dtype) for vector in (weight, bias))
     return F.batch_norm(x, running_mean, running_var, scale, shift, training, momentum, eps)
 
 
@@ -147,7 +207,7 @@ class _Translation:
         for leaf in given:
             self.values[leaf.result()] = self.graph.placeholder(leaf.name.replace(".", "_"))
         for name in sizes:
-            self.symbols[name] = self.graph.placeholder(f"size_{name}")
+            self.symbols[name] = self.graph.placeholder(f"size_{name.replace('.', '_')}")
         for node in self.ir.inputs:
             self._bind_symbols(node)
         for node in self.ir.nodes:
@@ -172,16 +232,22 @@ class _Translation:
 
     def _call(self, node: Node) -> None:
         entry = OPERATORS[node.op]
-        if (
-            node.op == "batch_norm"
-            and node.operands[3] is not None
-            and node.operands[3].node in self.in_place
-        ):
-            self.values[node.result()] = self.graph.call_function(
-                _batch_norm_in_place, *self._arguments(node)
-            )
-            return
         only_first = all(value.index == 0 for value in self.read if value.node == node.name)
+        if node.op == "batch_norm" and (
+            _statistics(node)[0] in self.in_place or (only_first and not node.attrs["training"])
+        ):
+            operands, attrs = self._arguments(node)
+            self.values[node.result()] = self.graph.call_function(_batch_norm, operands, attrs)
+            return
+        if node.op in _DROPS and node.attrs["p"] == 0.0 and node.operands[0] is not None:
+            self.values[node.result()] = self.values[node.operands[0]]
+            return
+        plain = _PLAIN.get(node.op)
+        if plain is not None and only_first:
+            found = plain(self.graph, node, *self._arguments(node))
+            if found is not None:
+                self.values[node.result()] = found
+                return
         path = (entry.first_result_reference if only_first else None) or entry.reference
         assert path is not None, node.op
         operands, attrs = self._arguments(node)

@@ -31,9 +31,12 @@ def attention_result(
     offset: int,
 ) -> Tensor:
     """`softmax(q k' * scale + mask) v` [B, H, T, E] by torch's fastest kernel; scale 0 is `1 / sqrt(D)`."""
-    if dropout:
-        return attention(q, k, v, mask, seed, causal=causal, scale=scale, dropout=dropout, offset=offset)[0]
     grouped = q.shape[1] != k.shape[1]
+    if dropout and (mask is not None or grouped):
+        return attention(q, k, v, mask, seed, causal=causal, scale=scale, dropout=dropout, offset=offset)[0]
+    if dropout:
+        weights = torch.softmax(_scores(q, k, None, causal, scale), -1)
+        return (_dropped(weights, seed, dropout, offset) @ wide(v)).to(q.dtype)
     if mask is None:
         return F.scaled_dot_product_attention(
             q, k, v, is_causal=causal, scale=scale or None, enable_gqa=grouped

@@ -25,25 +25,36 @@ def uniform(
     node of a graph. The mixing steps are Wellons' "lowbias32"; a second key enters between its rounds, so
     that no stream is another one in a different order.
     """
-    if not isinstance(seed, torch.Tensor):
-        seed = torch.tensor(seed, dtype=torch.int64, device=device)
-    device = seed.device if device is None else device
-    seed = seed.to(device)
-    first_key = _mix((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
-    second_key = _mix((((seed >> 32) & _MASK) + first_key) & _MASK)
+    return _numerators(seed, offset, shape, device).to(torch.float32) * 2.0**-24
+
+
+def _numerators(
+    seed: int | torch.Tensor, offset: int, shape: Sequence[int], device: torch.device | str | None
+) -> torch.Tensor:
+    """`uniform` times 2^24, in int32; a seed that is an integer is mixed without torch."""
+    keys: tuple[torch.Tensor, torch.Tensor] | tuple[int, int]
+    if isinstance(seed, torch.Tensor):
+        device = seed.device if device is None else device
+        seed = seed.to(device)
+        first = _mix((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
+        second = _mix((((seed >> 32) & _MASK) + first) & _MASK)
+        keys = first.to(torch.int32), second.to(torch.int32)
+    else:
+        number = _mix_integer((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
+        keys = _signed(number), _signed(_mix_integer((((seed >> 32) & _MASK) + number) & _MASK))
 
     count = 1
     for size in shape:
         count *= size
     x = torch.arange(count, dtype=torch.int32, device=device)
-    x ^= first_key.to(torch.int32)
+    x ^= keys[0]
     x ^= (x >> 16) & 0xFFFF
     x *= _FIRST
-    x += second_key.to(torch.int32)
+    x += keys[1]
     x ^= (x >> 15) & 0x1FFFF
     x *= _SECOND - 2**32
     x ^= (x >> 16) & 0xFFFF
-    return (((x >> 8) & 0xFFFFFF).to(torch.float32) * 2.0**-24).reshape(tuple(shape))
+    return ((x >> 8) & 0xFFFFFF).reshape(tuple(shape))
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
@@ -60,10 +71,15 @@ def _mix_integer(x: int) -> int:
     return x ^ (x >> 16)
 
 
-def dropout(x: torch.Tensor, seed: torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
+def _signed(x: int) -> int:
+    """The int32 with the bits of `x`, below 2^32."""
+    return x - 2**32 if x >= 2**31 else x
+
+
+def dropout(x: torch.Tensor, seed: int | torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
     """`x / (1 - p)` where the uniform number of an element's row-major index is at least `p`, else zero."""
-    keep = uniform(seed, offset, x.shape, x.device) >= p
-    return torch.where(keep, x * (1.0 / (1.0 - p)), torch.zeros((), dtype=x.dtype, device=x.device))
+    keep = _numerators(seed, offset, x.shape, x.device) >= p * 2.0**24
+    return torch.where(keep, x * (1.0 / (1.0 - p)), 0.0)
 
 
 def feature_dropout(x: torch.Tensor, seed: torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
