@@ -24,7 +24,6 @@ have that kernel, or None."""
 OUTSIDE: Mapping[str, str] = {
     "ensure_shape": "it checks sizes before anything runs, and moves nothing",
     "embedding_backward": "a sum over equal indices in no fixed order, which a kernel would need atomics for",
-    "gather_backward": "a sum over equal indices in no fixed order, which a kernel would need atomics for",
     "scan": "a loop whose steps wait for each other: torch runs its body, one step after another",
 }
 """Operators that have no kernel, and why."""

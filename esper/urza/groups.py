@@ -17,7 +17,7 @@ from esper.urza.space import Space
 from esper.urza.tiles import MULTIPROCESSORS
 from esper.urza.window_uses import weight_grad_parts
 
-Kind = Literal["tile", "product", "finish", "template", "outside"]
+Kind = Literal["tile", "product", "fold", "finish", "template", "outside"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class Group:
     of which a product writes `sums`; whole: the group that makes something of these where no other program
     has a part of them.
     members: groups of one kind that share this launch, each with programs of its own.
+    along: (first, last) axes that a fold reduces, of a space whose other axes stay; `whole` makes something
+    of its results.
     """
 
     index: int
@@ -66,6 +68,7 @@ class Group:
     sum_of: Literal["", "a", "b"] = ""
     whole: Group | None = None
     members: list[Group] = field(default_factory=list)
+    along: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -84,7 +87,8 @@ class Group:
             return "rows"
         if self.kind == "tile" and self.sums:
             return "sums"
-        return {"tile": "map", "product": "matmul", "finish": "total", "outside": "call"}.get(self.kind, "")
+        kinds = {"tile": "map", "product": "matmul", "fold": "fold", "finish": "total", "outside": "call"}
+        return kinds.get(self.kind, "")
 
     @property
     def _anchor(self) -> str:
@@ -114,6 +118,8 @@ class Group:
         if self.kind == "product":
             shared = tuple(self.accumulated[-1:]) if self.shares_inner else ()
             return shared + (() if self.whole else tuple(self.sums))
+        if self.kind == "fold":
+            return ()
         return tuple(self.sums)
 
     def __contains__(self, name: str) -> bool:

@@ -60,6 +60,10 @@ class Merger:
         self._homes: dict[Group, Group] = {}
         self._before: dict[Group, set[Group]] = {}
         self._partials = {node.name: group for group in self.launches for node in group.partials}
+        for group in self.launches:
+            if group.kind == "fold" and group.whole is not None:
+                self._homes[group.whole] = group
+                self._partials.update((node.name, group) for node in group.sums)
 
     def run(self) -> list[Group]:
         """The launches in the order in which they run, numbered."""

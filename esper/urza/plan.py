@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+from esper.ir.build import Builder
 from esper.ir.dims import Dim, Size
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, Leaf, Pointwise, Reduction
@@ -20,7 +21,8 @@ from esper.passes import run_passes
 from esper.urza.access import access, is_view, with_copies, with_kept_axes
 from esper.urza.eligible import why_outside
 from esper.urza.errors import UnsupportedElementType
-from esper.urza.groups import Group, Kind, Plan, Refusal
+from esper.urza.fold_uses import KINDS, Along, along, with_folds
+from esper.urza.groups import Group, Kind, Plan, Refusal, parts_of
 from esper.urza.merge import Merger, Refused, Uses
 from esper.urza.placed import UNREAD, is_placed
 from esper.urza.products import inner_slices
@@ -35,7 +37,8 @@ MAX_CONE = 24
 def make_plan(ir: BlueprintIR) -> Plan:
     """Groups the nodes of a forward or backward graph. Raises `UnsupportedElementType` for float64."""
     prepared = run_passes(ir, "expand,decompose,canonicalize,fold,cse,dce")
-    prepared = with_copies(with_kept_axes(prepared))
+    prepared = with_folds(with_kept_axes(prepared), lambda build, node: isinstance(_form(build, node), Form))
+    prepared = with_copies(prepared)
     for node in prepared.nodes:
         for type in node.types:
             if type.dtype is DType.F64:
@@ -74,11 +77,13 @@ class _Planner:
                 self._pointwise(node)
             elif is_placed(self.ir, node):
                 self._placed(node)
+            elif node.op in KINDS:
+                self._fold(node)
             else:
                 self._whole(node)
         for value in sorted(self.kept, key=lambda value: self.position[value.node]):
             self._materialise(value.node)
-        for group in self.groups:
+        for group in parts_of(self.groups):
             group.nodes.sort(key=lambda node: self.position[node.name])
         uses = Uses(self.ir, self.reads, self.consumers, self.owners, self.kept, self.position)
         merger = Merger(uses, self.groups)
@@ -131,23 +136,13 @@ class _Planner:
             self._finish(node, group)
 
     def _reduction(self, node: Node) -> None:
-        form = reduction_form(self.ir, node)
-        if isinstance(form, str):
-            self.refusals.append(Refused(node.name, None, form))
-            self._outside(node)
+        form = _form(self.ir, node)
+        if form is None:
+            self._fold(node)
             return
-        (base,) = self.reads[node.name]
         group = self._home(node, form) if self._is_aligned(node) else None
         if group is None:
-            group = Group(self.started, "tile", Space(self._operand_shape(node)))
-            if self._is_aligned(node):
-                self._settle(base.node, group.space)
-            group.index = self.started
-            if not self._is_aligned(node) or not self._pull(base.node, group):
-                self._materialise(base.node)
-                group.index = self.started
-            self.started += 1
-            self.groups.append(group)
+            group = self._opened("tile", node)
         if form.rows:
             group.reduces_rows = True
         if form.channel is None:
@@ -160,6 +155,47 @@ class _Planner:
             return
         group.sums.append(node)
         self._finish(node, group)
+
+    def _opened(self, kind: Kind, node: Node) -> Group:
+        """A group over the operand of a reduction, which it computes, or reads where others left it."""
+        (base,) = self.reads[node.name]
+        group = Group(self.started, kind, Space(self._operand_shape(node)))
+        if self._is_aligned(node):
+            self._settle(base.node, group.space)
+        group.index = self.started
+        if not self._is_aligned(node) or not self._pull(base.node, group):
+            self._materialise(base.node)
+            group.index = self.started
+        self.started += 1
+        self.groups.append(group)
+        return group
+
+    def _fold(self, node: Node) -> None:
+        """A reduction along axes side by side; those of one operand shape and kind share a kernel."""
+        axes = along(self.ir, node)
+        group = self._fold_home(node, axes) if self._is_aligned(node) else None
+        if group is None:
+            group = self._opened("fold", node)
+            group.along = axes
+            stays = Space.squeeze(node.type.shape)
+            outer = len([size for size in node.type.shape[: axes[0]] if size != 1])
+            group.whole = Group(group.index, "finish", stays, along=(outer, outer))
+        assert group.whole is not None
+        group.sums.append(node)
+        group.whole.totals.append(node)
+        self.owners[node.name] = group.whole
+
+    def _fold_home(self, node: Node, axes: Along) -> Group | None:
+        """The latest fold that the reduction may join."""
+        (base,) = self.reads[node.name]
+        space = Space(self._operand_shape(node))
+        for group in reversed(self.groups):
+            if group.kind != "fold" or group.along != axes or group.space != space:
+                continue
+            alike = KINDS[group.sums[0].op] == KINDS[node.op]
+            if alike and (base.node in group or self._pull(base.node, group)):
+                return group
+        return None
 
     def _finish(self, node: Node, group: Group) -> None:
         """The group that adds up the partial sums of `node`, which `group` writes."""
@@ -329,8 +365,8 @@ class _Planner:
             return
         assert name in self.virtual, name
         for group in reversed(self.groups):
-            fits = group.kind == "tile" and self._storable(group, node) and self._shares_a_read(name, group)
-            if fits and self._pull(name, group) and name in self.owners:
+            fits = group.kind in ("tile", "fold") and self._storable(group, node)
+            if fits and self._shares_a_read(name, group) and self._pull(name, group) and name in self.owners:
                 return
         self._settle(name, Space(node.type.shape))
         group = Group(self.started, "tile", Space(node.type.shape))
@@ -406,8 +442,8 @@ class Form:
         return not wide and (not self.rows or self.split == rank - 1)
 
 
-def reduction_form(ir: BlueprintIR, node: Node) -> Form | str:
-    """The form of a reduction, or why no kernel template computes it."""
+def _form(ir: BlueprintIR | Builder, node: Node) -> Form | None:
+    """The form of a reduction of whole rows, or of a sum of fixed size; None for others, which are folds."""
     (operand,) = node.operands
     assert operand is not None
     shape = ir.type(operand).shape
@@ -418,14 +454,13 @@ def reduction_form(ir: BlueprintIR, node: Node) -> Form | str:
     if axes == [rank - 1] and _narrow(shape[-1:]):
         return Form(True, rank - 1)
     lowering = OPERATORS[node.op].lowering
-    assert isinstance(lowering, Reduction)
-    if lowering.kind != "sum":
-        return f"a {lowering.kind} over other axes than the last has no template"
+    if not isinstance(lowering, Reduction) or lowering.kind != "sum":
+        return None
     kept = [axis for axis in range(rank) if axis not in axes and shape[axis] != 1]
     if kept and kept != list(range(kept[0], kept[-1] + 1)):
-        return "the kept axes are not side by side"
+        return None
     if any(isinstance(shape[axis], Dim) for axis in kept):
-        return "a kept axis has no fixed size"
+        return None
     if not kept:
         return Form(False, rank, (rank, rank))
     if kept[-1] == rank - 1:

@@ -57,11 +57,15 @@ def test_a_pointwise_chain_is_one_kernel() -> None:
     assert len(make_programs(unary((7,), ("exp", {}), ("gelu", {}), ("neg", {}))).forward.kernels) == 1
 
 
-def test_a_reduction_without_a_template_is_called_outside_and_the_plan_says_why() -> None:
-    found = make_programs(unary((7, 5), ("exp", {}), ("amax", {"axes": (1,), "keepdims": False})))
-    assert found.forward.outside == ("amax",)
-    (refusal,) = [r for r in found.forward.plan.refusals if r.node == "amax"]
-    assert refusal.reason == "a max over other axes than the last has no template"
+def test_what_has_no_kernel_is_called_outside_and_the_plan_says_why() -> None:
+    build = Builder("embed")
+    weight = build.param("weight", TensorType(DType.F32, (5, 4)))
+    indices = build.input("indices", TensorType(DType.I64, (N,)))
+    found = make_programs(build.finish({"y": build.op("embedding", indices, weight)})).backward
+    assert found.outside == ("embedding_backward",)
+    (refusal,) = found.plan.refusals
+    assert refusal.group == "kernels"
+    assert "atomics" in refusal.reason
 
 
 def test_float64_is_refused_with_the_node() -> None:

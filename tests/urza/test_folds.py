@@ -1,0 +1,113 @@
+"""Reductions over any axes of any sizes: a kernel that reads its operand once, judged in the interpreter."""
+
+from __future__ import annotations
+
+import pytest
+
+from esper.ir import Builder, DType, TensorType, Value, symbol
+from esper.ir.dims import Size
+from esper.urza.compiler import Programs, make_programs
+from esper.urza.verify import verify_programs
+
+N, S, T = symbol("N"), symbol("S"), symbol("T")
+SIZES = {"N": 2, "S": 11, "T": 1031}
+
+
+def programs(build: Builder, **outputs: Value) -> Programs:
+    return make_programs(build.finish(outputs))
+
+
+def assert_verified(found: Programs) -> None:
+    known = {name: SIZES[name] for name in found.ir.symbols}
+    verified = verify_programs(found, sizes=known)
+    assert verified.ok, verified.kernels
+
+
+SHAPES: list[tuple[tuple[Size, ...], tuple[int, ...]]] = [
+    ((N, 5, S), (2,)),
+    ((N, T), (1,)),
+    ((N, 5, S), (1,)),
+    ((N, S, 7), (1,)),
+    ((S, N), (0,)),
+    ((N, 64, 4, 2), (1, 2)),
+    ((N, 2, S), (0, 2)),
+    ((N, S), (0, 1)),
+    ((T,), (0,)),
+    ((N, 4, 1, 3), (1,)),
+    ((N, 1, S), (0, 1)),
+    ((1, 1, S), (1, 2)),
+]
+
+
+@pytest.mark.parametrize("shape, axes", SHAPES, ids=str)
+def test_any_axes_can_be_reduced(shape: tuple[Size, ...], axes: tuple[int, ...]) -> None:
+    """The operand of the maximum is exact, so that equal elements are equal in float64 too."""
+    build = Builder("reduced")
+    x = build.input("x", TensorType(DType.F32, shape))
+    total = build.op("sum", build.op("gelu", x), axes=axes, keepdims=False)
+    greatest = build.op("amax", build.op("relu", x), axes=axes, keepdims=True)
+    found = programs(build, y=build.op("mul", total, total), z=build.op("mul", greatest, greatest))
+    assert found.outside_calls == ()
+    assert_verified(found)
+
+
+def test_means_and_variances_of_groups_read_their_map_twice() -> None:
+    """Once for the mean, once for the squares of what is left; the result is a third kernel."""
+    build = Builder("norm")
+    x = build.input("x", TensorType(DType.F32, (N, 6, S)))
+    found = programs(build, y=build.op("group_norm", x, None, None, groups=2))
+    assert [kernel.name.split("_")[0] for kernel in found.forward.kernels] == ["fold", "fold", "map"]
+    assert found.outside_calls == ()
+    assert_verified(found)
+
+
+def test_sums_along_the_same_axes_share_a_kernel() -> None:
+    build = Builder("shared")
+    x = build.op("relu", build.input("x", TensorType(DType.F32, (N, S))))
+    totals = [build.op("sum", value, axes=(1,), keepdims=True) for value in (x, build.op("mul", x, x))]
+    found = programs(build, y=build.op("add", *totals))
+    assert len(found.forward.kernels) == 1
+    assert_verified(found)
+
+
+def test_a_softmax_along_any_axis_has_no_library_call() -> None:
+    build = Builder("softmax")
+    x = build.input("x", TensorType(DType.F32, (N, S, 5)))
+    found = programs(build, y=build.op("softmax", x, axis=1), z=build.op("log_softmax", x, axis=0))
+    assert found.outside_calls == ()
+    assert_verified(found)
+
+
+def test_a_fold_reads_through_views_and_stores_what_others_need() -> None:
+    build = Builder("turned")
+    x = build.op("exp", build.input("x", TensorType(DType.F32, (N, 4, S))))
+    turned = build.op("permute", x, axes=(2, 0, 1))
+    total = build.op("sum", turned, axes=(0,), keepdims=False)
+    part = build.op("slice", x, axes=(2,), start=(0,), stop=(1,))
+    other = build.op("reshape", build.op("sum", x, axes=(2,), keepdims=True), shape=(N, 4))
+    y = build.op("add", build.op("add", total, other), build.op("reshape", part, shape=(N, 4)))
+    assert_verified(programs(build, y=y))
+
+
+@pytest.mark.parametrize("op", ["argmax", "argmin"])
+@pytest.mark.parametrize("shape, axis", [((N, 5, S), 2), ((N, 5, S), 1), ((N, 7), -1), ((1, 4), 0)], ids=str)
+def test_places_of_extremes(shape: tuple[Size, ...], axis: int, op: str) -> None:
+    build = Builder(op)
+    x = build.input("x", TensorType(DType.F32, shape))
+    place = build.op(op, build.op("relu", x), axis=axis, keepdims=False)
+    hot = build.op("cast", place, dtype=DType.F32)
+    found = programs(build, y=build.op("sum", x, axes=(0,), keepdims=False), z=hot)
+    assert found.outside_calls == ()
+    assert_verified(found)
+
+
+@pytest.mark.parametrize("shape, axes", [((N, 5, 3), (1,)), ((N, 3), (0, 1)), ((2, 3, 2), (0, 2))], ids=str)
+def test_products(shape: tuple[Size, ...], axes: tuple[int, ...]) -> None:
+    """Of powers of two, which are exact in any order."""
+    build = Builder("prod")
+    x = build.input("x", TensorType(DType.F32, shape))
+    two, half = (build.constant(value, DType.F32) for value in (2.0, 0.5))
+    powers = build.op("where", build.op("greater", x, 0.0), two, half)
+    found = programs(build, y=build.op("prod", powers, axes=axes, keepdims=False), z=build.op("exp", x))
+    assert found.outside_calls == ()
+    assert_verified(found)
