@@ -76,6 +76,7 @@ def kernel_key(kernel: KernelSource, target: str) -> str:
         "format": _FORMAT,
         "kernel": kernel.digest,
         "target": target,
+        **({"waves": kernel.num_waves} if is_amd(target) else {}),
         **versions([target]),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -67,7 +67,8 @@ def _build(request: dict[str, Any]) -> dict[str, Any]:
         if is_amd(name)
         else GPUTarget("cuda", int(name.removeprefix("sm_")), THREADS_IN_WARP)
     )
-    options = {"num_warps": kernel.num_warps, "num_stages": kernel.num_stages, "sanitize_overflow": False}
+    warps = kernel.num_waves if is_amd(name) else kernel.num_warps
+    options = {"num_warps": warps, "num_stages": kernel.num_stages, "sanitize_overflow": False}
     log = io.StringIO()
     with contextlib.redirect_stdout(log):
         triton.knobs.nvidia.dump_ptxas_log = True

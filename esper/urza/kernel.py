@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -28,6 +29,8 @@ TRITON_TYPES = {
     "bool": "i1",
 }
 """Triton's name for each element type."""
+
+_HAS_PRODUCTS = re.compile(r"^from esper\.kernels\.(?:matmul|attention\w*) import", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,15 @@ class KernelSource:
                 for other in self.alternatives
             ),
         )
+
+    @property
+    def num_waves(self) -> int:
+        """What `num_warps` is on AMD's GPUs, whose waves have twice the threads of a warp.
+
+        Half as many share out a tile alike, so that a thread has as much to read at once. The tile of a
+        matrix product is shared out by waves: there the number stays.
+        """
+        return self.num_warps if _HAS_PRODUCTS.search(self.source) else max(1, self.num_warps // 2)
 
     def launch_grid(self, sizes: Mapping[str, int]) -> tuple[int, int, int]:
         """The grid for run-time `sizes` by argument name."""

@@ -97,6 +97,12 @@ def test_a_block_builds_for_an_amd_gpu_without_one(compiled: Compilation) -> Non
         assert (used.matrix_kind == "mfma") == one.kernel.name.startswith("matmul")
 
 
+def test_threads_share_out_a_tile_as_on_other_gpus_unless_waves_do(compiled: Compilation) -> None:
+    for one in compiled.build.kernels:
+        products = one.kernel.name.startswith("matmul")
+        assert one.num_warps == one.kernel.num_warps // (1 if products else 2)
+
+
 def test_what_was_built_is_found_again(compiled: Compilation, tmp_path: Path) -> None:
     kernels = compiled.programs.kernels[:1]
     first, again = (build_kernels(kernels, ["gfx942"], cache=KernelCache(tmp_path), jobs=1) for _ in range(2))
