@@ -119,9 +119,11 @@ class Writer:
     names: dict[Value, str] = field(default_factory=dict)
     loaded: dict[tuple[str, str], str] = field(default_factory=dict)
     bodies: list[Body] = field(default_factory=list)
+    symbols: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.group = self.launch
+        self.symbols = frozenset(self.ir.symbols)
 
     @property
     def ir(self) -> BlueprintIR:
@@ -307,7 +309,7 @@ class Writer:
     def unique(self, name: str) -> str:
         """`name`, or one like it that nothing in the body has."""
         taken = {line.split(" = ")[0].strip() for line in self.lines} | set(self.in_body) | RESERVED
-        taken.update(self.ir.symbols)
+        taken |= self.symbols
         while name in taken or OWN.search(name):
             name = f"_{name.removesuffix('_ptr')}"
         return name

@@ -10,6 +10,7 @@ Legality and profit are functions of their own; each refusal is kept, for `esper
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from esper.ir.build import Builder
@@ -24,6 +25,7 @@ from esper.urza.errors import UnsupportedElementType
 from esper.urza.fold_uses import KINDS, Along, along, with_folds
 from esper.urza.groups import Group, Kind, Plan, Refusal, parts_of
 from esper.urza.merge import Merger, Refused, Uses
+from esper.urza.moments import with_one_pass_moments
 from esper.urza.placed import UNREAD, is_placed
 from esper.urza.products import inner_slices
 from esper.urza.space import Space
@@ -37,6 +39,7 @@ MAX_CONE = 24
 def make_plan(ir: BlueprintIR) -> Plan:
     """Groups the nodes of a forward or backward graph. Raises `UnsupportedElementType` for float64."""
     prepared = run_passes(ir, "expand,decompose,canonicalize,fold,cse,dce")
+    prepared = run_passes(with_one_pass_moments(prepared, partial(_in_registers, prepared)), "dce")
     prepared = with_folds(with_kept_axes(prepared), lambda build, node: isinstance(_form(build, node), Form))
     prepared = with_copies(prepared)
     for node in prepared.nodes:
@@ -44,6 +47,14 @@ def make_plan(ir: BlueprintIR) -> Plan:
             if type.dtype is DType.F64:
                 raise UnsupportedElementType(node=node.name, dtype=type.dtype, span=node.span)
     return _Planner(prepared).run()
+
+
+def _in_registers(ir: BlueprintIR, node: Node) -> bool:
+    """Whether a sum is over rows that a kernel keeps."""
+    (operand,) = node.operands
+    assert operand is not None
+    shape = ir.type(operand).shape
+    return node.attrs["axes"] == (len(shape) - 1,) and _narrow(shape[-1:])
 
 
 class _Planner:

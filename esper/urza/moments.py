@@ -1,0 +1,133 @@
+"""A variance beside its mean, in one pass: sums of differences from a sample, which are known beforehand.
+
+`sum((x - mean)^2)` needs the mean first, a second pass over x. With any value k near the data and d = x - k,
+
+    mean = k + sum(d) / n,    sum((x - mean)^2) = sum(d^2) - sum(d)^2 / n
+
+(the shifted data algorithm; Chan, Golub and LeVeque 1983). k is the first of the summed elements. No sample
+is further than sqrt(n - 1) deviations from the mean (Samuelson's inequality), so what the subtraction
+cancels is at most n times the result, and about as much as the result for a usual first element. Rows that a
+kernel keeps in registers are left as they are: they are read once in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from esper.ir.build import Builder
+from esper.ir.graph import BlueprintIR, Node, Value
+from esper.ir.operator import OPERATORS, Pointwise
+from esper.ir.rewrite import rewrite
+from esper.ops.axes import integers_of
+
+
+@dataclass(slots=True)
+class _Moments:
+    """The nodes of a mean and of the sum of squares around it, and what stands for them."""
+
+    mean: Node
+    squares: Node
+    x: Value
+    count: Value
+    sample: Value | None = None
+    total: Value | None = None
+    total_of_squares: Value | None = None
+
+
+def with_one_pass_moments(ir: BlueprintIR, in_registers: Callable[[Node], bool]) -> BlueprintIR:
+    """`ir` with means and variances over the same values from one pass; what it replaced is left unread.
+
+    in_registers: whether a sum is over rows that a kernel keeps.
+    """
+    consumers: dict[str, list[Node]] = {node.name: [] for node in ir.nodes}
+    for node in ir.nodes:
+        for operand in node.operands:
+            if operand is not None:
+                consumers[operand.node].append(node)
+    leaving = {value.node for value in ir.results}
+    sums: dict[str, _Moments] = {}
+    for node in ir.of("sum"):
+        found = (
+            None if in_registers(node) or node.name in leaving else _moments(ir, node, consumers[node.name])
+        )
+        if found is not None:
+            sums[node.name] = found
+    means = {found.mean.name: found for found in sums.values()}
+    squares = {found.squares.name: found for found in sums.values()}
+
+    def rule(build: Builder, node: Node) -> tuple[Value] | None:
+        if node.name in sums:
+            _begin(build, sums[node.name], node)
+        elif node.name in means:
+            found = means[node.name]
+            shift = build.op("div", _made(found.total), found.count)
+            return (build.op("add", _made(found.sample), shift),)
+        elif node.name in squares:
+            found = squares[node.name]
+            total = _made(found.total)
+            excess = build.op("div", build.op("mul", total, total), found.count)
+            rest = build.op("sub", _made(found.total_of_squares), excess)
+            return (build.op("relu", rest),)
+        return None
+
+    return rewrite(ir, rule)
+
+
+def _moments(ir: BlueprintIR, total: Node, consumers: list[Node]) -> _Moments | None:
+    """The mean that is made of the sum `total` alone, and the sum of squares around it."""
+    (x,) = total.operands
+    if x is None or not total.attrs["keepdims"] or len(consumers) != 1 or consumers[0].op != "div":
+        return None
+    (mean,) = consumers
+    count = mean.operands[1]
+    if (
+        count is None
+        or mean.operands[0] != total.result()
+        or ir.node(count.node).op not in ("size", "constant")
+    ):
+        return None
+    for node in ir.of("sum"):
+        (squared,) = node.operands
+        if squared is None or node.attrs != total.attrs:
+            continue
+        product = ir.node(squared.node)
+        if product.op != "mul" or product.operands[0] != product.operands[1] or product.operands[0] is None:
+            continue
+        centered = ir.node(product.operands[0].node)
+        if centered.op == "sub" and centered.operands == (x, mean.result()):
+            return _Moments(mean, node, x, count)
+    return None
+
+
+def _begin(build: Builder, found: _Moments, node: Node) -> None:
+    """Appends the sample, and both sums of differences from it."""
+    axes = integers_of(node.attrs["axes"])
+    found.sample = _first(build, found.x, axes)
+    difference = build.op("sub", found.x, found.sample)
+    attrs = dict(node.attrs)
+    found.total = build.op("sum", difference, **attrs)
+    found.total_of_squares = build.op("sum", build.op("mul", difference, difference), **attrs)
+
+
+def _first(build: Builder, value: Value, axes: tuple[int, ...]) -> Value:
+    """`value` at the first place along `axes`, which stay with size 1, computed from its own operands."""
+    type, node = build.type(value), build.node(value.node)
+    wide = [axis for axis in axes if axis >= 0 and type.shape[axis] != 1]
+    if not wide:
+        return value
+    lowering = OPERATORS[node.op].lowering
+    if isinstance(lowering, Pointwise) and "{index}" not in lowering.expression:
+        operands = [
+            None
+            if one is None
+            else _first(build, one, tuple(axis - type.rank + build.type(one).rank for axis in axes))
+            for one in node.operands
+        ]
+        return build.op(node.op, *operands, **dict(node.attrs))
+    return build.op("slice", value, axes=tuple(wide), start=(0,) * len(wide), stop=(1,) * len(wide))
+
+
+def _made(value: Value | None) -> Value:
+    assert value is not None
+    return value

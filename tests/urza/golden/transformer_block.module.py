@@ -1,0 +1,162 @@
+"""`transformer_block`, written by `esperc compile --emit torch`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_FIRST, _SECOND, _GOLDEN = 0x7FEB352D, 0x846CA68B, 0x9E3779B9
+_MASK = 0xFFFFFFFF
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm transformer layer: self-attention of several heads, then two linear layers for each position.
+
+    Vaswani et al. 2017, "Attention Is All You Need" (arXiv:1706.03762), normalised first as in Xiong et
+    al. 2020 (arXiv:2002.04745). The last projection of both branches starts at zero: the seed starts as the
+    identity.
+
+    x: float32 [N, T, 256]
+    Returns float32 [N, T, 256]; 789,760 parameters.
+    """
+
+    random_seed: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(256)
+        self.multi_head_attention = nn.ParameterDict()
+        self.multi_head_attention["weight_q"] = nn.Parameter(torch.empty(256, 256))
+        self.multi_head_attention["bias_q"] = nn.Parameter(torch.empty(256))
+        self.multi_head_attention["weight_k"] = nn.Parameter(torch.empty(256, 256))
+        self.multi_head_attention["bias_k"] = nn.Parameter(torch.empty(256))
+        self.multi_head_attention["weight_v"] = nn.Parameter(torch.empty(256, 256))
+        self.multi_head_attention["bias_v"] = nn.Parameter(torch.empty(256))
+        self.multi_head_attention["weight"] = nn.Parameter(torch.empty(256, 256))
+        self.multi_head_attention["bias"] = nn.Parameter(torch.empty(256))
+        self.layer_norm_2 = nn.LayerNorm(256)
+        self.linear = nn.Linear(256, 1024)
+        self.linear_2 = nn.Linear(1024, 256)
+        self.register_buffer("random_seed", torch.randint(2**31, ()))
+        for name in ("weight_q", "bias_q", "weight_k", "bias_k", "weight_v", "bias_v"):
+            nn.init.uniform_(self.multi_head_attention[name], -0.0625, 0.0625)
+        nn.init.zeros_(self.multi_head_attention["weight"])
+        nn.init.zeros_(self.multi_head_attention["bias"])
+        nn.init.zeros_(self.linear_2.weight)
+        nn.init.zeros_(self.linear_2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seed = self.random_seed.clone()
+        if self.training:
+            self.random_seed.add_(1)
+        h = self.layer_norm(x)
+        q = F.linear(h, self.multi_head_attention["weight_q"], self.multi_head_attention["bias_q"])
+        q = q.unflatten(-1, (4, -1)).transpose(1, 2)
+        k = F.linear(h, self.multi_head_attention["weight_k"], self.multi_head_attention["bias_k"])
+        k = k.unflatten(-1, (4, -1)).transpose(1, 2)
+        v = F.linear(h, self.multi_head_attention["weight_v"], self.multi_head_attention["bias_v"])
+        v = v.unflatten(-1, (4, -1)).transpose(1, 2)
+        if self.training:
+            h = dropped_attention(q, k, v, seed, causal=False, scale=0.0, dropout=0.1, offset=0)
+        else:
+            h = F.scaled_dot_product_attention(q, k, v)
+        h = F.linear(
+            h.transpose(1, 2).flatten(2),
+            self.multi_head_attention["weight"],
+            self.multi_head_attention["bias"],
+        )
+        if self.training:
+            h = hashed_dropout(h, seed, p=0.1, offset=1)
+        y = x + h
+        h = self.layer_norm_2(y)
+        h = self.linear(h)
+        h = F.gelu(h)
+        if self.training:
+            h = hashed_dropout(h, seed, p=0.1, offset=2)
+        h = self.linear_2(h)
+        if self.training:
+            h = hashed_dropout(h, seed, p=0.1, offset=3)
+        return y + h
+
+
+def dropped_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    seed: Tensor,
+    *,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    offset: int,
+) -> Tensor:
+    """`dropout(softmax(q k' * scale)) v` [B, H, T, E], for k of H heads; scale 0 is `1 / sqrt(D)`."""
+    scores = wide(q) @ wide(k).mT * (scale or 1.0 / math.sqrt(q.shape[3]))
+    if causal:
+        past = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).tril()
+        scores = scores.masked_fill(~past, -math.inf)
+    weights = hashed_dropout(torch.softmax(scores, -1), seed, p=dropout, offset=offset)
+    return (weights @ wide(v)).to(q.dtype)
+
+
+def hashed_dropout(x: torch.Tensor, seed: int | torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
+    """`x / (1 - p)` where the uniform number of an element's row-major index is at least `p`, else zero."""
+    keep = _numerators(seed, offset, x.shape, x.device) >= p * 2.0**24
+    return torch.where(keep, x * (1.0 / (1.0 - p)), 0.0)
+
+
+def _numerators(
+    seed: int | torch.Tensor, offset: int, shape: Sequence[int], device: torch.device | str | None
+) -> torch.Tensor:
+    """`uniform` times 2^24, in int32; a seed that is an integer is mixed without torch."""
+    keys: tuple[torch.Tensor, torch.Tensor] | tuple[int, int]
+    if isinstance(seed, torch.Tensor):
+        device = seed.device if device is None else device
+        seed = seed.to(device)
+        first = _mix((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
+        second = _mix((((seed >> 32) & _MASK) + first) & _MASK)
+        keys = first.to(torch.int32), second.to(torch.int32)
+    else:
+        number = _mix_integer((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
+        keys = _signed(number), _signed(_mix_integer((((seed >> 32) & _MASK) + number) & _MASK))
+
+    count = 1
+    for size in shape:
+        count *= size
+    x = torch.arange(count, dtype=torch.int32, device=device)
+    x ^= keys[0]
+    x ^= (x >> 16) & 0xFFFF
+    x *= _FIRST
+    x += keys[1]
+    x ^= (x >> 15) & 0x1FFFF
+    x *= _SECOND - 2**32
+    x ^= (x >> 16) & 0xFFFF
+    return ((x >> 8) & 0xFFFFFF).reshape(tuple(shape))
+
+
+def _mix(x: torch.Tensor) -> torch.Tensor:
+    """lowbias32 on int64 tensors of values below 2^32."""
+    x = ((x ^ (x >> 16)) * _FIRST) & _MASK
+    x = ((x ^ (x >> 15)) * _SECOND) & _MASK
+    return x ^ (x >> 16)
+
+
+def _mix_integer(x: int) -> int:
+    """lowbias32 on a Python integer."""
+    x = ((x ^ (x >> 16)) * _FIRST) & _MASK
+    x = ((x ^ (x >> 15)) * _SECOND) & _MASK
+    return x ^ (x >> 16)
+
+
+def _signed(x: int) -> int:
+    """The int32 with the bits of `x`, below 2^32."""
+    return x - 2**32 if x >= 2**31 else x
+
+
+def wide(x: torch.Tensor) -> torch.Tensor:
+    """`x` in float32, or float64 if it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
