@@ -104,14 +104,17 @@ class _Printer:
             self.lines.append(flat)
         else:
             self.lines.append(f"blueprint {blueprint.name.text}(")
+            self._demote(self._end(blueprint.name.span), alone=True)
             self.last_line, self.is_first = blueprint.span.line, True
             first = self._offset(blueprint.parameters[0].span) if parameters else opening
             self._trailing(self._line_end(blueprint.name.span.end_line), below=first)
             before = len(self.lines)
             for parameter, text in zip(blueprint.parameters, parameters, strict=True):
+                self._demote(self._offset(parameter.span), alone=False)  # behind a comma on its own line
                 self._comments_before(self._offset(parameter.span), INDENT)
                 self._gap(parameter.span.line)
-                self._comments_within(parameter.span)
+                self._demote(self._end(parameter.span), alone=True)
+                self._comments_before(self._end(parameter.span), INDENT)
                 self._print(f"{INDENT}{text},", parameter.span)
             self._comments_before(opening, INDENT)
             self._align_comments(before)
@@ -218,14 +221,15 @@ class _Printer:
             self.lines.append(f"{indent}{comment.text}")
             self.last_line, self.is_first = comment.line, False
 
-    def _comments_within(self, span: Span) -> None:
-        """Prints the comments of a parameter's own lines above it, where `##` would begin to document it."""
-        end = self._end(span)
+    def _demote(self, offset: int, *, alone: bool) -> None:
+        """Comments before `offset` lose a `##` that documents nothing, if asked those that stand alone, too:
+        above the parameter, where they are printed, it would document that."""
         self.comments = [
-            replace(found, text=f"#{found.text.lstrip('#')}") if found.offset < end else found
+            replace(found, text=f"#{found.text.lstrip('#')}")
+            if found.offset < offset and (alone or not found.is_alone)
+            else found
             for found in self.comments
         ]
-        self._comments_before(end, INDENT)
 
     def _trailing(self, offset: int, below: int | None = None) -> None:
         """Puts a comment that follows `offset` on its line behind what was printed last."""
@@ -235,7 +239,7 @@ class _Printer:
         line = self.source.position(min(offset, len(self.source.text)))[0]
         if comment.line == line and not comment.is_alone and (below is None or comment.offset < below):
             between = self.source.text[offset : comment.offset] if offset <= comment.offset else ""
-            if between.strip(" \t,") == "":
+            if between.strip(" \t,)") == "":
                 self.comments.pop(0)
                 self.widths[len(self.lines) - 1] = len(self.lines[-1])
                 self.lines[-1] += f"  {comment.text}"

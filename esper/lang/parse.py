@@ -74,7 +74,7 @@ def parse(source: Source, report: Report) -> Program:
     imports = tuple(item for item in items if isinstance(item, Import))
     if not blueprints and not report.has_errors:
         report.add(EmptyFile())
-    return Program(source.file, tuple(attach(blueprints, documentation, report)), imports)
+    return Program(source.file, tuple(attach(blueprints, documentation, source.lines, report)), imports)
 
 
 def tokens_of(text: str) -> list[Token]:

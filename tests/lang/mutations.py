@@ -33,7 +33,7 @@ SIGNS = (
 NUMBERS = ("0", "1", "2", "0.5", "1e999", "9223372036854775807", "9223372036854775808", "1000000000")
 STRAYS = ("é", "\0", "\ufeff", "\r\n", "|", "!", '"', "\\", ";", ".", "&")
 
-_PIECE = re.compile(r'"[^"\n]*"|[A-Za-z_]\w*|[0-9.]+|#[^\n]*|\s+|\|>|[=<>!*/]{2}|.')
+PIECE = re.compile(r'"[^"\n]*"|[A-Za-z_]\w*|[0-9.]+|#[^\n]*|\s+|\|>|[=<>!*/]{2}|.')
 
 
 @cache
@@ -61,7 +61,7 @@ def mutated(text: str, generator: random.Random) -> str:
 
 def _renamed(text: str, generator: random.Random) -> str:
     """One token in the place of another of its kind: a name, a number, a sign."""
-    pieces = _PIECE.findall(text)
+    pieces = PIECE.findall(text)
     places = [index for index, piece in enumerate(pieces) if not piece.isspace()]
     if not places:
         return text
@@ -91,11 +91,11 @@ def _lines_moved(text: str, generator: random.Random) -> str:
 
 def _run_changed(text: str, generator: random.Random) -> str:
     """A run of tokens removed, doubled, or replaced by one token or by a run of a seed's."""
-    pieces = _PIECE.findall(text)
+    pieces = PIECE.findall(text)
     start = generator.randint(0, len(pieces))
     end = start + generator.choice((0, 1, 1, 2, 3, 8, 30))
     run = pieces[start:end]
-    other = _PIECE.findall(generator.choice(seeds()))
+    other = PIECE.findall(generator.choice(seeds()))
     place = generator.randint(0, len(other))
     copied = other[place : place + generator.choice((1, 5, 20, 60))]
     pieces[start:end] = generator.choice(([], run + run, [generator.choice(vocabulary())], copied))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from esper.lang import BlueprintRejected, Source, format_source, library, parse_source
 from esper.testing import esp_programs
 from tests.lang.laws import meaning
+from tests.lang.mutations import PIECE
 
 COMMENT = re.compile(r"#[^\n]*")
 
@@ -81,6 +82,53 @@ def test_a_comment_within_a_parameter_moves_above_it_and_documents_nothing() -> 
     )
     assert formatted(once) == once
     assert meaning(parse_source(once)[0]) == meaning(parse_source(text)[0])
+
+
+def test_documentation_behind_a_comma_on_its_own_line_documents_nothing_before_and_after() -> None:
+    # found: it was printed above the next parameter, and documented that
+    text = "blueprint b(\n  n: int = 1\n  , ## stray\n  m: int = 2,\n) {}\n"
+    once = formatted(text)
+    assert once == "blueprint b(\n    n: int = 1,\n    # stray\n    m: int = 2,\n) {\n}\n"
+    assert meaning(parse_source(once)[0]) == meaning(parse_source(text)[0])
+
+
+def test_documentation_behind_the_parameters_documents_the_last() -> None:
+    text = "blueprint b(n: int = 1, m: int = 2) ## doc m\n{}\n"
+    once = formatted(text)
+    assert once == "blueprint b(\n    n: int = 1,\n    m: int = 2,  ## doc m\n) {\n}\n"
+    assert meaning(parse_source(once)[0]) == meaning(parse_source(text)[0])
+
+
+SPREAD_OUT = """import norm
+import "a.esp"
+blueprint b(
+  n: int = 1 in {1, 2},
+  m: float = 2.0 in 0.0..3.0 step 0.5
+) {
+  input x: f32[N, ...S, n]
+  y = x |> linear(n, bias=true)
+  repeat n as i { y = y + x }
+  if n > 1 { y = y } else if n > 2 { y = x } else { y = x }
+  c = choice kind { p => gelu(x), q => x |> relu() }
+  output z = y + c
+  constraint params < 5 on sm_90
+}
+blueprint c() {}
+"""
+FLAT = "blueprint b(n: int = 1, o: op = relu) { input x: f32[N, n] let k = [1, 2] output o(x) }\n"
+
+
+@pytest.mark.parametrize("comment", ["# c\n", "## d\n", "\n# c\n", "\n## d\n"])
+@pytest.mark.parametrize("text", [SPREAD_OUT, FLAT], ids=["spread out", "flat"])
+def test_a_comment_may_stand_anywhere(text: str, comment: str) -> None:
+    pieces = PIECE.findall(text)
+    for place in range(len(pieces) + 1):
+        source = "".join((*pieces[:place], comment, *pieces[place:]))
+        program, found = parse_source(source)
+        if not any(diagnostic.is_error for diagnostic in found):
+            once = formatted(source)
+            assert formatted(once) == once
+            assert meaning(parse_source(once)[0]) == meaning(program)
 
 
 def test_everything_that_the_language_has(golden: Callable[[str, str], None]) -> None:
