@@ -105,9 +105,9 @@ def _begin(build: Builder, found: _Moments, node: Node) -> None:
     axes = integers_of(node.attrs["axes"])
     found.sample = _first(build, found.x, axes)
     difference = build.op("sub", found.x, found.sample)
-    attrs = dict(node.attrs)
-    found.total = build.op("sum", difference, **attrs)
-    found.total_of_squares = build.op("sum", build.op("mul", difference, difference), **attrs)
+    squared = build.op("mul", difference, difference)
+    found.total = build.op("sum", difference, axes=node.attrs["axes"], keepdims=True)
+    found.total_of_squares = build.op("sum", squared, axes=node.attrs["axes"], keepdims=True)
 
 
 def _first(build: Builder, value: Value, axes: tuple[int, ...]) -> Value:
@@ -124,7 +124,7 @@ def _first(build: Builder, value: Value, axes: tuple[int, ...]) -> Value:
             else _first(build, one, tuple(axis - type.rank + build.type(one).rank for axis in axes))
             for one in node.operands
         ]
-        return build.op(node.op, *operands, **dict(node.attrs))
+        return build.ops(node.op, *operands, name=None, span=node.span, **node.attrs)[0]
     return build.op("slice", value, axes=tuple(wide), start=(0,) * len(wide), stop=(1,) * len(wide))
 
 
