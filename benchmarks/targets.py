@@ -29,9 +29,8 @@ from pathlib import Path
 
 from esper.lang import library, lower, size_values
 from esper.urza.buffer_widths import buffer_widths, wide_share
-from esper.urza.build import build_kernels
+from esper.urza.build import build_each
 from esper.urza.compiler import Programs, make_programs
-from esper.urza.errors import KernelBuildFailed
 from esper.urza.generate import Launch
 from esper.urza.kernel import BuiltKernel, KernelSource
 from esper.urza.program import Program
@@ -149,17 +148,15 @@ def reason(one: BuiltKernel, moved: Mapping[str, int]) -> str:
 
 def build(programs: Programs, target: str, jobs: int) -> tuple[Mapping[str, BuiltKernel], Mapping[str, str]]:
     """Built kernels, and why others do not build, by name."""
-    try:
-        found = build_kernels(programs.kernels, [target], jobs=jobs, timeout_s=600.0)
-        return {one.kernel.name: one for one in found.kernels}, {}
-    except KernelBuildFailed:
-        built, failures = {}, {}
-        for kernel in programs.kernels:
-            try:
-                (built[kernel.name],) = build_kernels([kernel], [target], jobs=1, timeout_s=600.0).kernels
-            except KernelBuildFailed as error:
-                failures[kernel.name] = str(error)
-        return built, failures
+    built: dict[str, BuiltKernel] = {}
+    failures: dict[str, str] = {}
+    found = build_each(programs.kernels, target, jobs=jobs, timeout_s=600.0)
+    for kernel, one in zip(programs.kernels, found, strict=True):
+        if isinstance(one, BuiltKernel):
+            built[kernel.name] = one
+        else:
+            failures[kernel.name] = str(one)
+    return built, failures
 
 
 def table(found: Sequence[Row]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -15,7 +15,7 @@ from esper.cli.reproduction import reproducible
 if TYPE_CHECKING:
     from esper.urza.compiler import Compilation
 
-STAGES = ("ir", "joint", "plan", "triton", "ttir", "ptx")
+STAGES = ("ir", "joint", "plan", "torch", "triton", "ttir", "ptx")
 BUILT = ("ttir", "ptx")
 
 
@@ -24,6 +24,7 @@ BUILT = ("ttir", "ptx")
 Examples:
   esperc compile blueprints/mlp_block.esp --set features=256 --precision bf16 --target sm_90
   esperc compile norm --emit triton
+  esperc compile resnet_block --emit torch > resnet_block.py
   esperc compile mlp_block -o mlp.seed --json
 """
 )
@@ -35,17 +36,31 @@ Examples:
     multiple=True,
     help="sm_80, sm_90, … may be repeated.  [the GPU here, else sm_80 and sm_90]",
 )
+@click.option(
+    "--tune",
+    type=click.Choice(("none", "seconds", "full")),
+    default="none",
+    show_default=True,
+    help="Choose configurations by a model of the GPU, or time a few or many on the GPU here.",
+)
 @click.option("-o", "--output", metavar="OUT.seed", type=click.Path(path_type=Path), help="The artifact.")
-@click.option("--emit", type=click.Choice(STAGES), help="Print this stage instead of the report.")
+@click.option("--emit", type=click.Choice(STAGES), help="Print this stage instead of the report; torch is a module of its own, in Python.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
 def compile(
-    request: Request, targets: tuple[str, ...], output: Path | None, emit: str | None, as_json: bool
+    request: Request,
+    targets: tuple[str, ...],
+    tune: Literal["none", "seconds", "full"],
+    output: Path | None,
+    emit: str | None,
+    as_json: bool,
 ) -> None:
     """Compile FILE, a blueprint's source or the name of a library blueprint.
 
     Forward and backward kernels are built for each target; no GPU is needed. Sizes feed the figures of
-    the report alone: N is 32, axes of a `...` are 32, others 64, unless --size says otherwise.
+    the report alone, and tuning: N is 32, axes of a `...` are 32, others 64, unless --size says otherwise.
+    What tuning chose stays in the kernel cache, and every later build for that GPU goes by it.
     """
+    from esper.lang import size_values
     from esper.urza.artifact import write_artifact
     from esper.urza.compiler import compile_ir, make_programs
     from esper.urza.device import default_targets
@@ -57,15 +72,29 @@ def compile(
     targeted = [word for target in chosen for word in ("--target", target)]
     with reproducible("compile", request, *targeted) as case:
         ir = case.graph = request.lower()
+        if emit == "torch":
+            from esper.urza.module_text import module_text
+
+            text = module_text(ir, request.doc())
+            if output is None:
+                _show(text)
+                return
         if emit and emit not in BUILT and output is None:
             _show(make_programs(ir).stage(emit))
             return
         detail(f"{ir.name}: {len(ir.nodes)} nodes for {', '.join(chosen)}")
+        if tune != "none":
+            from esper.urza.device_timer import tune_programs
+
+            tuned = tune_programs(make_programs(ir), tune, size_values(ir, request.size_values()))
+            note(f"tuned {tuned} kernels")
         compiled = compile_ir(ir, chosen, sizes=request.size_values())
         if output is not None:
             write_artifact(output, compiled.artifact(request.source(), request.options()))
             note(f"wrote {output}")
-    if emit:
+    if emit == "torch":
+        _show(text)
+    elif emit:
         _show(compiled.stage(emit))
     elif as_json:
         report = compiled.report() | {"artifact": None if output is None else str(output)}

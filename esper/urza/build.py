@@ -1,7 +1,8 @@
 """Builds kernels to native code, ahead of time and without a GPU, side by side in worker processes.
 
 A kernel is looked up in the cache first; only what is missing is handed to Triton, and each hand-over is
-counted. A kernel that spills registers is tried in its alternative configurations.
+counted. A kernel that was tuned here is built in the configuration chosen for it; one that spills registers
+is tried in its alternative configurations.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 
 from esper.urza import amdgcn
 from esper.urza.cache import KernelCache
+from esper.urza.choices import Choices
 from esper.urza.errors import KernelBuildFailed
 from esper.urza.kernel import BuiltKernel, KernelSource
 from esper.urza.resources import resources
@@ -56,18 +59,51 @@ def build_kernels(
     Raises UnknownTarget, MissingCompiler, CacheUnusable, or KernelBuildFailed for the first kernel that does
     not build; the others are built and cached all the same.
     """
-    tasks = [(kernel, check_target(target)) for target in targets for kernel in kernels]
+    targets = tuple(map(check_target, targets))
     cache = KernelCache() if cache is None else cache
+    choices = Choices(cache.folder)
+    tasks = [(choices.applied(kernel, target), target) for target in targets for kernel in kernels]
     with Workers(timeout_s, memory_bytes) as workers:
-        by_key = {
-            key: partial(_obtain, *task, cache, workers)
-            for key, task in {_task_key(*task): task for task in tasks}.items()
-        }
-        found = dict(zip(by_key, side_by_side(by_key.values(), jobs or os.cpu_count() or 1), strict=True))
-    built = tuple(_named(found[_task_key(*task)].result(), task[0]) for task in tasks)
+        found = _futures(tasks, cache, workers, jobs)
+    built = tuple(one.result() for one in found)
     if workers.invocations:
         cache.prune()
     return Build(built, workers.invocations)
+
+
+def build_each(
+    kernels: Sequence[KernelSource],
+    target: str,
+    *,
+    cache: KernelCache | None = None,
+    jobs: int | None = None,
+    timeout_s: float = 120.0,
+    memory_bytes: int = MEMORY_BYTES,
+) -> tuple[BuiltKernel | KernelBuildFailed, ...]:
+    """Each kernel by itself, as the model of the GPU would have it: native code, or why there is none."""
+    cache = KernelCache() if cache is None else cache
+    with Workers(timeout_s, memory_bytes) as workers:
+        found = _futures([(kernel, check_target(target)) for kernel in kernels], cache, workers, jobs)
+    return tuple(_built_or_failed(one) for one in found)
+
+
+def _built_or_failed(future: Future[BuiltKernel]) -> BuiltKernel | KernelBuildFailed:
+    try:
+        return future.result()
+    except KernelBuildFailed as error:
+        return error
+
+
+def _futures(
+    tasks: Sequence[tuple[KernelSource, str]], cache: KernelCache, workers: Workers, jobs: int | None
+) -> list[Future[BuiltKernel]]:
+    """What is built of each (kernel, target), in order, once everything is done."""
+    by_key = {
+        key: partial(_obtain, *task, cache, workers)
+        for key, task in {_task_key(*task): task for task in tasks}.items()
+    }
+    found = dict(zip(by_key, side_by_side(by_key.values(), jobs or os.cpu_count() or 1), strict=True))
+    return [_named(found[_task_key(*task)], task[0]) for task in tasks]
 
 
 def kernel_key(kernel: KernelSource, target: str) -> str:
@@ -86,10 +122,17 @@ def _task_key(kernel: KernelSource, target: str) -> tuple[str | int, ...]:
     return target, kernel.trips, *(candidate.digest for candidate in kernel.candidates)
 
 
-def _named(built: BuiltKernel, kernel: KernelSource) -> BuiltKernel:
-    """`built` under the name of `kernel`: kernels that differ in name alone are built once."""
-    chosen = replace(built.kernel, name=kernel.name, direction=kernel.direction)
-    return replace(built, kernel=chosen)
+def _named(future: Future[BuiltKernel], kernel: KernelSource) -> Future[BuiltKernel]:
+    """What was built, under the name of `kernel`: kernels that differ in name alone are built once."""
+    named: Future[BuiltKernel] = Future()
+    error = future.exception()
+    if error is not None:
+        named.set_exception(error)
+    else:
+        built = future.result()
+        chosen = replace(built.kernel, name=kernel.name, direction=kernel.direction)
+        named.set_result(replace(built, kernel=chosen))
+    return named
 
 
 def _obtain(kernel: KernelSource, target: str, cache: KernelCache, workers: Workers) -> BuiltKernel:

@@ -93,6 +93,15 @@ class CannotLaunch(EsperError):
     help = "this is a fault of the compiler, not of the blueprint; please report it with the blueprint"
 
 
+class DeviceMissing(EsperError):
+    """Tuning measures kernels, on a GPU that is not here."""
+
+    code = "E0743"
+    message = "tuning needs a GPU that kernels are built for: {reason}"
+    help = "compile with --tune none: a model of the GPU picks the configuration"
+    exit_code = 3
+
+
 class UnsupportedElementType(EsperError):
     """Kernels compute in float32 at most."""
 
@@ -156,3 +165,11 @@ class RecomputedElsewhere(EsperError):
     code = "E0709"
     message = "the seed of `{blueprint}` is computed again in a backward pass, and drew its dropout elsewhere"
     help = "use torch.utils.checkpoint, or a blueprint without random operators"
+
+
+class NotWritten(EsperError):
+    """An operator that a written module cannot hold."""
+
+    code = "E0710"
+    message = "`{name}` cannot be written as a module of its own"
+    help = "save the blueprint as a seed instead: esperc compile FILE -o OUT.seed"

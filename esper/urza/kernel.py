@@ -99,17 +99,28 @@ class KernelSource:
         """The kernel as it stands, then in each of its alternative configurations."""
         return (
             self,
-            *(
-                replace(
-                    self,
-                    constexprs={**self.constexprs, **other.constexprs},
-                    num_warps=other.num_warps,
-                    num_stages=other.num_stages,
-                    alternatives=(),
-                )
-                for other in self.alternatives
-            ),
+            *(self.configured(other) for other in self.alternatives),
         )
+
+    def configured(self, other: Configuration) -> KernelSource:
+        """The kernel in another configuration, without alternatives."""
+        return replace(
+            self,
+            constexprs={**self.constexprs, **other.constexprs},
+            num_warps=other.num_warps,
+            num_stages=other.num_stages,
+            alternatives=(),
+        )
+
+    @property
+    def configuration(self) -> Configuration:
+        """How it is built as it stands."""
+        return Configuration(self.constexprs, self.num_warps, self.num_stages)
+
+    @property
+    def has_products(self) -> bool:
+        """Whether its template multiplies matrices: loops are pipelined then, and waves share out tiles."""
+        return _HAS_PRODUCTS.search(self.source) is not None
 
     @property
     def num_waves(self) -> int:
@@ -118,7 +129,7 @@ class KernelSource:
         Half as many share out a tile alike, so that a thread has as much to read at once. The tile of a
         matrix product is shared out by waves: there the number stays.
         """
-        return self.num_warps if _HAS_PRODUCTS.search(self.source) else max(1, self.num_warps // 2)
+        return self.num_warps if self.has_products else max(1, self.num_warps // 2)
 
     def launch_grid(self, sizes: Mapping[str, int]) -> tuple[int, int, int]:
         """The grid for run-time `sizes` by argument name."""

@@ -38,7 +38,7 @@ def traffic(program: Program, launch: Launch, sizes: Mapping[str, int]) -> Traff
 
 def traffic_of_buffers(program: Program, launch: Launch, sizes: Mapping[str, int]) -> dict[str, Traffic]:
     """The same for each buffer that `launch` reads or writes, by name."""
-    bytes_of = {name: _bytes(type, sizes) for name, type in _buffers(program).items()}
+    bytes_of = {name: _bytes(type, sizes) for name, type in types_of_buffers(program).items()}
     bytes_of |= {name: 4 * partial.parts * partial.width for name, partial in program.partials.items()}
     rereads = _rereads(program, launch, sizes)
     used = set(launch.buffers.values())
@@ -56,7 +56,7 @@ def flops(ir: BlueprintIR, sizes: Mapping[str, int]) -> int:
     return total
 
 
-def _buffers(program: Program) -> dict[str, TensorType]:
+def types_of_buffers(program: Program) -> dict[str, TensorType]:
     """Leaves and what steps write, by the names that launches give them."""
     leaves = {
         buffer_name(Value(node.name)): node.type

@@ -1,0 +1,109 @@
+"""What tuning found out and chose, kernel by kernel, in the folder of the kernel cache.
+
+A record lists the time of each configuration that was tried, so that tuning which was stopped goes on where
+it was. Records are small, written whole, and never needed: without one, or with one that cannot be read, a
+kernel is built as the model of the GPU would have it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from esper.files import write_whole
+from esper.urza.kernel import Configuration, Constant, KernelSource
+from esper.urza.toolchain import templates_digest, triton_version
+
+
+class Setting(BaseModel):
+    """A configuration as a record holds it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    constexprs: dict[str, Constant]
+    num_warps: int
+    num_stages: int
+
+
+class Record(BaseModel):
+    """What is known of one kernel on one target.
+
+    device: where it was measured. sizes: of the run-time sizes. times_ms: by the digest of the kernel in each
+    configuration; null for one that does not build, or spills. chosen: what to build; null while undecided.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    schema_version: int = 1
+    kernel: str
+    target: str
+    device: str
+    seed: int
+    sizes: dict[str, int]
+    times_ms: dict[str, float | None] = {}
+    chosen: Setting | None = None
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Records by kernel and target; `folder` is the cache's."""
+
+    folder: Path
+    _known: dict[str, Record | None] = field(default_factory=dict, repr=False, compare=False)
+
+    def record(self, kernel: KernelSource, target: str) -> Record | None:
+        """What is known, or None."""
+        key = self._key(kernel, target)
+        if key not in self._known:
+            try:
+                self._known[key] = Record.model_validate_json(self._path(key).read_bytes())
+            except (OSError, ValidationError):
+                self._known[key] = None
+        return self._known[key]
+
+    def keep(self, kernel: KernelSource, target: str, record: Record) -> None:
+        """Writes a record, whole or not at all. Raises `FileUnwritable`."""
+        key = self._key(kernel, target)
+        path = self._path(key)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(path, record.model_dump_json(indent=1) + "\n")
+        self._known[key] = record
+
+    def applied(self, kernel: KernelSource, target: str) -> KernelSource:
+        """`kernel` in the configuration that was chosen for it; what it was becomes its first alternative."""
+        record = self.record(kernel, target)
+        if record is None or record.chosen is None:
+            return kernel
+        chosen = kernel.configured(as_configuration(record.chosen))
+        if chosen.digest == kernel.digest:
+            return kernel
+        return replace(chosen, alternatives=(kernel.configuration, *kernel.alternatives))
+
+    def _key(self, kernel: KernelSource, target: str) -> str:
+        parts: Mapping[str, str] = {
+            "kernel": kernel.digest,
+            "target": target,
+            "triton": triton_version(),
+            "templates": templates_digest(),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _path(self, key: str) -> Path:
+        return self.folder / "tuning" / key[:2] / f"{key}.json"
+
+
+def as_setting(configuration: Configuration) -> Setting:
+    return Setting(
+        constexprs=dict(configuration.constexprs),
+        num_warps=configuration.num_warps,
+        num_stages=configuration.num_stages,
+    )
+
+
+def as_configuration(setting: Setting) -> Configuration:
+    return Configuration(setting.constexprs, setting.num_warps, setting.num_stages)
