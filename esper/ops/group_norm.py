@@ -58,43 +58,69 @@ def _infer_backward(site: Site) -> Sequence[TensorType]:
     return [x, *(TensorType(x.dtype, (x.shape[1],)) for _ in range(2))]
 
 
-def _rows(type: TensorType, groups: int) -> tuple[Size, ...]:
-    """[N, groups, values of a group]: its last axis is what the statistics are over."""
-    channels = type.shape[1]
-    return (type.shape[0], groups, channels // groups * product(type.shape[2:]))
+def _apart(type: TensorType, groups: int) -> tuple[Size, ...]:
+    """[N, groups, channels of a group, ...S]: the statistics are over all axes from the third on."""
+    return (type.shape[0], groups, type.shape[1] // groups, *type.shape[2:])
 
 
 def _define(build: Builder, node: Node) -> Sequence[Value]:
     x, weight, bias = node.operands
     assert x is not None
-    type, eps = build.type(x), attribute_number(node.attrs, "eps")
-    rows = stats.reshaped(build, stats.widen(build, x), _rows(type, attribute_integer(node.attrs, "groups")))
-    found = stats.moments(build, rows, (2,), eps)
-    xhat = stats.reshaped(build, build.op("mul", found.centered, found.rstd), type.shape)
-    y = stats.cast(build, stats.scaled_and_shifted(build, xhat, weight, bias, axis=1), type.dtype)
-    shape = (type.shape[0], attribute_integer(node.attrs, "groups"))
-    return [y, stats.reshaped(build, found.mean, shape), stats.reshaped(build, found.rstd, shape)]
+    type, eps, groups = (
+        build.type(x),
+        attribute_number(node.attrs, "eps"),
+        attribute_integer(node.attrs, "groups"),
+    )
+    values = stats.widen(build, stats.reshaped(build, x, _apart(type, groups)))
+    found = stats.moments(build, values, _within(build, values), eps)
+    y = build.op("mul", found.centered, found.rstd)
+    if weight is not None:
+        y = build.op("mul", y, _spread(build, weight, values, groups))
+    if bias is not None:
+        y = build.op("add", y, _spread(build, bias, values, groups))
+    shape = (type.shape[0], groups)
+    return [
+        stats.reshaped(build, stats.cast(build, y, type.dtype), type.shape),
+        stats.reshaped(build, found.mean, shape),
+        stats.reshaped(build, found.rstd, shape),
+    ]
 
 
 def _define_backward(build: Builder, node: Node) -> Sequence[Value]:
     g, x, mean, rstd, weight = node.operands
     assert g is not None and x is not None and mean is not None and rstd is not None
-    type = build.type(x)
-    rows = _rows(type, attribute_integer(node.attrs, "groups"))
-    center, scale = _per_row(build, mean), _per_row(build, rstd)
-    wide = stats.widen(build, g)
-    values = stats.reshaped(build, stats.widen(build, x), rows)
+    type, groups = build.type(x), attribute_integer(node.attrs, "groups")
+    wide, values = (stats.widen(build, stats.reshaped(build, v, _apart(type, groups))) for v in (g, x))
+    center, scale = (_per_group(build, statistic, values) for statistic in (mean, rstd))
     xhat = build.op("mul", build.op("sub", values, center), scale)
-    scaled = stats.scaled_and_shifted(build, wide, weight, None, axis=1)
-    dx = stats.normalized_gradient(build, stats.reshaped(build, scaled, rows), xhat, scale, (2,))
-    axes = [axis for axis in range(type.rank) if axis != 1]
-    dweight = stats.total(build, build.op("mul", wide, stats.reshaped(build, xhat, type.shape)), axes)
-    results = (stats.reshaped(build, dx, type.shape), dweight, stats.total(build, wide, axes))
-    return [stats.cast(build, value, type.dtype) for value in results]
+    scaled = wide if weight is None else build.op("mul", wide, _spread(build, weight, values, groups))
+    dx = stats.normalized_gradient(build, scaled, xhat, scale, _within(build, values))
+    others = [axis for axis in range(type.rank + 1) if axis not in (1, 2)]
+    dweight = stats.total(build, build.op("mul", wide, xhat), others)
+    dbias = stats.total(build, wide, others)
+    shapes = (type.shape, (type.shape[1],), (type.shape[1],))
+    return [
+        stats.reshaped(build, stats.cast(build, value, type.dtype), shape)
+        for value, shape in zip((dx, dweight, dbias), shapes, strict=True)
+    ]
 
 
-def _per_row(build: Builder, value: Value) -> Value:
-    return build.op("reshape", value, shape=(*build.type(value).shape, 1))
+def _within(build: Builder, values: Value) -> tuple[int, ...]:
+    """The axes of a group."""
+    return tuple(range(2, build.type(values).rank))
+
+
+def _per_group(build: Builder, statistic: Value, values: Value) -> Value:
+    """A statistic [N, groups] with an axis of size 1 for each axis of a group."""
+    ones = (1,) * (build.type(values).rank - 2)
+    return stats.reshaped(build, statistic, (*build.type(statistic).shape, *ones))
+
+
+def _spread(build: Builder, vector: Value, values: Value, groups: int) -> Value:
+    """A [C] vector, widened, as [groups, channels of a group, 1, ...]."""
+    (channels,) = build.type(vector).shape
+    ones = (1,) * (build.type(values).rank - 3)
+    return stats.widen(build, stats.reshaped(build, vector, (groups, channels // groups, *ones)))
 
 
 def _vjp(v: Vjp) -> Sequence[Value | None]:
@@ -109,14 +135,15 @@ def _vjp(v: Vjp) -> Sequence[Value | None]:
             "group_norm_backward", g, x, v.result(1), v.result(2), v.operands[1], groups=groups
         )
     if v.needed[0]:
+        values = stats.widen(build, stats.reshaped(build, x, _apart(type, groups)))
         extra = stats.moment_gradient(
             build,
-            stats.reshaped(build, stats.widen(build, x), _rows(type, groups)),
-            (2,),
-            _per_row(build, v.result(2)),
-            mean=_per_row(build, v.result(1)),
-            g_mean=None if g_mean is None else _per_row(build, g_mean),
-            g_rstd=None if g_rstd is None else _per_row(build, g_rstd),
+            values,
+            _within(build, values),
+            _per_group(build, v.result(2), values),
+            mean=_per_group(build, v.result(1), values),
+            g_mean=None if g_mean is None else _per_group(build, g_mean, values),
+            g_rstd=None if g_rstd is None else _per_group(build, g_rstd, values),
         )
         if extra is not None:
             dx = stats.add_gradients(build, dx, stats.reshaped(build, extra, type.shape), type.dtype)

@@ -388,15 +388,23 @@ class _Planner:
         self.owners[name] = group
 
     def _settle(self, name: str, space: Space) -> None:
-        """Materialises the virtual values that computing `name` in `space` would read in another frame."""
-        for member in sorted(self._cone(name), key=self.position.__getitem__):
-            if is_placed(self.ir, self.ir.node(member)):
+        """Materialises the virtual values that computing `name` in `space` would read in another frame.
+
+        What these are made of is no matter of this space: their own kernels compute it.
+        """
+        stack, seen = [name], {name}
+        while stack:
+            node = self.ir.node(stack.pop())
+            if is_placed(self.ir, node):
                 continue
-            for operand in self.ir.node(member).operands:
-                if operand is None:
+            for operand in node.operands:
+                base = None if operand is None else self._base(operand)
+                if operand is None or base is None or base.node not in self.virtual or base.node in seen:
                     continue
-                base = self._base(operand)
-                if base.node in self.virtual and not self._in_registers(operand, space):
+                if self._in_registers(operand, space):
+                    seen.add(base.node)
+                    stack.append(base.node)
+                else:
                     self._materialise(base.node)
                     self.virtual.discard(base.node)
 

@@ -29,17 +29,22 @@ def refuses_waves(ir: BlueprintIR, node: Node) -> str | None:
 
 
 def write_rotary_embedding(writer: Writer, node: Node) -> str:
-    """Each element times the cosine, and its partner times the sine: less it in the first half."""
+    """Both elements of a pair are loaded for each of them, so that lanes read side by side."""
     places, x, rank = Places.of(writer, node), only(node), node.type.rank
     half = int(str(node.type.shape[-1])) // 2
     at, axis = places.coordinate(rank - 1), attribute_integer(node.attrs, "axis") % rank
-    feature = places.let("feature", f"{at} % {half}")
-    partner = places.let("partner", f"{feature} * 2 + {half} - {at}")
+    feature = places.let("feature", _feature(str(at), half))
     angle = places.let("angle", _angle(node, places.coordinate(axis), feature))
-    own, other = places.load(x, {}), places.load(x, {rank - 1: Tap(partner)})
-    first, second = ("", "-") if node.attrs["inverse"] else ("-", "")
-    turned = f"tl.where({at} < {half}, {first}{other}, {second}{other})"
-    return f"{own} * tl.cos({angle}) + {turned} * tl.sin({angle})"
+    a, b = (places.load(x, {rank - 1: Tap(plus(feature, first))}) for first in (0, half))
+    cos, sin = places.let("cosine", f"tl.cos({angle})"), places.let("sine", f"tl.sin({angle})")
+    into_a, into_b = ("+", "-") if node.attrs["inverse"] else ("-", "+")
+    return f"tl.where({at} < {half}, {a} * {cos} {into_a} {b} * {sin}, {b} * {cos} {into_b} {a} * {sin})"
+
+
+def _feature(at: str, half: int) -> str:
+    """The place `at`, below 2 half, modulo half; through one remainder Triton sees lanes side by side."""
+    whole = f" % {2 * half})"
+    return f"{at.removesuffix(whole)} % {half})" if at.endswith(whole) else f"{at} % {half}"
 
 
 def write_sinusoidal_encoding(writer: Writer, node: Node) -> str:
