@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from esper.errors import EsperError
+
+WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 class FileUnwritable(EsperError):
@@ -15,21 +19,42 @@ class FileUnwritable(EsperError):
 
     code = "E0002"
     message = "`{path}` cannot be written: {reason}"
-    help = "choose another file with -o"
+    help = "choose another file, or make this one writable"
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
-    """Writes `path` or leaves what was there, also when interrupted. Raises `FileUnwritable`."""
+    """Writes `path` or leaves what was there, also when interrupted. Raises `FileUnwritable`.
+
+    A link is followed; the file keeps its mode and, where the system allows it, its owner. A file that nobody
+    may write is left alone. A device or a pipe is written to.
+    """
     if not path.name or path.is_dir():
         raise FileUnwritable(path=path, reason=os.strerror(errno.EISDIR))
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    content = data.encode() if isinstance(data, str) else data
     try:
-        with partial.open("xb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        place = Path(os.path.realpath(path))
+        before = place.stat() if place.exists() else None
+        if before is not None and not stat.S_ISREG(before.st_mode):
+            place.write_bytes(content)
+            return
+        if before is not None and not before.st_mode & WRITABLE:
+            raise PermissionError(errno.EACCES, "it is read-only")
+        _replace(place, content, before)
     except OSError as error:
         raise FileUnwritable(path=path, reason=error.strerror or str(error)) from error
+
+
+def _replace(place: Path, content: bytes, before: os.stat_result | None) -> None:
+    partial = place.with_name(f".{place.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    try:
+        with partial.open("xb") as file:
+            if before is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+                with suppress(PermissionError):
+                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(place)
     finally:
         partial.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,32 @@ def test_an_interruption_leaves_what_was_there(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         write_whole(tmp_path / "a.txt", "after")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "before")]
+
+
+def test_a_file_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch(0o640)
+    (tmp_path / "a.txt").chmod(0o640)
+    write_whole(tmp_path / "a.txt", "one")
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("before")
+    (tmp_path / "link").symlink_to("folder/a.txt")
+    write_whole(tmp_path / "link", "after")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder" / "a.txt").read_text() == "after"
+
+
+def test_a_file_that_nobody_may_write_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("before")
+    (tmp_path / "a.txt").chmod(0o444)
+    with pytest.raises(FileUnwritable, match="it is read-only"):
+        write_whole(tmp_path / "a.txt", "after")
+    assert (tmp_path / "a.txt").read_text() == "before"
+
+
+def test_a_device_is_written_to(tmp_path: Path) -> None:
+    write_whole(Path(os.devnull), "gone")
+    assert not Path(os.devnull).is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,5 +60,8 @@ def _write(name: str, formatted: str, is_changed: bool) -> None:
 
 
 def _difference(source: Source, formatted: str) -> str:
-    before, after = (text.splitlines(keepends=True) for text in (source.text, formatted))
-    return "".join(unified_diff(before, after, source.file, source.file))
+    before, after = (re.findall(r"[^\n]*\n|[^\n]+$", text) for text in (source.text, formatted))
+    found = unified_diff(before, after, source.file, source.file)
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in found
+    )

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from esper.errors import EsperError, Span
-from esper.lang.errors import TooManyErrors
+from esper.lang.errors import TooManyErrors, TooManyWarnings
 
 MAX_DIAGNOSTICS = 200
+"""The most errors, and the most warnings, that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Report:
     spelling: dict[str, str] = field(default_factory=dict)
     errors: int = 0
     _found: dict[tuple[str, int, int, str], Diagnostic] = field(default_factory=dict)
+    _shown: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})  # errors and warnings
     _outer: list[Note] = field(default_factory=list)
 
     @contextmanager
@@ -68,23 +70,26 @@ class Report:
 
     def add(self, error: EsperError, span: Span | None = None, notes: Iterable[Note] = ()) -> None:
         """Records `error` at its own span, else at `span`, else at the top of the file."""
-        self.errors += error.code.startswith("E")
-        if self.is_full:
+        is_error = error.code.startswith("E")
+        self.errors += is_error
+        if self._shown[is_error] > MAX_DIAGNOSTICS:
             return
         place = error.span or span or Span(self.file, 1, 1, 1, 1)
-        if len(self._found) == MAX_DIAGNOSTICS:
-            error, notes = TooManyErrors(limit=MAX_DIAGNOSTICS), ()
+        if self._shown[is_error] == MAX_DIAGNOSTICS:
+            too_many = TooManyErrors if is_error else TooManyWarnings
+            error, notes = too_many(limit=MAX_DIAGNOSTICS), ()
         # A second syntax error at one place is the first one seen from another side.
         kind = "syntax" if error.code.startswith("E01") else error.code
         message = in_spelling(str(error), self.spelling)
         notes = (*notes, *(note for note in reversed(self._outer) if note.span != place))
         diagnostic = Diagnostic(error.code, message, place, error.help_text, notes)
-        self._found.setdefault((place.file, place.line, place.column, kind), diagnostic)
+        found = self._found.setdefault((place.file, place.line, place.column, kind), diagnostic)
+        self._shown[is_error] += found is diagnostic
 
     @property
     def is_full(self) -> bool:
-        """Whether further diagnostics are dropped."""
-        return len(self._found) > MAX_DIAGNOSTICS
+        """Whether further errors are dropped."""
+        return self._shown[True] > MAX_DIAGNOSTICS
 
     @property
     def diagnostics(self) -> list[Diagnostic]:

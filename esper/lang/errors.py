@@ -448,6 +448,11 @@ class StrayDocumentation(EsperError):
     help = "move it, or make it a comment with a single `#`"
 
 
+class TooManyWarnings(EsperError):
+    code = "W0102"
+    message = "more than {limit} warnings; the rest are not shown"
+
+
 class Unused(EsperError):
     code = "W0201"
     message = "{what} `{name}` is never used"

@@ -15,6 +15,7 @@ from pathlib import Path
 from esper.errors import Span
 from esper.lang.ast import Blueprint, Domain, If, Import, Parameter, Program, Range, Repeat, Statement
 from esper.lang.diagnostics import Report
+from esper.lang.errors import FileUnreadable
 from esper.lang.expression_layout import Layout
 from esper.lang.library import reject
 from esper.lang.nesting import deep_recursion
@@ -26,8 +27,13 @@ _COMMENT = re.compile(r'"(?:\\[^\n]|[^"\\\n])*"|(#[^\n]*)')
 
 
 def format_file(path: Path | None) -> tuple[Source, str]:
-    """The source in `path`, or on stdin if that is None, and its layout. Raises `BlueprintRejected`."""
+    """The source in `path`, or on stdin if that is None, and its layout.
+
+    Raises `BlueprintRejected`, and `FileUnreadable` where stdin is closed.
+    """
     if path is None:
+        if sys.stdin is None:
+            raise FileUnreadable(path="<stdin>", reason="it is closed")
         source, report = decode_source("<stdin>", sys.stdin.buffer.read(MAX_BYTES + 1))
     else:
         source, report = read_source(path)

@@ -188,7 +188,7 @@ def _beside(file: str, target: str) -> Path:
     """The file that `target` names from the folder of `file`. Raises `ImportEscapes`."""
     folder = Path(file).parent
     path = folder / target
-    inside = path.resolve().is_relative_to(folder.resolve())
+    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
     if not target or "\\" in target or Path(target).is_absolute() or ".." in Path(target).parts or not inside:
         raise ImportEscapes(target=target)
     return path

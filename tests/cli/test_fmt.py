@@ -57,6 +57,20 @@ def test_stdin_that_never_ends_is_read_up_to_the_limit() -> None:
     assert "error[E0115]: the file is larger than" in found.stderr
 
 
+def test_a_difference_is_a_patch(tmp_path: Path) -> None:
+    path = tmp_path / "b.esp"
+    path.write_text("blueprint b() {\n    # a\u2028b\n}", encoding="utf-8")
+    told = fmt("--diff", str(path))[1]
+    assert told.endswith("-}\n\\ No newline at end of file\n+}\n")
+    assert told.count("\n") == 8
+
+
+def test_stdin_that_is_closed_is_told() -> None:
+    command = f"{sys.executable} -m esper.cli.esperc fmt - <&-"
+    found = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert (found.returncode, found.stderr) == (1, "error[E0116]: `<stdin>` cannot be read: it is closed\n")
+
+
 def test_stdin_goes_to_stdout() -> None:
     assert fmt("-", stdin=LOOSE) == (0, LAID_OUT, "")
     assert fmt("--check", "-", stdin=LAID_OUT)[0] == 0

@@ -29,6 +29,7 @@ WITHOUT_FIXTURE = {
     "E0219": "a long chain of files",
     "E0221": "a long chain of blueprints",
     "E0329": "a tensor that Python brings",
+    "W0102": "more warnings than are shown",
 }
 """Codes whose input would be no file to read: a test makes it."""
 
