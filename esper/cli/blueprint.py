@@ -47,6 +47,12 @@ class Request:
 
         return load(self.file, self.blueprint).source.text
 
+    def doc(self) -> str:
+        """The blueprint's documentation."""
+        from esper import lang
+
+        return lang.signature(self.file, self.blueprint).doc
+
     def arguments(self) -> list[str]:
         """The options as they are written on the command line."""
         given = [("--blueprint", self.blueprint), ("--precision", self.precision)]

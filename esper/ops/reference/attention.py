@@ -35,8 +35,8 @@ def attention_result(
     if dropout and (mask is not None or grouped):
         return attention(q, k, v, mask, seed, causal=causal, scale=scale, dropout=dropout, offset=offset)[0]
     if dropout:
-        weights = torch.softmax(_scores(q, k, None, causal, scale), -1)
-        return (_dropped(weights, seed, dropout, offset) @ wide(v)).to(q.dtype)
+        assert seed is not None
+        return dropped_attention(q, k, v, seed, causal=causal, scale=scale, dropout=dropout, offset=offset)
     if mask is None:
         return F.scaled_dot_product_attention(
             q, k, v, is_causal=causal, scale=scale or None, enable_gqa=grouped
@@ -48,6 +48,26 @@ def attention_result(
     safe = mask | sees_none if mask.dtype is torch.bool else mask.masked_fill(sees_none, 0.0)
     found = F.scaled_dot_product_attention(q, k, v, attn_mask=safe, scale=scale or None, enable_gqa=grouped)
     return found.masked_fill(sees_none, 0.0)
+
+
+def dropped_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    seed: Tensor,
+    *,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    offset: int,
+) -> Tensor:
+    """`dropout(softmax(q k' * scale)) v` [B, H, T, E], for k of H heads; scale 0 is `1 / sqrt(D)`."""
+    scores = wide(q) @ wide(k).mT * (scale or 1.0 / math.sqrt(q.shape[3]))
+    if causal:
+        past = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).tril()
+        scores = scores.masked_fill(~past, -math.inf)
+    weights = dropout_of(torch.softmax(scores, -1), seed, p=dropout, offset=offset)
+    return (weights @ wide(v)).to(q.dtype)
 
 
 def attention(
