@@ -44,7 +44,9 @@ Examples:
     help="Choose configurations by a model of the GPU, or time a few or many on the GPU here.",
 )
 @click.option("-o", "--output", metavar="OUT.seed", type=click.Path(path_type=Path), help="The artifact.")
-@click.option("--emit", type=click.Choice(STAGES), help="Print this stage instead of the report; torch is a module of its own, in Python.")
+@click.option(
+    "--emit", type=click.Choice(STAGES), help="Print this stage, not the report; torch: a Python file."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
 def compile(
     request: Request,
