@@ -16,6 +16,9 @@ from esper.lang.errors import TooManyErrors, TooManyWarnings
 MAX_DIAGNOSTICS = 200
 """The most errors, and the most warnings, that are shown."""
 
+MAX_NOTES = 8  # the innermost, and the outermost
+MAX_TEXT = 600  # characters of a message: names and types may be of any length
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -80,9 +83,11 @@ class Report:
             error, notes = too_many(limit=MAX_DIAGNOSTICS), ()
         # A second syntax error at one place is the first one seen from another side.
         kind = "syntax" if error.code.startswith("E01") else error.code
-        message = in_spelling(str(error), self.spelling)
+        message = _clipped(in_spelling(str(error), self.spelling))
         notes = (*notes, *(note for note in reversed(self._outer) if note.span != place))
-        diagnostic = Diagnostic(error.code, message, place, error.help_text, notes)
+        if len(notes) > MAX_NOTES:
+            notes = (*notes[: MAX_NOTES - 1], notes[-1])
+        diagnostic = Diagnostic(error.code, message, place, _clipped(error.help_text), notes)
         found = self._found.setdefault((place.file, place.line, place.column, kind), diagnostic)
         self._shown[is_error] += found is diagnostic
 
@@ -102,6 +107,11 @@ class Report:
     @property
     def has_errors(self) -> bool:
         return any(diagnostic.is_error for diagnostic in self._found.values())
+
+
+def _clipped(text: str) -> str:
+    half = MAX_TEXT // 2
+    return text if len(text) <= MAX_TEXT else f"{text[:half]}…{text[-half:]}"
 
 
 def in_spelling(text: str, spelling: Mapping[str, str]) -> str:

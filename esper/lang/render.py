@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
+from importlib.resources.abc import Traversable
 from unicodedata import combining, east_asian_width
 from urllib.parse import quote
 
 from esper.errors import Span
 from esper.lang.diagnostics import Diagnostic
 from esper.lang.source import Source
+from esper.resources import explanations
 
 SCHEMA_VERSION = 1
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -96,15 +99,28 @@ def as_json(diagnostics: Iterable[Diagnostic]) -> str:
 
 def as_sarif(diagnostics: Iterable[Diagnostic], version: str) -> str:
     """A SARIF 2.1.0 log with one run."""
-    found = list(diagnostics)
+    found, pages = list(diagnostics), explanations()
     rules = {code: index for index, code in enumerate(sorted({diagnostic.code for diagnostic in found}))}
-    driver = {"name": "esperc", "version": version, "rules": [{"id": code} for code in rules]}
+    driver = {
+        "name": "esperc",
+        "version": version,
+        "rules": [_sarif_rule(code, pages.get(code)) for code in rules],
+    }
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
         "results": [_sarif_result(diagnostic, rules[diagnostic.code]) for diagnostic in found],
     }
     return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+
+
+def _sarif_rule(code: str, page: Traversable | None) -> dict[str, object]:
+    """What a code means, by the first line of its page: `# E0101: a name that is none`."""
+    if page is None:
+        return {"id": code}
+    title = page.read_text(encoding="utf-8").partition("\n")[0].partition(": ")[2]
+    help = {"text": f"`esperc explain {code}` tells more"}
+    return {"id": code, "shortDescription": {"text": title}, "help": help}
 
 
 def _sarif_result(diagnostic: Diagnostic, rule: int) -> dict[str, object]:
@@ -129,7 +145,7 @@ def _sarif_location(span: Span) -> dict[str, object]:
         "endLine": span.end_line,
         "endColumn": span.end_column,
     }
-    uri = quote(span.file.replace("\\", "/"), errors="surrogateescape")  # a name need not be UTF-8
+    uri = quote(span.file.replace(os.sep, "/"), errors="surrogateescape")  # a name need not be UTF-8
     return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}
 
 

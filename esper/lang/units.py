@@ -45,11 +45,13 @@ class Definition:
 class Unit:
     """One file. sources: its own text and those of all that it imports, by file name.
 
+    key: by which a loader tells it from others.
     unread: the library names that failed imports would have brought, and `ANY_NAME` for a file's.
     """
 
     program: Program
     source: Source
+    key: str = ""
     callable: dict[str, Definition] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
@@ -132,13 +134,15 @@ class _Loader:
         return self.found[key] if key in self.found else self.resolved(key, source, program, report)
 
     def resolved(self, key: str, source: Source, program: Program, report: Report) -> tuple[Unit, Report]:
-        unit = Unit(program, source, sources={source.file: source})
+        unit = Unit(program, source, key, sources={source.file: source})
         self.found[key] = unit, report
         for blueprint in program.blueprints:
             unit.callable.setdefault(blueprint.name.text, Definition(blueprint, unit))
         self.opened.append(key)
         try:
             for statement in program.imports:
+                if report.is_full:
+                    break
                 self._import(unit, statement, report)
         finally:
             self.opened.pop()
@@ -162,9 +166,8 @@ class _Loader:
             imported, report = self.library(statement.source.text)
         else:
             imported, report = self.file(_beside(unit.source.file, statement.source.value))
-        key = next(key for key, (found, _) in self.found.items() if found is imported)
-        if key in self.opened:
-            chain = [*self.opened[self.opened.index(key) :], key]
+        if imported.key in self.opened:
+            chain = [*self.opened[self.opened.index(imported.key) :], imported.key]
             raise ImportCycle(chain=" -> ".join(Path(file).name for file in chain))
         errors = [diagnostic for diagnostic in report.diagnostics if diagnostic.is_error]
         if errors:

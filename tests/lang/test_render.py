@@ -6,6 +6,8 @@ import json
 
 from esper.errors import Span
 from esper.lang import Diagnostic, Note, Source, as_github, as_json, as_sarif, as_text, parse_source
+from esper.lang.diagnostics import MAX_TEXT, Report
+from esper.lang.errors import UnknownOperator
 
 SOURCE = Source("a.esp", "first\n\tx = wrong, more\n")
 FOUND = Diagnostic(
@@ -90,3 +92,11 @@ def test_carets_stand_below_wide_characters() -> None:
     told = _told('blueprint a() { require true: "幅é" $ }\n').splitlines()
     line, carets = told[1:3]
     assert line.index("$") + 1 == carets.index("^")
+
+
+def test_a_message_is_of_bounded_length() -> None:
+    report = Report("a.esp")
+    report.add(UnknownOperator(name="a" * 10_000, suggestion="b" * 10_000))
+    (found,) = report.diagnostics
+    assert len(found.message) == len(found.help) == MAX_TEXT + 1
+    assert "aaa…aaa" in found.message

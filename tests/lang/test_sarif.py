@@ -78,6 +78,8 @@ class Result(Strict):
 
 class ReportingDescriptor(Strict):
     id: str
+    shortDescription: Message
+    help: Message
 
 
 class ToolComponent(Strict):
