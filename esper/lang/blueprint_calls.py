@@ -11,6 +11,7 @@ from esper.errors import EsperError, Span
 from esper.ir.graph import Value
 from esper.lang.ast import Blueprint, Call, Expression, Input, Name
 from esper.lang.calls import Evaluates, Piped
+from esper.lang.elsewhere import argument_meant
 from esper.lang.errors import (
     DuplicateArgument,
     ExpectedTensor,
@@ -19,7 +20,6 @@ from esper.lang.errors import (
     UnknownArgument,
     WrongArgumentKind,
 )
-from esper.lang.names import did_you_mean
 from esper.lang.parameters import KINDS, all_parameters
 from esper.lang.values import AnyValue, Poison, Static, describe
 
@@ -50,8 +50,7 @@ class CallArguments:
             name = argument.name.text
             value = self._choice_or_value(name, argument.value)
             if name not in self._names:
-                listed = f"it takes {', '.join(self._names)}"
-                suggestion = did_you_mean(name, self._names, listed)
+                suggestion = argument_meant(name, self._names)
                 error = UnknownArgument(operator=self.blueprint.name.text, name=name, suggestion=suggestion)
                 self._fail(error, argument.name.span)
             else:

@@ -30,8 +30,9 @@ from esper.ir.operator import (
     Role,
 )
 from esper.ir.types import DType, TensorType
-from esper.lang.ast import Argument, Call, Expression, Name
+from esper.lang.ast import Argument, Call, Expression, Name, Sizes, names_in
 from esper.lang.diagnostics import Report
+from esper.lang.elsewhere import argument_meant, element_type_meant
 from esper.lang.errors import (
     DuplicateArgument,
     ExpectedTensor,
@@ -42,7 +43,6 @@ from esper.lang.errors import (
     UnknownElementType,
     WrongArgumentKind,
 )
-from esper.lang.names import did_you_mean
 from esper.lang.scope import Scope
 from esper.lang.sizes_at_run_time import ensured, with_ensured_sizes
 from esper.lang.source import Source
@@ -105,7 +105,9 @@ class Arguments:
         operator, call, piped, evaluator = self._callee, self._call, self._piped, self._evaluator
         if operator is None:
             for argument in call.arguments:
-                if not isinstance(argument.value, Name) or argument.value.text in evaluator.scope:
+                if isinstance(argument.value, Sizes):  # of tensors, perhaps
+                    evaluator.scope.mark_read(names_in(argument.value))
+                elif not isinstance(argument.value, Name) or argument.value.text in evaluator.scope:
                     evaluator.value(argument.value)
             self.are_complete = False
             return
@@ -147,12 +149,8 @@ class Arguments:
         slot = next((s for s in slots if s.name == name.text), None)
         if slot is None:
             known = [s.name for s in slots]
-            listed = f"it takes {', '.join(known)}"
-            error = UnknownArgument(
-                operator=self._operator.name,
-                name=name.text,
-                suggestion=did_you_mean(name.text, known, listed),
-            )
+            suggestion = argument_meant(name.text, known)
+            error = UnknownArgument(operator=self._operator.name, name=name.text, suggestion=suggestion)
             self._fail(error, name.span)
             self._has_unknown = True
             self._evaluator.value(argument.value)
@@ -300,7 +298,7 @@ def element_type(name: Name, scope: Scope) -> DType:
         raise UnknownElementType(
             name=name.text,
             expected=", ".join(known),
-            suggestion=did_you_mean(name.text, known),
+            suggestion=element_type_meant(name.text, known),
             span=name.span,
         )
     return DType(name.text)

@@ -35,6 +35,7 @@ from esper.lang.ast import (
 )
 from esper.lang.calls import Arguments, Graph, Piped
 from esper.lang.diagnostics import Report
+from esper.lang.elsewhere import operator_meant, value_meant
 from esper.lang.errors import (
     BadShape,
     BranchesDiffer,
@@ -48,7 +49,6 @@ from esper.lang.errors import (
     UnknownName,
     UnknownOperator,
 )
-from esper.lang.names import closest, did_you_mean
 from esper.lang.scope import Scope
 from esper.lang.values import POISON, AnyValue, OperatorName, Poison, Static, Unknown, describe, is_size
 
@@ -186,14 +186,15 @@ class Evaluator:
             return OperatorName(name.text)
         if name.text in DType._value2member_map_:
             return DType(name.text)
-        known = ["true", "false", *(known for known, _ in self.scope), *language_operators()]
-        raise UnknownName(name=name.text, suggestion=did_you_mean(name.text, known), span=name.span)
+        bound = ["true", "false", *(known for known, _ in self.scope)]
+        suggestion = value_meant(name.text, bound, language_operators())
+        raise UnknownName(name=name.text, suggestion=suggestion, span=name.span)
 
     def _sizes(self, expression: Sizes) -> AnyValue:
         sizes: list[Size] = []
         is_poisoned = False
         for item in expression.items:
-            value = self._spread(item) if isinstance(item, Spread) else self.static(item, "a size")
+            value = self._spread(item) if isinstance(item, Spread) else self.value(item)
             if isinstance(value, tuple):
                 if not isinstance(item, Spread):
                     raise BadShape(
@@ -205,8 +206,10 @@ class Evaluator:
             elif isinstance(value, Poison):
                 is_poisoned = True
             else:
+                way_out = "several tensors stand without brackets: `concat(x, y, axis=1)`"
+                suggestion = way_out if isinstance(value, Value) else ""
                 reason = f"{describe(value)} in a list of sizes"
-                raise BadShape(reason=reason, suggestion="", span=item.span)
+                raise BadShape(reason=reason, suggestion=suggestion, span=item.span)
         return POISON if is_poisoned else tuple(sizes)
 
     def _spread(self, spread: Spread) -> AnyValue:
@@ -340,10 +343,8 @@ class Evaluator:
         if name.text not in language_operators():
             callable_names = [known for known, bound in self.scope if isinstance(bound.value, OperatorName)]
             blueprints = [] if self.blueprints is None else self.blueprints.names
-            guess = closest(name.text, [*language_operators(), *callable_names, *blueprints])
-            suggestion = (
-                f"did you mean `{guess}`?" if guess else "`esperc templates` shows blueprints that use most"
-            )
+            known = [*language_operators(), *callable_names, *blueprints]
+            suggestion = operator_meant(name.text, known, "`esperc templates` shows blueprints that use most")
             raise UnknownOperator(name=name.text, suggestion=suggestion, span=name.span)
         return OPERATORS[name.text]
 

@@ -16,6 +16,7 @@ from esper.ir.types import DType
 from esper.lang.ast import Blueprint, Parameter, Range
 from esper.lang.diagnostics import Note, Report
 from esper.lang.domains import Domain, Interval, range_of, spelled
+from esper.lang.elsewhere import element_type_meant, known_operator
 from esper.lang.errors import (
     BadSetting,
     DimNotPositive,
@@ -23,6 +24,7 @@ from esper.lang.errors import (
     MissingValue,
     OutOfDomain,
     ReservedWord,
+    UnknownElementType,
     UnknownKind,
     UnknownOperator,
     UnknownParameter,
@@ -224,12 +226,17 @@ def inward(parameter: Parameter, value: object) -> Static:
         operator = OPERATORS.get(value)
         if operator is None or not operator.in_language:
             known = [name for name, entry in OPERATORS.items() if entry.in_language]
-            raise UnknownOperator(
-                name=value, suggestion=did_you_mean(value, known, "an operator, for example `gelu`")
+            suggestion = known_operator(value, known) or did_you_mean(
+                value, known, "an operator, for example `gelu`"
             )
+            raise UnknownOperator(name=value, suggestion=suggestion)
         return OperatorName(value)
     if kind == "dtype" and value in DType._value2member_map_:
         return DType(value)
+    if kind == "dtype" and isinstance(value, str):
+        known = [dtype.value for dtype in DType]
+        suggestion = element_type_meant(value, known)
+        raise UnknownElementType(name=value, expected=", ".join(known), suggestion=suggestion)
     if isinstance(value, bool | int | float | str):
         return value
     found = f"`{value!s:.40}` of type {type(value).__module__}.{type(value).__qualname__}"
