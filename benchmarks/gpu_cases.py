@@ -131,7 +131,7 @@ def plain_module(ir: BlueprintIR) -> nn.Module:
 
 
 def call(module: nn.Module, inputs: Tensors) -> tuple[torch.Tensor, ...]:
-    """Both directions: outputs, and the gradients of inputs and parameters, not accumulated; None are left out.
+    """Both directions: outputs, and the gradients that inputs and parameters have, not accumulated.
 
     The gradients of the outputs are ones.
     """
