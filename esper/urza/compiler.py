@@ -52,6 +52,13 @@ class Programs:
     def kernels(self) -> tuple[KernelSource, ...]:
         return tuple(kernel for _, _, kernel in self.launches())
 
+    @cached_property
+    def sources(self) -> tuple[KernelSource, ...]:
+        """What is built: the kernels, and those of them that do better at sizes divisible by 16 under that
+        promise too."""
+        aligned = (kernel.aligned for kernel in self.kernels)
+        return (*self.kernels, *(kernel for kernel in aligned if kernel is not None))
+
     def launches(self) -> Iterator[tuple[Program, Launch, KernelSource]]:
         """Every launch with its program, and its kernel under a name that no other kernel has."""
         taken: set[str] = set()
@@ -175,6 +182,7 @@ class Compilation:
             kernel.name: traffic(program, launch, self.sizes)
             for program, launch, kernel in self.programs.launches()
         }
+        moved |= {f"{name}_aligned": found for name, found in moved.items()}
         return [
             _kernel_record(one)
             | {
@@ -224,7 +232,7 @@ def compile_ir(
     start = time.perf_counter()
     values = size_values(ir, sizes)
     programs = make_programs(ir)
-    build = build_kernels(programs.kernels, targets, cache=cache, jobs=jobs)
+    build = build_kernels(programs.sources, targets, cache=cache, jobs=jobs)
     return Compilation(programs, tuple(targets), values, build, (time.perf_counter() - start) * 1e3)
 
 

@@ -30,6 +30,14 @@ TRITON_TYPES = {
 }
 """Triton's name for each element type."""
 
+BATCH = "N"
+"""The size that is the batch's by the language's convention: it bounds places, and divides none."""
+
+_DIVIDES = re.compile(
+    r"^from esper\.kernels\.(?:depthwise|pooling|columns) import [^\n]*\b"
+    r"(?:channels|depthwise|depthwise_weight_grad|max_pool|max_pool_backward|avg_pool|avg_pool_backward)\b",
+    re.MULTILINE,
+)
 _HAS_PRODUCTS = re.compile(r"^from esper\.kernels\.(?:matmul|attention\w*) import", re.MULTILINE)
 
 
@@ -116,6 +124,25 @@ class KernelSource:
     def configuration(self) -> Configuration:
         """How it is built as it stands."""
         return Configuration(self.constexprs, self.num_warps, self.num_stages)
+
+    @property
+    def aligned(self) -> KernelSource | None:
+        """This kernel under the promise that its run-time sizes are divisible by 16, the batch's apart.
+
+        Where a template finds places in an image by quotients and remainders of such sizes, the promise tells
+        Triton that neighbours lie side by side, so that they are read in one access. None for others.
+        """
+        promised = [a.name for a in self.arguments if a.kind == "size" and a.name != BATCH]
+        if not promised or _DIVIDES.search(self.source) is None:
+            return None
+        arguments = tuple(
+            replace(a, divisible_by_16=True) if a.name in promised else a for a in self.arguments
+        )
+        return replace(self, name=f"{self.name}_aligned", arguments=arguments)
+
+    def holds(self, sizes: Mapping[str, int]) -> bool:
+        """Whether what this kernel promises of its run-time sizes is true of `sizes`, by argument name."""
+        return all(sizes[a.name] % 16 == 0 for a in self.arguments if a.kind == "size" and a.divisible_by_16)
 
     @property
     def has_products(self) -> bool:

@@ -134,10 +134,15 @@ def _format(kernel: KernelSource, argument: Argument) -> str:
     return _FORMATS[argument.dtype]
 
 
+_Evaluated = tuple[BoundKernel, tuple[int, int, int], tuple[int, ...]]
+"""What is launched at given sizes: the kernel, its grid, its numbers."""
+
+
 class Launches:
     """Launches the kernels of a seed's programs on one GPU: called as `esper.urza.run.launch` is.
 
-    codes: native code by the digest of the kernel that was planned, of which it may be an alternative.
+    codes: native code by the digest of the kernel that was planned, of which it may be an alternative; a
+    kernel's `aligned` serves at sizes that keep its promise.
     device: the GPU's number; it is current at each call. stream: gives the stream to launch on, for a GPU's
     number. Code is loaded when its kernel is first launched. Raises what `BoundKernel` raises.
     """
@@ -176,19 +181,33 @@ class Launches:
         code = self._codes.get(step.kernel.digest)
         if code is None:
             raise CannotLaunch(kernel=step.kernel.name, reason="there is no code of it for this GPU")
-        return _BoundStep(step, code.kernel, BoundKernel(self.driver, code, self.device))
+        aligned = step.kernel.aligned
+        better = None if aligned is None else self._codes.get(aligned.digest)
+        return _BoundStep(step, self._bound(code), None if better is None else self._bound(better))
+
+    def _bound(self, code: Code) -> tuple[KernelSource, BoundKernel]:
+        return code.kernel, BoundKernel(self.driver, code, self.device)
 
 
 class _BoundStep:
-    """One launch of a program; it holds its `step`, whose identity it is found by."""
+    """One launch of a program; it holds its `step`, whose identity it is found by.
 
-    def __init__(self, step: Launch, kernel: KernelSource, bound: BoundKernel) -> None:
+    aligned: the kernel under promises on its sizes, if there is code of it: launched where they hold.
+    """
+
+    def __init__(
+        self,
+        step: Launch,
+        kernel: tuple[KernelSource, BoundKernel],
+        aligned: tuple[KernelSource, BoundKernel] | None,
+    ) -> None:
         self._step = step
         self._kernel = kernel
-        self._bound = bound
-        self._buffers = tuple(step.buffers[a.name] for a in kernel.arguments if a.kind == "pointer")
+        self._aligned = aligned
+        arguments = kernel[0].arguments
+        self._buffers = tuple(step.buffers[a.name] for a in arguments if a.kind == "pointer")
         self._symbols = tuple(sorted(frozenset().union(*map(size_symbols, step.sizes.values()))))
-        self._known: dict[tuple[int, ...], tuple[tuple[int, int, int], tuple[int, ...]]] = {}
+        self._known: dict[tuple[int, ...], _Evaluated] = {}
 
     def __call__(
         self, addresses: Mapping[str, int], sizes: Mapping[str, int], stream: ctypes.c_void_p
@@ -199,10 +218,13 @@ class _BoundStep:
             known = self._known[key] = self._evaluate(sizes)
             if len(self._known) > _REMEMBERED:
                 self._known.pop(next(iter(self._known)), None)
-        grid, numbers = known
-        self._bound(grid, stream, (*[addresses[name] for name in self._buffers], *numbers))
+        bound, grid, numbers = known
+        bound(grid, stream, (*[addresses[name] for name in self._buffers], *numbers))
 
-    def _evaluate(self, sizes: Mapping[str, int]) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+    def _evaluate(self, sizes: Mapping[str, int]) -> _Evaluated:
         numbers = {name: evaluate_size(size, sizes) for name, size in self._step.sizes.items()}
-        in_order = (numbers[a.name] for a in self._kernel.arguments if a.kind != "pointer")
-        return self._kernel.launch_grid(numbers), tuple(in_order)
+        kernel, bound = self._kernel
+        if self._aligned is not None and self._aligned[0].holds(numbers):
+            kernel, bound = self._aligned
+        in_order = (numbers[a.name] for a in kernel.arguments if a.kind != "pointer")
+        return bound, kernel.launch_grid(numbers), tuple(in_order)

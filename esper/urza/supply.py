@@ -185,7 +185,7 @@ class Supply:
             ledger = None if self._trust_kernels else KernelCache()
             codes.update(stored_codes(self._artifact, programs, target, ledger))
         stored = len(codes)
-        missing = [kernel for kernel in programs.kernels if kernel.digest not in codes]
+        missing = [kernel for kernel in programs.sources if kernel.digest not in codes]
         if not missing:
             return Ready(programs, codes, stored, 0)
         build = build_kernels(missing, [target])
@@ -212,7 +212,7 @@ def stored_codes(
         return {}
     entries = {entry.digest: entry for entry in artifact.kernels if entry.target == target}
     codes = {}
-    for planned in programs.kernels:
+    for planned in programs.sources:
         for kernel in planned.candidates:
             entry = entries.get(kernel.digest)
             if entry is None:
