@@ -73,8 +73,13 @@ def ours(ir: BlueprintIR, sizes: Mapping[str, int]) -> Kept:
     return saved, saved + read
 
 
-def eager(ir: BlueprintIR, sizes: Mapping[str, int]) -> Callable[..., Tensors]:
-    """The blueprint's outputs by torch's functions, of its inputs, params and buffers in order."""
+def eager(
+    ir: BlueprintIR, sizes: Mapping[str, int], written: Mapping[str, Callable[..., Any]] = PLAIN
+) -> Callable[..., Tensors]:
+    """The blueprint's outputs by torch's functions, of its inputs, params and buffers in order.
+
+    written: functions of operators that are called in place of their references.
+    """
     names = [node.name for node in (*ir.inputs, *ir.params, *ir.buffers)]
 
     def forward(*tensors: torch.Tensor) -> Tensors:
@@ -92,7 +97,7 @@ def eager(ir: BlueprintIR, sizes: Mapping[str, int]) -> Callable[..., Tensors]:
             assert path is not None, node.op
             attrs = {name: concrete(value, sizes, None) for name, value in node.attrs.items()}
             operands = [None if operand is None else values[operand] for operand in node.operands]
-            function: Callable[..., Any] = PLAIN.get(node.op, reference(path))
+            function: Callable[..., Any] = written.get(node.op, reference(path))
             found = function(*operands, **attrs)
             results = found if isinstance(found, tuple) else (found,)
             values.update(zip(node.results, results, strict=False))
