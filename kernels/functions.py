@@ -189,6 +189,20 @@ def _tanh_of_softplus(x):
 
 
 @triton.jit
+def power(x, y):
+    """The power x^y, by its logarithm in float64, which has digits to spare for large exponents.
+
+    NaN for a negative x and a y that is no integer.
+    """
+    exponent = y.to(tl.float64)
+    size = tl.exp(exponent * tl.log(tl.abs(x).to(tl.float64))).to(tl.float32)
+    is_whole = tl.floor(y) == y
+    is_odd = is_whole & (tl.floor(y * 0.5) * 2.0 != y)
+    signed = tl.where(is_odd, -size, tl.where(is_whole, size, float("nan")))
+    return tl.where((y == 0.0) | (x == 1.0), 1.0, tl.where(x < 0.0, signed, size))
+
+
+@triton.jit
 def power_of_two(high, low):
     """The power 2^(high + low) to about one unit in the last place, for a sum between -126 and 127.
 

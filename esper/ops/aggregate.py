@@ -242,6 +242,24 @@ def _prod_vjp(v: Vjp) -> Sequence[Value | None]:
     return [v.op("prod_backward", stats.reshaped(v.build, v.gradient, kept), x, axes=axes)]
 
 
+def _define_prod_backward(build: Builder, node: Node) -> Sequence[Value]:
+    """The product over an element; where elements are zero, only a single one of them has a gradient."""
+    g, x = node.operands
+    assert g is not None and x is not None
+    axes, type = integers_of(node.attrs["axes"]), build.type(x)
+    wide = stats.widen(build, x)
+    zero, one = (build.constant(value, build.type(wide).dtype) for value in (0.0, 1.0))
+    is_zero = build.op("equal", wide, zero)
+    factors = build.op("where", is_zero, one, wide)
+    total = build.op("prod", factors, axes=axes, keepdims=True)
+    zeros = build.op("where", is_zero, one, build.op("broadcast_to", zero, shape=type.shape))
+    count = build.op("sum", zeros, axes=axes, keepdims=True)
+    without = build.op("where", build.op("equal", count, zeros), build.op("div", total, factors), zero)
+    kept = tuple(1 if axis in axes else size for axis, size in enumerate(type.shape))
+    spread = stats.reshaped(build, stats.widen(build, g), kept)
+    return [stats.cast(build, build.op("mul", spread, without), type.dtype)]
+
+
 def _sample_prod_backward(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
     (x,), attrs = sample_reduction(draw)
     assert x is not None
@@ -269,7 +287,7 @@ define(
     Operator(
         name="prod_backward",
         doc="The gradient of `prod`: `g` times the product of all other elements, which may hold zeros.",
-        lowering=Outside(),
+        lowering=Decompose(_define_prod_backward),
         inputs=(Input("g"), Input("x")),
         attributes=ATTRIBUTES[:1],
         infer=_infer_prod_backward,

@@ -15,7 +15,6 @@ from esper.ir.operator import (
     Input,
     Lowering,
     Operator,
-    Outside,
     Pointwise,
     Sample,
     Sampler,
@@ -257,7 +256,7 @@ def _pow_vjp(v: Vjp) -> Sequence[Value | None]:
 _binary(
     "pow",
     "`x ** y` for floats; NaN where `x` is negative and `y` no integer. `square` and `sqrt` are cheaper.",
-    Outside(),
+    Pointwise("power({x}, {y})"),
     broadcast_floating,
     _pow_vjp,
     16,

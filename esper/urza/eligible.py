@@ -17,6 +17,7 @@ ELIGIBLE: Mapping[str, Refuses] = {
     "attention_key_value_grad": refuses_attention,
     "attention_mask_grad": refuses_mask_grad,
     **WINDOW_USES,
+    "cumsum": lambda ir, node: None,
 }
 """Operators that get a kernel without neighbours, whose writer is in `templates.TEMPLATES`: why a node cannot
 have that kernel, or None."""

@@ -51,7 +51,7 @@ RESERVED = LIBRARY | {
     *("attention_forward", "attention_query_grad", "attention_key_value_grad", "attention_mask_grad"),
     *("depthwise", "depthwise_weight_grad", "BLOCK_C"),
     *("max_pool", "max_pool_backward", "avg_pool", "avg_pool_backward"),
-    *("outer", "along", "inner", "fold_rows", "fold_columns", "BLOCK_R"),
+    *("outer", "along", "inner", "fold_rows", "fold_columns", "running_rows", "running_columns", "BLOCK_R"),
     *("pointwise", "BLOCK", "BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK_P", "BLOCK_W"),
 }
 """What no value and no size of a kernel may be called."""

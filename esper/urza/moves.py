@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from esper.ir.dims import Dim, Size
-from esper.ir.graph import BlueprintIR, Node
+from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ops.axes import integers_of
 from esper.ops.rules import attribute_integer, attribute_number
 from esper.urza.places import Places, Tap, Text, at_least, below, minus, only, plus, times
@@ -51,22 +51,37 @@ def write_flip(writer: Writer, node: Node) -> str:
 
 
 def write_roll(writer: Writer, node: Node) -> str:
-    """The element that `shift` before it, counted round the axis."""
+    """The element that `shift` before it, counted round each axis."""
     places = Places.of(writer, node)
     shape = node.type.shape
     shifts: dict[int, Size] = {}
     for axis, shift in zip(integers_of(node.attrs["axes"]), _sizes(node, "shifts"), strict=True):
         shifts[axis % len(shape)] = shifts.get(axis % len(shape), 0) + shift
-    taps = {}
+    known: dict[int, tuple[int, int]] = {}
+    taps: dict[int, Tap] = {}
     for axis, shift in shifts.items():
         size, at = shape[axis], places.coordinate(axis)
-        bound = places.size(size)
         if isinstance(size, int) and isinstance(shift, int):
-            back = plus(at, -shift % size)
+            if shift % size:
+                known[axis] = size, shift % size
         else:
+            bound = places.size(size)
             back = plus(at, f"({bound} - remainder({places.size(shift)}, {bound}))")
-        taps[axis] = [Tap(0 if size == 1 else f"({back} % {bound})")]
-    return places.sum(only(node), taps)
+            taps[axis] = Tap(f"({back} % {bound})")
+    return _rolled(places, only(node), known, taps)
+
+
+def _rolled(places: Places, x: Value, left: Mapping[int, tuple[int, int]], taps: Mapping[int, Tap]) -> str:
+    """What comes from the other end of an axis, or what does not: lanes read side by side in both."""
+    if not left:
+        return places.load(x, taps)
+    axis, (size, shift) = next(iter(left.items()))
+    rest = {other: value for other, value in left.items() if other != axis}
+    at = places.coordinate(axis)
+    wraps = Tap(plus(at, size - shift), below(at, shift))
+    stays = Tap(minus(at, shift), at_least(at, shift))
+    found = [_rolled(places, x, rest, {**taps, axis: tap}) for tap in (wraps, stays)]
+    return f"tl.where({at} < {shift}, {found[0]}, {found[1]})"
 
 
 def write_concat(writer: Writer, node: Node) -> str:

@@ -128,6 +128,7 @@ class _Planner:
         for base in self.reads[node.name]:
             self._materialise(base.node)
         group = self._group("template", Space(node.type.shape))
+        group.along = along(self.ir, node) if "axis" in node.attrs else None
         if node.op in WEIGHT_GRADIENTS:
             group.sums.append(node)
             self._finish(node, group)

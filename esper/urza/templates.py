@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from esper.ir.dims import product
 from esper.urza.attention import write_attention
 from esper.urza.depthwise import write_depthwise, write_depthwise_weight_grad
-from esper.urza.folds import write_fold
+from esper.urza.folds import write_fold, write_running_sum
 from esper.urza.generate import Launch, Writer
 from esper.urza.grid import CeilDiv
 from esper.urza.groups import Group, Plan
@@ -30,6 +30,7 @@ TEMPLATES: Mapping[str, Callable[[Writer], Launch]] = {
     **dict.fromkeys(CONVOLUTIONS, write_depthwise),
     **dict.fromkeys(WEIGHT_GRADIENTS, write_depthwise_weight_grad),
     **dict.fromkeys(POOLINGS, write_pooling),
+    "cumsum": write_running_sum,
 }
 """What writes the kernel of an operator of `ELIGIBLE`."""
 

@@ -112,3 +112,21 @@ def test_products(shape: tuple[Size, ...], axes: tuple[int, ...]) -> None:
     found = programs(build, y=build.op("prod", powers, axes=axes, keepdims=False), z=build.op("exp", x))
     assert found.outside_calls == ()
     assert_verified(found)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("shape, axis", [((N, 5, S), 1), ((N, T), -1), ((S, 3), 0), ((3, 1), 1)], ids=str)
+def test_running_sums(shape: tuple[Size, ...], axis: int, reverse: bool) -> None:
+    build = Builder("cumsum")
+    x = build.op("exp", build.input("x", TensorType(DType.F32, shape)))
+    found = programs(build, y=build.op("gelu", build.op("cumsum", x, axis=axis, reverse=reverse)))
+    assert found.outside_calls == ()
+    assert_verified(found)
+
+
+def test_gradients_of_products_that_hold_zeros() -> None:
+    build = Builder("prod")
+    x = build.op("relu", build.input("x", TensorType(DType.F32, (N, 3, S))))
+    found = programs(build, y=build.op("prod", x, axes=(1,), keepdims=True))
+    assert found.outside_calls == ()
+    assert_verified(found)
