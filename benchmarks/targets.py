@@ -5,7 +5,8 @@ Every library blueprint in bfloat16, its parameters at their defaults, forward a
 sm_80, sm_90 and sm_100 and AMD's gfx942. A product is a kernel whose TTIR has `tt.dot`; it must have matrix
 instructions. The share of wide accesses is of the bytes that kernels move at `esperc compile`'s default
 sizes, all of them multiples of 8: each buffer counts by the widths of the accesses to it, which their loops'
-turns weigh, and by its bytes. On gfx942, whose assembly does not tell buffers apart, accesses count as they
+turns weigh, and by its bytes. Where a kernel is built under promises on its sizes too, what is launched at
+the default sizes counts. On gfx942, whose assembly does not tell buffers apart, accesses count as they
 stand in the code, vectors that all threads read among them. Built kernels stay in the kernel cache, so a run
 that was stopped goes on where it was. Fails where a kernel spills, does not build, or is a product without
 matrix instructions.
@@ -27,6 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from esper.ir.dims import evaluate_size
 from esper.lang import library, lower, size_values
 from esper.urza.buffer_widths import buffer_widths, wide_share
 from esper.urza.build import build_each
@@ -43,7 +45,7 @@ ENOUGH = 0.95
 LISTED = 12
 """How many kernels of each reason the table names; targets.json has all."""
 
-IMAGE_TEMPLATES = re.compile(r"\bimport (?:channels|depthwise|max_pool|avg_pool|resize|windows)")
+IMAGE_TEMPLATES = re.compile(r"\bimport [^\n]*\b(?:channels|depthwise\w*|max_pool\w*|avg_pool\w*)\b")
 QUOTIENTS = re.compile(r"(?://|%) \(?(?:size_\d+|[A-Z]\w*)\b")
 
 
@@ -51,7 +53,8 @@ QUOTIENTS = re.compile(r"(?://|%) \(?(?:size_\d+|[A-Z]\w*)\b")
 class Row:
     """One kernel of one blueprint on one target.
 
-    failure: why it does not build, or "". moved: bytes at the default sizes. wide: the part of them that goes
+    failure: why it does not build, or "". moved: bytes at the default sizes, 0 where it is not what is
+    launched at these. wide: the part of them that goes
     in accesses of 128 bits. narrow: why less than ENOUGH of them do, or "".
     """
 
@@ -86,8 +89,20 @@ def rows(target: str, names: Sequence[str], jobs: int) -> Iterator[Row]:
         programs, sizes = make_programs(ir), size_values(ir)
         built, failures = build(programs, target, jobs)
         for program, launch, kernel in programs.launches():
-            yield row(name, target, kernel, failures, built, moved_by(program, launch, sizes))
-        print(f"{target} {name}: {len(programs.kernels)} kernels", file=sys.stderr, flush=True)
+            moved = moved_by(program, launch, sizes)
+            launched = launched_at(launch, kernel, sizes)
+            for one in (kernel, kernel.aligned):
+                if one is not None:
+                    found = moved if one.name == launched else {}
+                    yield row(name, target, one, failures, built, found)
+        print(f"{target} {name}: {len(programs.sources)} kernels", file=sys.stderr, flush=True)
+
+
+def launched_at(launch: Launch, kernel: KernelSource, sizes: Mapping[str, int]) -> str:
+    """The name of what is launched at `sizes`: the kernel, or the same under promises that hold."""
+    numbers = {name: evaluate_size(size, sizes) for name, size in launch.sizes.items()}
+    aligned = kernel.aligned
+    return aligned.name if aligned is not None and aligned.holds(numbers) else kernel.name
 
 
 def moved_by(program: Program, launch: Launch, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -122,7 +137,7 @@ def row(
         is_product="tt.dot" in one.ttir,
         matrix_kind=used.matrix_kind,
         wide=wide,
-        narrow="" if wide >= ENOUGH else reason(one, moved),
+        narrow="" if wide >= ENOUGH or not moved else reason(one, moved),
     )
 
 
@@ -150,8 +165,8 @@ def build(programs: Programs, target: str, jobs: int) -> tuple[Mapping[str, Buil
     """Built kernels, and why others do not build, by name."""
     built: dict[str, BuiltKernel] = {}
     failures: dict[str, str] = {}
-    found = build_each(programs.kernels, target, jobs=jobs, timeout_s=600.0)
-    for kernel, one in zip(programs.kernels, found, strict=True):
+    found = build_each(programs.sources, target, jobs=jobs, timeout_s=600.0)
+    for kernel, one in zip(programs.sources, found, strict=True):
         if isinstance(one, BuiltKernel):
             built[kernel.name] = one
         else:
