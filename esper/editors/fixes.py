@@ -34,7 +34,7 @@ def fixes(analysis: Analysis, start: int, end: int) -> list[Fix]:
         first, last = source.offset(span.line, span.column), source.offset(span.end_line, span.end_column)
         stretch = source.text[first:last]
         for written in _FOUND.findall(diagnostic.message):
-            places = [match.start() for match in re.finditer(rf"\b{re.escape(written)}\b", stretch)]
+            places = [match.start() for match in re.finditer(rf"(?<!\w){re.escape(written)}(?!\w)", stretch)]
             if len(places) == 1 and first <= end and start <= last:
                 at = first + places[0]
                 title = f"change `{written}` to `{meant[1]}`"

@@ -330,13 +330,16 @@ def element_type_meant(name: str, known: Iterable[str]) -> str:
     return f"did you mean `{guess}`?" if guess else ""
 
 
+def here(name: str, operators: Collection[str]) -> str:
+    """The way out for a name that is an element type or an operator elsewhere; or nothing."""
+    element_type = next((ours for ours, theirs in _ELEMENT_TYPES.items() if name.lower() in theirs), None)
+    return f"did you mean `{element_type}`?" if element_type else known_operator(name, operators)
+
+
 def value_meant(name: str, bound: Collection[str], operators: Collection[str]) -> str:
     """The way out for a name that nothing is bound to: a bound one, else what it is called here."""
     near = closest(name, bound, _EXACT)
-    if near is None:
-        element_types = [dtype for dtype, theirs in _ELEMENT_TYPES.items() if name.lower() in theirs]
-        elsewhere = known_operator(name, operators)
-        if element_types or elsewhere:
-            return f"did you mean `{element_types[0]}`?" if element_types else elsewhere
+    if near is None and (way_out := here(name, operators)):
+        return way_out
     guess = near or closest(name, [*bound, *operators])
     return f"did you mean `{guess}`?" if guess else ""

@@ -22,10 +22,11 @@ from esper.lang.errors import (
     FileTooLarge,
     FileUnreadable,
     IllegalCharacter,
+    NoMeaning,
     NotUtf8,
     UnclosedText,
 )
-from esper.lang.mistakes import CHARACTERS, OTHER_CHARACTER
+from esper.lang.mistakes import CHARACTERS, OTHER_CHARACTER, dotted_way_out, number_way_out
 from esper.lang.names import did_you_mean
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -34,6 +35,8 @@ _PIECE = re.compile(
     r'(?P<text>"(?:\\[^\n]|[^"\\\n])*")'
     r"|(?P<comment>\#[^\n]*)"
     r'|(?P<open>"[^\n]*)'
+    r"|(?P<dotted>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+)"
+    r"|(?P<number>[0-9]+\.(?![0-9.])|\.[0-9]+|[0-9]+(?:_[0-9]+)+\b|0[xX][0-9A-Fa-f]+\b)"
     r"|(?P<fine>[A-Za-z_][A-Za-z0-9_]*|[0-9]+(?:\.[0-9]+)?|[ \t\r\n()\[\]{}:,+\-*/%@<>=]+|\.\.\.?|\|>|!=)"
     r"|(?P<stray>&&|\|\||.)",
     re.DOTALL,
@@ -142,6 +145,13 @@ def scan(source: Source, report: Report) -> tuple[str, list[Documentation]]:
                 documentation.append(Documentation(source.span(start, end), text, alone))
             case "open":
                 report.add(UnclosedText(span=source.span(start, end)))
+                blanks.append((start, end))
+            case "dotted" | "number" as kind:
+                line, column = source.position(start)
+                around = source.lines[line - 1][: column - 1], source.text[end : end + 1]
+                found, span = match.group(), source.span(start, end)
+                way_out = number_way_out(found) if kind == "number" else dotted_way_out(found, *around)
+                report.add(NoMeaning(found=found, way_out=way_out, span=span))
                 blanks.append((start, end))
             case "stray":
                 character = match.group()

@@ -8,7 +8,7 @@ CHARACTERS = {
     "&": "both conditions hold with `and`: `width > 8 and width < 64`",
     "&&": "both conditions hold with `and`: `width > 8 and width < 64`",
     "'": 'text stands in double quotes: `"why"`',
-    ".": "a function takes what it works on: `relu(x)`",
+    ".": "a step of a pipeline stands behind `|>`: `linear(x, width) |> relu()`",
     ";": "a line ends a statement, and nothing stands between two: `h = relu(x) output h`",
     "?": "`if` is a statement: `if width > 64 { h = x } else { h = y }`",
     "^": "a power is `**`: `width ** 2`",
