@@ -9,8 +9,9 @@ reads v. Every path from source to sink then needs one kept value, and with S th
 
     saved bytes = sum of bytes(v) over v with v.in in S and v.out not in S
 
-is least for a minimum cut (max-flow min-cut). Of several, the one nearest to the sink is taken: it computes
-least again, and it is unique, so the choice depends on the graph alone.
+is least for a minimum cut (max-flow min-cut). Of several, one that keeps the fewest copies (slices, which would
+have to be written first); of these, the one nearest to the sink is taken: it computes least again, and it is
+unique, so the choice depends on the graph alone.
 
 What is computed again costs arithmetic, and at most one trip through memory each:
 - pointwise operators are, casts and random draws (from their counter) included; views always are;
@@ -165,7 +166,7 @@ def _flow(
         if isinstance(OPERATORS[node.op].lowering, View):
             flow.add_edge((value, "in"), (value, "out"))
         elif node.operands or node.name in fixed:
-            flow.add_edge((value, "in"), (value, "out"), capacity=_bytes(joint.type(value), sizes))
+            flow.add_edge((value, "in"), (value, "out"), capacity=_capacity(joint, value, sizes))
         if node.name in fixed:
             flow.add_edge(_SOURCE, (value, "in"))
             continue
@@ -199,6 +200,12 @@ def _walk_back(
     order = {node.name: position for position, node in enumerate(joint.nodes)}
     ordered = sorted(kept, key=lambda value: (order[value.node], value.index))
     return Cut({value: fixed.get(value.node, Reason.CHEAPEST) for value in ordered}, frozenset(again))
+
+
+def _capacity(joint: BlueprintIR, value: Value, sizes: Mapping[str, int]) -> int:
+    """What keeping a value costs: its bytes, and of equal bytes a copy costs more than what it copies."""
+    node = joint.node(value.node)
+    return _bytes(joint.type(value), sizes) * len(joint.nodes) + _only_moves(joint, node)
 
 
 def _bytes(type: TensorType, sizes: Mapping[str, int]) -> int:

@@ -278,11 +278,14 @@ class Merger:
                 self._refuse((guest.sums + guest.nodes)[-1], host, reason)
 
     def _whole_reads(self, group: Group) -> set[Value]:
-        """The tensors of its whole space that a group reads element by element."""
+        """The tensors of its whole space that a group reads element by element.
+
+        Of a node that moves elements its result counts: two that read the same places read the same.
+        """
         nodes = [node for node in [*group.nodes, *group.sums] if node not in group.accumulated]
-        frames = (
-            (base, group.space.frame(self.uses.ir.type(base).shape)) for base in self._reads(group, nodes)
-        )
+        moves = [node for node in nodes if is_placed(self.uses.ir, node)]
+        found = {node.result() for node in moves} | self._reads(group, [n for n in nodes if n not in moves])
+        frames = ((base, group.space.frame(self.uses.ir.type(base).shape)) for base in found)
         return {base for base, frame in frames if frame is not None and group.space.full(frame)}
 
     def _shared(self, guest: Group, host: Group) -> set[Value]:

@@ -112,3 +112,13 @@ def test_kernels_that_share_are_right(add: bool) -> None:
 def test_blocks_with_parallel_projections_are_right(name: str) -> None:
     found = verify_programs(make_programs(lower(name)))
     assert found.ok, [kernel for kernel in found.kernels if not kernel.ok]
+
+
+def test_parts_of_a_saved_product_are_read_where_they_lie() -> None:
+    """A gated unit keeps its product, no slices of it, and computes its value again beside its derivative."""
+    found = make_programs(lower("glu_block", precision="bf16"))
+    assert [
+        saved.value.node for saved in found.parts.saved if saved.type.rank == 4 and saved.type.shape[-1] != 1
+    ] == ["linear.matmul"]
+    (product,) = [g for g in found.backward.plan.groups if any(n.op == "silu_backward" for n in g.nodes)]
+    assert product.kind == "product"
