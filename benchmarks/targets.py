@@ -25,7 +25,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from esper.ir.dims import evaluate_size
@@ -46,7 +46,7 @@ LISTED = 12
 """How many kernels of each reason the table names; targets.json has all."""
 
 IMAGE_TEMPLATES = re.compile(r"\bimport [^\n]*\b(?:channels|depthwise\w*|max_pool\w*|avg_pool\w*)\b")
-QUOTIENTS = re.compile(r"(?://|%) \(?(?:size_\d+|[A-Z]\w*)\b")
+QUOTIENTS = re.compile(r"(?://|%) \(?([A-Za-z_]\w*)")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,8 @@ def share(one: BuiltKernel, moved: Mapping[str, int]) -> float:
 def reason(one: BuiltKernel, moved: Mapping[str, int]) -> str:
     """Why a kernel reads and writes narrowly, as far as its text tells."""
     source = one.kernel.source
-    if IMAGE_TEMPLATES.search(source) or QUOTIENTS.search(source):
+    sizes = {argument.name for argument in one.kernel.arguments if argument.kind == "size"}
+    if IMAGE_TEMPLATES.search(source) or sizes & set(QUOTIENTS.findall(source)):
         return "places are quotients and remainders of run-time sizes, whose divisors are not known"
     if sum(moved.values()) < 2**20:
         return "it moves less than 1 MiB"
@@ -224,6 +225,19 @@ def narrow_lines(found: Sequence[Row]) -> list[str]:
     return lines
 
 
+def narrow_json(found: Sequence[Row], of: str) -> str:
+    """All kernels under ENOUGH, one a line."""
+    narrow = (
+        [one.target, one.blueprint, one.direction, one.kernel, round(one.wide, 3), one.narrow]
+        for one in found
+        if one.narrow
+    )
+    lines = ",\n".join(json.dumps(one) for one in narrow)
+    return (
+        f'{{"commit": {json.dumps(of)}, "triton": {json.dumps(triton_version())}, "narrow": [\n{lines}\n]}}\n'
+    )
+
+
 def commit() -> str:
     """What was measured, as git names it."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
@@ -244,12 +258,7 @@ def main() -> None:
     text = "\n".join(table(found))
     print(text)
     if arguments.write:
-        document = {
-            "commit": arguments.commit,
-            "triton": triton_version(),
-            "rows": [asdict(one) for one in found],
-        }
-        (RESULTS / "targets.json").write_text(json.dumps(document, indent=1) + "\n")
+        (RESULTS / "targets.json").write_text(narrow_json(found, arguments.commit))
         (RESULTS / "targets.md").write_text(
             "# The library's kernels on each target\n\n"
             f"`python benchmarks/targets.py --write` of {arguments.commit}: {len(names)} blueprints in "
