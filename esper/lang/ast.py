@@ -265,7 +265,8 @@ class Blueprint:
 
 
 def _chooses(choice: Choice) -> Parameter:
-    texts = tuple(Text(branch.name.span, branch.name.text) for branch in choice.branches)
+    names = {branch.name.text: branch.name.span for branch in reversed(choice.branches)}
+    texts = tuple(Text(span, name) for name, span in reversed(names.items()))
     kind = Name(choice.name.span, "choice")
     return Parameter(choice.name.span, choice.name, kind, texts[0], Domain(choice.span, texts))
 
@@ -324,6 +325,21 @@ def expressions_in(statements: Iterable[Statement]) -> Iterator[Expression]:
             case If(condition=condition, body=body, otherwise=otherwise):
                 pending += [*otherwise[::-1], *body[::-1], condition]
             case Spread() | Precision():
+                pass
+
+
+def bound_in(statements: Iterable[Statement]) -> Iterator[Name]:
+    """The names of tensors that `statements` bind, blocks included."""
+    pending = [*statements][::-1]
+    while pending:
+        match pending.pop():
+            case Binding(names=names):
+                yield from names
+            case Repeat(body=body):
+                pending += body[::-1]
+            case If(body=body, otherwise=otherwise):
+                pending += [*otherwise[::-1], *body[::-1]]
+            case _:
                 pass
 
 

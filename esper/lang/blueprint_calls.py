@@ -29,6 +29,7 @@ class CallArguments:
     """The arguments of one call of `blueprint`. All errors are reported; `are_complete` is false after one.
 
     tensors: by the names of inputs. parameters: those that are given, as elaboration keeps them.
+    places: where each of these is given.
     """
 
     blueprint: Blueprint
@@ -36,6 +37,7 @@ class CallArguments:
     evaluator: Evaluates
     tensors: dict[str, Value] = field(default_factory=dict)
     parameters: dict[str, Static] = field(default_factory=dict)
+    places: dict[str, Span] = field(default_factory=dict)
     are_complete: bool = True
     _given: set[str] = field(default_factory=set)
 
@@ -96,6 +98,7 @@ class CallArguments:
             self.tensors[name] = value
         elif not isinstance(value, Value) and not is_input:
             self.parameters[name] = value
+            self.places[name] = span
         elif is_input:
             where = f"`{name}` of `{operator}`"
             self._fail(ExpectedTensor(where=where, found=describe(value), suggestion=""), span)

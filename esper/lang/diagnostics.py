@@ -58,7 +58,7 @@ class Report:
     file: str
     spelling: dict[str, str] = field(default_factory=dict)
     errors: int = 0
-    _found: dict[tuple[str, int, int, str], Diagnostic] = field(default_factory=dict)
+    _found: dict[tuple[str, int, int, int, int, str], Diagnostic] = field(default_factory=dict)
     _shown: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})  # errors and warnings
     _outer: list[Note] = field(default_factory=list)
 
@@ -72,7 +72,11 @@ class Report:
             self._outer.pop()
 
     def add(self, error: EsperError, span: Span | None = None, notes: Iterable[Note] = ()) -> None:
-        """Records `error` at its own span, else at `span`, else at the top of the file."""
+        """Records `error` at its own span, else at `span`, else at the top of the file.
+
+        What a call finds in the blueprint of another file is told at the call, where it can be mended.
+        An error may bring notes of its own as its detail `notes`.
+        """
         is_error = error.code.startswith("E")
         self.errors += is_error
         if self._shown[is_error] > MAX_DIAGNOSTICS:
@@ -84,11 +88,20 @@ class Report:
         # A second syntax error at one place is the first one seen from another side.
         kind = "syntax" if error.code.startswith("E01") else error.code
         message = _clipped(in_spelling(str(error), self.spelling))
-        notes = (*notes, *(note for note in reversed(self._outer) if note.span != place))
+        origin = place
+        notes = (*error.details.get("notes", ()), *notes)
+        calls = [note for note in reversed(self._outer) if not _encloses(note.span, place)]
+        if place.file != self.file:
+            own = next((index for index, call in enumerate(calls) if call.span.file == self.file), None)
+            if own is not None:
+                notes = (*notes, Note("found here", place), *calls[:own])
+                place, calls = calls[own].span, calls[own + 1 :]
+        notes = (*notes, *calls)
         if len(notes) > MAX_NOTES:
             notes = (*notes[: MAX_NOTES - 1], notes[-1])
         diagnostic = Diagnostic(error.code, message, place, _clipped(error.help_text), notes)
-        found = self._found.setdefault((place.file, place.line, place.column, kind), diagnostic)
+        key = (place.file, place.line, place.column, origin.line, origin.column, kind)
+        found = self._found.setdefault(key, diagnostic)
         self._shown[is_error] += found is diagnostic
 
     @property
@@ -112,6 +125,12 @@ class Report:
 def _clipped(text: str) -> str:
     half = MAX_TEXT // 2
     return text if len(text) <= MAX_TEXT else f"{text[:half]}…{text[-half:]}"
+
+
+def _encloses(outer: Span, inner: Span) -> bool:
+    start, end = (outer.line, outer.column), (outer.end_line, outer.end_column)
+    is_within = start <= (inner.line, inner.column) and (inner.end_line, inner.end_column) <= end
+    return outer.file == inner.file and is_within
 
 
 def in_spelling(text: str, spelling: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from esper.lang.names import closest
 from esper.resources import blueprint_files
 
 _AXES = re.compile(r"(?<=[a-z])[1-4]d$")
-_EXACT = 0.8
+VERY_CLOSE = 0.8
 """As much alike are a name and its misspelling, seldom two names."""
 
 
@@ -297,8 +297,8 @@ def operator_meant(name: str, known: Collection[str], otherwise: str) -> str:
     elsewhere = known_operator(name, known)
     if elsewhere:
         return elsewhere
-    near = closest(name, known, _EXACT)
-    of_library = None if near else closest(name, library_names(), _EXACT)
+    near = closest(name, known, VERY_CLOSE)
+    of_library = None if near else closest(name, library_names(), VERY_CLOSE)
     if of_library:
         return f"did you mean `{of_library}`? `import {of_library}` brings it from the library"
     guess = near or closest(name, known)
@@ -312,7 +312,7 @@ def argument_meant(name: str, known: Collection[str]) -> str:
             return f"did you mean `{ours}`?"
     if name in _FROM_THE_TENSOR:
         return "leave it out: the size is read from the tensor"
-    guess = closest(name, known, _EXACT)
+    guess = closest(name, known, VERY_CLOSE)
     if guess is None and name in _NOT_NEEDED:
         return _NOT_NEEDED[name]
     guess = guess or closest(name, known)
@@ -338,7 +338,7 @@ def here(name: str, operators: Collection[str]) -> str:
 
 def value_meant(name: str, bound: Collection[str], operators: Collection[str]) -> str:
     """The way out for a name that nothing is bound to: a bound one, else what it is called here."""
-    near = closest(name, bound, _EXACT)
+    near = closest(name, bound, VERY_CLOSE)
     if near is None and (way_out := here(name, operators)):
         return way_out
     guess = near or closest(name, [*bound, *operators])

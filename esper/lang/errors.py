@@ -245,6 +245,12 @@ class CallsTooDeep(EsperError):
     message = "calls of blueprints nest deeper than {limit}"
 
 
+class DuplicateBranch(EsperError):
+    code = "E0222"
+    message = "two branches of `choice {name}` are called `{branch}`"
+    help = "rename one: `--set {name}={branch}` would choose between them"
+
+
 class ExpectedTensor(EsperError):
     code = "E0320"
     message = "{where} is {found}, expected a tensor"
@@ -347,6 +353,7 @@ class UnknownParameter(EsperError):
 class WrongParameterKind(EsperError):
     code = "E0405"
     message = "`{name}` is {found}, expected {expected}"
+    help = "{suggestion}"
 
 
 class DivisionByZero(EsperError):
@@ -408,7 +415,7 @@ class TooManyStatements(EsperError):
 
 class BranchesDiffer(EsperError):
     code = "E0416"
-    message = "`choice {name}` has the branches {found} here and {expected} in line {line}"
+    message = "`choice {name}` has the branches {found} here and {expected} before"
     help = "give both the same branches, or choose another name"
 
 
@@ -440,6 +447,12 @@ class BadRange(EsperError):
     code = "E0420"
     message = "{reason}"
     help = "{way_out}"
+
+
+class DuplicateValue(EsperError):
+    code = "E0422"
+    message = "the domain of `{name}` has {value} twice"
+    help = "leave one out: each value is there to be chosen once"
 
 
 class StrayDocumentation(EsperError):

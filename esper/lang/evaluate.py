@@ -34,11 +34,12 @@ from esper.lang.ast import (
     names_in,
 )
 from esper.lang.calls import Arguments, Graph, Piped
-from esper.lang.diagnostics import Report
+from esper.lang.diagnostics import Note, Report
 from esper.lang.elsewhere import operator_meant, value_meant
 from esper.lang.errors import (
     BadShape,
     BranchesDiffer,
+    DuplicateBranch,
     ExpectedStatic,
     ExpectedTensor,
     NotAnOperator,
@@ -163,13 +164,15 @@ class Evaluator:
         first = self._choices.setdefault(choice.name.text, choice)
         expected = [branch.name.text for branch in first.branches]
         if names != expected:
+            self.scope.mark_read(name for branch in choice.branches for name in names_in(branch.value))
             raise BranchesDiffer(
                 name=choice.name.text,
                 found=", ".join(names),
                 expected=", ".join(expected),
-                line=first.span.line,
                 span=choice.name.span,
+                notes=(Note("first here", first.name.span),),
             )
+        self._report_repeated_branches(choice)
         values: dict[str, AnyValue] = {}
         for branch in choice.branches:
             if self.checks_all or branch.name.text == found:
@@ -177,6 +180,15 @@ class Evaluator:
             else:
                 self.scope.mark_read(names_in(branch.value))
         return values[found] if isinstance(found, str) and found in values else POISON
+
+    def _report_repeated_branches(self, choice: Choice) -> None:
+        first: dict[str, Name] = {}
+        for branch in choice.branches:
+            name = branch.name
+            earlier = first.setdefault(name.text, name)
+            if earlier is not name:
+                error = DuplicateBranch(name=choice.name.text, branch=name.text)
+                self.report.add(error, name.span, [Note("first here", earlier.span)])
 
     def _name(self, name: Name) -> AnyValue:
         if name.text in self.scope:

@@ -130,8 +130,11 @@ class InputTypes:
         )
 
     def _dtype(self, expression: TensorTypeExpr) -> DType | None:
+        name = expression.dtype
+        if name.text in self.scope and isinstance(self.scope.read(name), Poison):
+            return None
         try:
-            dtype = element_type(expression.dtype, self.scope)
+            dtype = element_type(name, self.scope)
         except EsperError as error:
             self.report.add(error)
             return None

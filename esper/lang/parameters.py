@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from esper.errors import EsperError
+from esper.errors import EsperError, Span
 from esper.ir.dims import Dim
 from esper.ir.operator import OPERATORS
 from esper.ir.types import DType
@@ -21,6 +21,7 @@ from esper.lang.errors import (
     BadSetting,
     DimNotPositive,
     DuplicateBlueprint,
+    DuplicateValue,
     MissingValue,
     OutOfDomain,
     ReservedWord,
@@ -95,15 +96,17 @@ def bind_parameters(
     scope: Scope,
     report: Report,
     bound: Mapping[str, Static] | None = None,
+    places: Mapping[str, Span] | None = None,
 ) -> None:
     """Binds each parameter to the given value, or `bound[name]`, or its default; errors go to `report`.
 
-    values: as a Python caller writes them; bound: as elaboration keeps them.
+    values: as a Python caller writes them; bound: as elaboration keeps them; places: where a call gives them.
     Defaults and domains are evaluated even where they are not used, so that their errors are found.
     """
     evaluator = Evaluator(scope, report)
     for parameter in all_parameters(blueprint):
-        value = _value_of(parameter, values, evaluator, bound or {})
+        place = (places or {}).get(parameter.name.text)
+        value = _value_of(parameter, values, evaluator, bound or {}, place)
         try:
             scope.bind(parameter.name, value, What.PARAMETER)
         except EsperError as error:
@@ -115,6 +118,7 @@ def _value_of(
     values: Mapping[str, ParameterValue],
     evaluator: Evaluator,
     bound: Mapping[str, Static],
+    place: Span | None,
 ) -> Static | Poison:
     report, name, kind = evaluator.report, parameter.name.text, parameter.kind.text
     if kind not in KINDS:
@@ -136,7 +140,8 @@ def _value_of(
             value = conform(parameter, given)
             _require_in_domain(name, value, domain)
         except EsperError as error:
-            report.add(error, parameter.span)
+            notes = [] if place is None else [Note("declared here", parameter.span)]
+            report.add(error, place or parameter.span, notes)
             return POISON
         return value
     if default is None:
@@ -156,10 +161,19 @@ def _domain_of(parameter: Parameter, evaluator: Evaluator) -> Domain | None:
         if isinstance(value, Poison):
             continue
         try:
-            choices.append(conform(parameter, value))
+            choice = conform(parameter, value)
         except EsperError as error:
             evaluator.report.add(error, expression.span)
+            continue
+        if choice in choices:
+            evaluator.report.add(_repeated(parameter, choice), expression.span)
+        else:
+            choices.append(choice)
     return tuple(choices) or None
+
+
+def _repeated(parameter: Parameter, value: Static) -> DuplicateValue:
+    return DuplicateValue(name=parameter.name.text, value=shown(value))
 
 
 def _range(parameter: Parameter, written: Range, evaluator: Evaluator) -> Domain | None:
@@ -184,9 +198,11 @@ def _require_in_domain(name: str, value: Static, domain: Domain | None) -> None:
     if domain is None or value in domain or isinstance(value, Dim | Unknown):
         return
     guess = None
-    if isinstance(value, OperatorName) and not isinstance(domain, Interval):
+    if isinstance(value, OperatorName | str) and not isinstance(domain, Interval):
         guess = closest(str(value), [str(choice) for choice in domain])
-    suggestion = f"did you mean `{guess}`?" if guess else "take one of them, or widen the domain"
+    is_choice = isinstance(value, str)
+    otherwise = "take one of its branches" if is_choice else "take one of them, or widen the domain"
+    suggestion = f"did you mean `{guess}`?" if guess else otherwise
     raise OutOfDomain(name=name, value=shown(value), domain=spelled(domain), suggestion=suggestion)
 
 
@@ -210,7 +226,10 @@ def conform(parameter: Parameter, value: Static) -> Static:
     if isinstance(value, Unknown):
         return value
     if not fits:
-        raise WrongParameterKind(name=name, found=describe(value), expected=KINDS[kind])
+        suggestion = f"it stands without quotes: `{value}`" if isinstance(value, str) and value else ""
+        raise WrongParameterKind(
+            name=name, found=describe(value), expected=KINDS[kind], suggestion=suggestion
+        )
     if kind != "float" or isinstance(value, Dim):
         return value
     assert isinstance(value, int | float)

@@ -15,6 +15,7 @@ from stat import S_ISREG
 
 from esper.errors import Span
 from esper.lang.diagnostics import Report
+from esper.lang.elsewhere import library_names
 from esper.lang.errors import (
     BinaryFile,
     FileIsDirectory,
@@ -27,7 +28,7 @@ from esper.lang.errors import (
     UnclosedText,
 )
 from esper.lang.mistakes import CHARACTERS, OTHER_CHARACTER, dotted_way_out, number_way_out
-from esper.lang.names import did_you_mean
+from esper.lang.names import closest
 
 MAX_BYTES = 4 * 1024 * 1024
 
@@ -100,14 +101,26 @@ def read_source(path: Path) -> tuple[Source, Report]:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        beside = [str(found) for found in path.parent.glob("*.esp")] if path.parent.is_dir() else []
-        report.add(FileMissing(path=file, suggestion=did_you_mean(file, beside)))
+        report.add(FileMissing(path=file, suggestion=_instead_of(path)))
         return empty, report
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         report.add(FileUnreadable(path=file, reason=reason))
         return empty, report
     return decode_source(file, data)
+
+
+def _instead_of(path: Path) -> str:
+    """The way out where there is no file: one beside it with a name much like it, or the library's."""
+    if str(path) == "-":
+        return "a file is named here: `esperc fmt -` alone reads from stdin"
+    beside = {found.stem: found for found in path.parent.glob("*.esp")} if path.parent.is_dir() else {}
+    similar = closest(path.stem, beside)
+    if similar is not None:
+        return f"did you mean `{beside[similar]}`?"
+    if str(path) in library_names():
+        return f"a blueprint of the library is called so: `esperc templates {path}` shows it"
+    return ""
 
 
 def decode_source(file: str, data: bytes) -> tuple[Source, Report]:

@@ -26,12 +26,14 @@ from esper.lang.ast import (
     Repeat,
     Require,
     Statement,
+    bound_in,
     expressions_in,
     names_in,
 )
 from esper.lang.blueprint_calls import CallArguments
 from esper.lang.calls import Arguments, Graph, Piped
 from esper.lang.diagnostics import Note, Report
+from esper.lang.elsewhere import VERY_CLOSE, known_operator
 from esper.lang.errors import (
     AlreadyBound,
     ArgumentShape,
@@ -65,6 +67,9 @@ from esper.lang.values import POISON, AnyValue, Poison, Static, Unknown, describ
 MAX_REPEATS = 10_000
 MAX_STATEMENTS = 200_000  # elaborated in all, so that nested repeats and calls end in bounded time
 MAX_CALLS = 64  # nested in one another
+LIKELY = 0.7
+"""How much alike are a name that is never used and the one that stands in its place."""
+SHORTEST_MISSPELT = 3
 QUANTITIES = ("params", "flops", "bytes", "memory", "latency_ms", "memory_mb")
 
 
@@ -136,6 +141,7 @@ class Statements:
         self.outputs: dict[str, Value] = {}
         self.constraints: list[Bound] = []
         self.output_count = 0
+        self.is_refused = False
 
     @property
     def names(self) -> Collection[str]:
@@ -145,7 +151,7 @@ class Statements:
     def run(self, values: Mapping[str, ParameterValue], bound: Mapping[str, Static]) -> None:
         blueprint = self.blueprint
         self.whole.opened.append(blueprint)
-        bind_parameters(blueprint, values, self.scope, self.report, bound)
+        bind_parameters(blueprint, values, self.scope, self.report, bound, places)
         self.scope.mark_read(parameter.name for parameter in blueprint.choices)
         if blueprint.damaged is not None:
             self.scope.damage(blueprint.damaged, blueprint.name.span)
@@ -165,7 +171,7 @@ class Statements:
 
     def _statements(self, statements: Iterable[Statement]) -> None:
         for statement in statements:
-            if self.report.is_full:
+            if self.report.is_full or self.is_refused:
                 return
             self.whole.count_statement()
             try:
@@ -248,7 +254,9 @@ class Statements:
                         self._statements(body)
             case Poison():
                 self._pass_over((*statement.body, *statement.otherwise))
+                self._damage(statement)
             case _:
+                self._damage(statement)
                 raise WrongArgumentKind(
                     operator="if",
                     name="condition",
@@ -256,6 +264,11 @@ class Statements:
                     expected="true or false",
                     span=statement.condition.span,
                 )
+
+    def _damage(self, statement: If) -> None:
+        """Poisons what the blocks of an `if` bind whose condition has an error."""
+        bound = bound_in((*statement.body, *statement.otherwise))
+        self.scope.damage(frozenset(name.text for name in bound), statement.span)
 
     def _pass_over(self, statements: Iterable[Statement]) -> None:
         """Counts what a body that is not elaborated reads as read."""
@@ -291,8 +304,7 @@ class Statements:
         if definition is None:
             name = call.function.text
             known = [*language_operators(), *self.names]
-            is_unread = ANY_NAME in self.unread and name not in known and closest(name, known) is None
-            if name not in self.unread and not is_unread:
+            if name in known or not self._was_to_be_imported(name, known):
                 return None
             Arguments(None, call, piped, evaluator).bind()  # the import that failed was told
             return POISON
@@ -316,10 +328,16 @@ class Statements:
             body = Statements(
                 self.whole, definition, self.precision or DType.F32, arguments.tensors, call.span
             )
-            body.run({}, bound)
+            body.run({}, bound, arguments.places)
         if sum(d.is_error for d in self.report.diagnostics) > errors_before or not body.outputs:
             return POISON
         return tuple(body.outputs.values())
+
+    def _was_to_be_imported(self, name: str, known: Collection[str]) -> bool:
+        """Whether one of the imports that failed would have brought `name`, as far as that can be told."""
+        if ANY_NAME in self.unread and closest(name, known, VERY_CLOSE) is None:
+            return not known_operator(name, known)
+        return closest(name, [*known, *self.unread]) in self.unread - {ANY_NAME}
 
     def _learn(self, blueprint: Blueprint, bound: Mapping[str, Static]) -> None:
         """Notes what `blueprint` requires of sizes that are still symbols of the whole."""
@@ -334,10 +352,14 @@ class Statements:
             case True | Poison():
                 return
             case False:
+                span = statement.condition.span
+                is_called = len(self.whole.opened) > 1  # the call is at fault, then, and the rest follows
+                self.is_refused = is_called
                 raise RequirementFailed(
                     reason=statement.reason.value,
                     values=self._values_of(statement.condition),
-                    span=statement.condition.span,
+                    span=self.place if is_called else span,
+                    notes=(Note("required here", span),) if is_called else (),
                 )
             case Unknown(symbols=symbols):
                 late = symbols - self.whole.symbols.keys()
@@ -412,10 +434,12 @@ class Statements:
             What.TENSOR: "tensor",
         }
         for name, bound in (*self.scope, *self.scope.ended):
-            if bound.is_read or bound.what not in kinds or isinstance(bound.value, Poison):
+            is_ignored = name.startswith("_")
+            if bound.is_read or is_ignored or bound.what not in kinds or isinstance(bound.value, Poison):
                 continue
             if self.report.is_full:
                 return
-            similar = closest(name, (other for other, _ in self.scope if other != name))
+            used = [other for other, found in self.scope if other != name and found.is_read]
+            similar = closest(name, used, LIKELY) if len(name) >= SHORTEST_MISSPELT else None
             suggestion = f"did you mean it where `{similar}` stands?" if similar else "use it or remove it"
             self.report.add(Unused(what=kinds[bound.what], name=name, suggestion=suggestion), bound.span)

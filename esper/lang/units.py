@@ -13,8 +13,9 @@ from functools import cache
 from pathlib import Path
 
 from esper.errors import EsperError
-from esper.lang.ast import Blueprint, Import, Name, Program
+from esper.lang.ast import Blueprint, Import, Name, Program, Text
 from esper.lang.diagnostics import Report
+from esper.lang.elsewhere import library_names
 from esper.lang.errors import (
     ImportBroken,
     ImportClashes,
@@ -173,7 +174,8 @@ class _Loader:
         if errors:
             first, file = errors[0], imported.source.file
             if not imported.source.text:
-                raise ImportBroken(file=file, reason=first.message, advice=first.help)
+                advice = _advice(statement, first.help, unit.source.file)
+                raise ImportBroken(file=file, reason=first.message, advice=advice)
             advice = f"`esperc check {file}` shows all that is wrong with it"
             raise ImportBroken(file=file, reason=f"line {first.span.line}: {first.message}", advice=advice)
         unit.sources.update(imported.sources)
@@ -187,11 +189,24 @@ class _Loader:
             unit.callable[name] = Definition(blueprint, imported)
 
 
+def _advice(statement: Import, help: str, importer: str) -> str:
+    """The way out for an import of no file: without quotes, for the library, else the file's `help`."""
+    target = statement.source.value if isinstance(statement.source, Text) else ""
+    if target.removesuffix(".esp") in library_names():
+        return f"the library's are imported without quotes: `import {target.removesuffix('.esp')}`"
+    if not target.endswith(".esp"):
+        return f'a file\'s name ends in `.esp`: `import "{target}.esp"`'
+    return "" if f"`{importer}`" in help else help
+
+
 def _beside(file: str, target: str) -> Path:
-    """The file that `target` names from the folder of `file`. Raises `ImportEscapes`."""
+    """The file that `target` names from the folder of `file`. Raises `ImportEscapes` and `ImportBroken`."""
+    if not target:
+        advice = 'an import names a file, as in `import "mlp.esp"`'
+        raise ImportBroken(file=target, reason="it names no file", advice=advice)
     folder = Path(file).parent
     path = folder / target
     inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-    if not target or "\\" in target or Path(target).is_absolute() or ".." in Path(target).parts or not inside:
+    if "\\" in target or Path(target).is_absolute() or ".." in Path(target).parts or not inside:
         raise ImportEscapes(target=target)
     return path
