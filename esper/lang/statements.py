@@ -148,7 +148,12 @@ class Statements:
         """The blueprints that can be called here."""
         return self.callable.keys()
 
-    def run(self, values: Mapping[str, ParameterValue], bound: Mapping[str, Static]) -> None:
+    def run(
+        self,
+        values: Mapping[str, ParameterValue],
+        bound: Mapping[str, Static],
+        places: Mapping[str, Span] | None = None,
+    ) -> None:
         blueprint = self.blueprint
         self.whole.opened.append(blueprint)
         bind_parameters(blueprint, values, self.scope, self.report, bound, places)
@@ -156,7 +161,8 @@ class Statements:
         if blueprint.damaged is not None:
             self.scope.damage(blueprint.damaged, blueprint.name.span)
         self._statements(blueprint.body)
-        self._require_ends()
+        if not self.is_refused:
+            self._require_ends()
         self.whole.opened.pop()
 
     def _precision(self, asked: DType | None) -> DType | None:
