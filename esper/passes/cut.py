@@ -9,9 +9,9 @@ reads v. Every path from source to sink then needs one kept value, and with S th
 
     saved bytes = sum of bytes(v) over v with v.in in S and v.out not in S
 
-is least for a minimum cut (max-flow min-cut). Of several, one that keeps the fewest copies (slices, which would
-have to be written first); of these, the one nearest to the sink is taken: it computes least again, and it is
-unique, so the choice depends on the graph alone.
+is least for a minimum cut (max-flow min-cut). Of several, one that keeps the fewest copies (slices, which
+would have to be written first); of these, the one nearest to the sink is taken: it computes least again, and
+it is unique, so the choice depends on the graph alone.
 
 What is computed again costs arithmetic, and at most one trip through memory each:
 - pointwise operators are, casts and random draws (from their counter) included; views always are;

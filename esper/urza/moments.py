@@ -2,12 +2,12 @@
 
 `sum((x - mean)^2)` needs the mean first, a second pass over x. With any value k near the data and d = x - k,
 
-    mean = k + sum(d) / n,    sum((x - mean)^2) = sum(d^2) - sum(d)^2 / n
+    sum((x - mean)^2) = sum(d^2) - sum(d)^2 / n
 
-(the shifted data algorithm; Chan, Golub and LeVeque 1983). k is the first of the summed elements. No sample
-is further than sqrt(n - 1) deviations from the mean (Samuelson's inequality), so what the subtraction
-cancels is at most n times the result, and about as much as the result for a usual first element. Rows that a
-kernel keeps in registers are left as they are: they are read once in any case.
+(the shifted data algorithm; Chan, Golub and LeVeque 1983), in the pass of sum(x). k is the first of the
+summed elements. No sample is further than sqrt(n - 1) deviations from the mean (Samuelson's inequality), so
+what the subtraction cancels is at most n times the result, and about as much as the result for a usual first
+element. Rows that a kernel keeps in registers are left as they are: they are read once in any case.
 """
 
 from __future__ import annotations
@@ -24,13 +24,11 @@ from esper.ops.axes import integers_of
 
 @dataclass(slots=True)
 class _Moments:
-    """The nodes of a mean and of the sum of squares around it, and what stands for them."""
+    """A sum of squares around the mean of `x`, the number of values, and both sums that stand for it."""
 
-    mean: Node
     squares: Node
     x: Value
     count: Value
-    sample: Value | None = None
     total: Value | None = None
     total_of_squares: Value | None = None
 
@@ -53,29 +51,23 @@ def with_one_pass_moments(ir: BlueprintIR, in_registers: Callable[[Node], bool])
         )
         if found is not None:
             sums[node.name] = found
-    means = {found.mean.name: found for found in sums.values()}
     squares = {found.squares.name: found for found in sums.values()}
 
     def rule(build: Builder, node: Node) -> tuple[Value] | None:
         if node.name in sums:
             _begin(build, sums[node.name], node)
-        elif node.name in means:
-            found = means[node.name]
-            shift = build.op("div", _made(found.total), found.count)
-            return (build.op("add", _made(found.sample), shift),)
         elif node.name in squares:
             found = squares[node.name]
-            total = _made(found.total)
-            excess = build.op("div", build.op("mul", total, total), found.count)
-            rest = build.op("sub", _made(found.total_of_squares), excess)
-            return (build.op("relu", rest),)
+            assert found.total is not None and found.total_of_squares is not None
+            excess = build.op("div", build.op("mul", found.total, found.total), found.count)
+            return (build.op("relu", build.op("sub", found.total_of_squares, excess)),)
         return None
 
     return rewrite(ir, rule)
 
 
 def _moments(ir: BlueprintIR, total: Node, consumers: list[Node]) -> _Moments | None:
-    """The mean that is made of the sum `total` alone, and the sum of squares around it."""
+    """The sum of squares around the mean that is made of the sum `total` alone."""
     (x,) = total.operands
     if x is None or not total.attrs["keepdims"] or len(consumers) != 1 or consumers[0].op != "div":
         return None
@@ -96,15 +88,14 @@ def _moments(ir: BlueprintIR, total: Node, consumers: list[Node]) -> _Moments | 
             continue
         centered = ir.node(product.operands[0].node)
         if centered.op == "sub" and centered.operands == (x, mean.result()):
-            return _Moments(mean, node, x, count)
+            return _Moments(node, x, count)
     return None
 
 
 def _begin(build: Builder, found: _Moments, node: Node) -> None:
-    """Appends the sample, and both sums of differences from it."""
+    """Appends both sums of differences from a sample."""
     axes = integers_of(node.attrs["axes"])
-    found.sample = _first(build, found.x, axes)
-    difference = build.op("sub", found.x, found.sample)
+    difference = build.op("sub", found.x, _first(build, found.x, axes))
     squared = build.op("mul", difference, difference)
     found.total = build.op("sum", difference, axes=node.attrs["axes"], keepdims=True)
     found.total_of_squares = build.op("sum", squared, axes=node.attrs["axes"], keepdims=True)
@@ -126,8 +117,3 @@ def _first(build: Builder, value: Value, axes: tuple[int, ...]) -> Value:
         ]
         return build.ops(node.op, *operands, name=None, span=node.span, **node.attrs)[0]
     return build.op("slice", value, axes=tuple(wide), start=(0,) * len(wide), stop=(1,) * len(wide))
-
-
-def _made(value: Value | None) -> Value:
-    assert value is not None
-    return value
