@@ -13,6 +13,7 @@ from esper.cli.program import detail, note
 from esper.cli.reproduction import reproducible
 
 if TYPE_CHECKING:
+    from esper.ir.graph import BlueprintIR
     from esper.urza.compiler import Compilation
 
 STAGES = ("ir", "joint", "plan", "torch", "triton", "ttir", "ptx")
@@ -32,9 +33,9 @@ Examples:
 @click.option(
     "--target",
     "targets",
-    metavar="SM",
+    metavar="GPU",
     multiple=True,
-    help="sm_80, sm_90, … may be repeated.  [the GPU here, else sm_80 and sm_90]",
+    help="sm_80, sm_90, gfx942, … may be repeated.  [the GPU here, else sm_80 and sm_90]",
 )
 @click.option(
     "--tune",
@@ -82,7 +83,7 @@ def compile(
                 _show(text)
                 return
         if emit and emit not in BUILT and output is None:
-            _show(make_programs(ir).stage(emit))
+            _show(make_programs(ir).stage(emit, _sources(ir)))
             return
         detail(f"{ir.name}: {len(ir.nodes)} nodes for {', '.join(chosen)}")
         if tune != "none":
@@ -103,6 +104,12 @@ def compile(
         click.echo(json.dumps(report, indent=2))
     else:
         click.echo(report_text(compiled))
+
+
+def _sources(ir: BlueprintIR) -> dict[str, str]:
+    """The texts of the files that the graph was lowered from, by path."""
+    files = {node.span.file for node in ir.nodes if node.span is not None}
+    return {file: Path(file).read_text(encoding="utf-8") for file in files if Path(file).is_file()}
 
 
 def _show(stage: str | bytes) -> None:

@@ -76,8 +76,11 @@ class Programs:
         """The operators that run as library calls, each once, forward before backward."""
         return tuple(dict.fromkeys(op for program in self.both for op in program.outside))
 
-    def stage(self, name: str) -> str:
-        """The text of a stage before kernels are built: ir, joint, plan or triton."""
+    def stage(self, name: str, sources: Mapping[str, str] | None = None) -> str:
+        """The text of a stage before kernels are built: ir, joint, plan or triton.
+
+        sources: the texts of blueprints by path, whose words then stand beside kernels.
+        """
         match name:
             case "ir":
                 return str(self.ir)
@@ -86,7 +89,8 @@ class Programs:
             case "plan":
                 return "\n".join(plan_text(program) for program in self.both)
             case _:
-                return listing(self.kernels, self.ir.name)
+                launches = ((launch, kernel) for _, launch, kernel in self.launches())
+                return listing(launches, self.ir.name, sources)
 
 
 def make_programs(ir: BlueprintIR, wrt: tuple[str, ...] | None = None) -> Programs:
