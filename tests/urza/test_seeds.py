@@ -54,3 +54,13 @@ def test_trust_is_given_by_a_truth_value_alone(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactUnreadable, match=r"none\.seed"):
         esper.load(tmp_path / "none.seed")
+
+
+def test_graphs_are_asked_for_and_wait_for_a_gpu(tmp_path: Path) -> None:
+    seed = esper.compile("norm", features=16, tier="triton", cuda_graphs=True, target="sm_90")
+    x = torch.randn(2, 5, 5, 16)
+    seed.eval()
+    assert torch.equal(seed(x), x)
+    seed.save(tmp_path / "norm.seed")
+    again = esper.load(tmp_path / "norm.seed", cuda_graphs=True)
+    assert torch.equal(again.eval()(x), x)
