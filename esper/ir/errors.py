@@ -49,6 +49,17 @@ class SizesUnproved(TypeRuleViolated):
         self.operand, self.axis, self.wanted = (details[key] for key in ("operand", "axis", "wanted"))
 
 
+class NumbersNeeded(TypeRuleViolated):
+    """The rule needs the numbers of the list `attribute`, and the sizes `symbols` in it have none yet."""
+
+    attribute: str
+    symbols: frozenset[str]
+
+    def __init__(self, *, span: Span | None = None, **details: Any) -> None:
+        super().__init__(span=span, **details)
+        self.attribute, self.symbols = details["attribute"], details["symbols"]
+
+
 class UnboundSize(EsperError):
     code = "E0302"
     message = "the size `{name}` in `{size}` has no value"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
-from esper.ir.dims import Dim, Size, simplicity
-from esper.ir.errors import SizesUnproved, TypeRuleViolated
+from esper.ir.dims import Dim, Size, simplicity, size_symbols
+from esper.ir.errors import NumbersNeeded, SizesUnproved, TypeRuleViolated
 from esper.ir.types import DType, TensorType
 
 if TYPE_CHECKING:
@@ -134,9 +134,12 @@ class Site:
         return tuple(size for size in value if isinstance(size, int | Dim))
 
     def integers(self, name: str) -> tuple[int, ...]:
-        """A list of numbers. Raises `TypeRuleViolated` for a size symbol among them."""
+        """A list of numbers. Raises `NumbersNeeded` for a size symbol among them."""
         found = self.sizes(name)
-        self.require(all(isinstance(size, int) for size in found), f"`{name}` holds a size, expected numbers")
+        symbols = frozenset[str]().union(*map(size_symbols, found))
+        if symbols:
+            reason = f"`{name}` holds a size, expected numbers"
+            raise NumbersNeeded(operator=self.op.name, reason=reason, attribute=name, symbols=symbols)
         return tuple(size for size in found if isinstance(size, int))
 
     def graph(self, name: str) -> BlueprintIR:

@@ -1,36 +1,21 @@
-"""Calls of operators: arguments to operands and attributes, and the weights that a call makes.
+"""Calls of operators: arguments to operands and attributes.
 
 Positional arguments fill the tensor inputs, then the attributes, in the order of the operator's entry; an
 input of any number of tensors takes all that are left.
-The parameters, buffers and random offset of a call come from its entry and are named after the call's node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import PurePath
+from dataclasses import dataclass
 from typing import Protocol
 
 from esper.errors import EsperError, Span
-from esper.ir.build import Builder
-from esper.ir.dims import Dim, size_symbols
-from esper.ir.errors import SizesUnproved, TypeRuleViolated
+from esper.ir.dims import Dim
 from esper.ir.graph import Value
-from esper.ir.operator import (
-    OPERATORS,
-    REQUIRED,
-    Attribute,
-    AttrValue,
-    Creation,
-    Input,
-    Kind,
-    Operator,
-    Role,
-)
-from esper.ir.types import DType, TensorType
+from esper.ir.operator import OPERATORS, REQUIRED, Attribute, AttrValue, Input, Kind, Operator, Role
+from esper.ir.types import DType
 from esper.lang.ast import Argument, Call, Expression, Name, Sizes, names_in
+from esper.lang.construction import Graph, Operands
 from esper.lang.diagnostics import Report
 from esper.lang.elsewhere import argument_meant, element_type_meant
 from esper.lang.errors import (
@@ -38,14 +23,11 @@ from esper.lang.errors import (
     ExpectedTensor,
     MissingArgument,
     TooManyArguments,
-    Undecided,
     UnknownArgument,
     UnknownElementType,
     WrongArgumentKind,
 )
 from esper.lang.scope import Scope
-from esper.lang.sizes_at_run_time import ensured, with_ensured_sizes
-from esper.lang.source import Source
 from esper.lang.values import AnyValue, Poison, Static, Unknown, describe, is_size
 
 _KINDS = {
@@ -57,8 +39,6 @@ _KINDS = {
     Kind.DTYPE: "an element type",
     Kind.DIMS: "a list such as [1, 2]",
 }
-MAX_LINE = 100  # characters of a source line that an error at run time shows
-_PLACEHOLDERS: dict[Kind, AttrValue] = {Kind.INT: 1, Kind.FLOAT: 1.0, Kind.BOOL: True}
 
 
 class Evaluates(Protocol):
@@ -83,7 +63,7 @@ class Arguments:
     """The arguments of one call, bound to the inputs and attributes of its operator.
 
     All arguments are evaluated and all errors reported; `are_complete` is false if there was one.
-    `others` are the tensors of a variadic input after its first.
+    `others` are the tensors of a variadic input after its first, `open` the numbers that only a check lacks.
     """
 
     def __init__(
@@ -94,6 +74,8 @@ class Arguments:
         self.tensors: dict[str, Value | float] = {}
         self.others: list[Value | float] = []
         self.attributes: dict[str, AttrValue] = {}
+        self.open: dict[str, Dim | Unknown] = {}
+        self._places: dict[str, Span] = {}
         self._call = call
         self._evaluator = evaluator
         self._callee = operator
@@ -125,6 +107,11 @@ class Arguments:
             )
         if not self._has_unknown:  # a misspelt name is not a missing argument, too
             self._require_all()
+
+    @property
+    def operands(self) -> Operands:
+        """What was bound. Only if it is complete."""
+        return Operands(self.tensors, self.others, self.attributes, self.open, self._places)
 
     def _fail(self, error: EsperError, span: Span) -> None:
         self._evaluator.report.add(error, span)
@@ -166,8 +153,10 @@ class Arguments:
                 self.attributes[slot.name] = self._attribute(slot, argument, piped)
             elif slot.name in self.tensors:
                 self.others.append(self._tensor(slot, argument, piped))
+                self._places.pop(slot.name, None)  # the operator's name for them stands for several
             else:
                 self.tensors[slot.name] = self._tensor(slot, argument, piped)
+                self._places[slot.name] = span if argument is None else argument.value.span
         except EsperError as error:
             self._fail(error, span)
             self._mark(slot)
@@ -241,8 +230,6 @@ class Arguments:
         return text
 
     def _converted(self, slot: Attribute, value: Static) -> AttrValue | None:
-        graph = self._evaluator.graph
-        assert graph is not None
         match slot.kind:
             case Kind.DIM if (
                 isinstance(value, int | Dim) and is_size(value) and (isinstance(value, Dim) or value >= 1)
@@ -259,13 +246,19 @@ class Arguments:
             case Kind.DIMS if isinstance(value, int | Dim) and is_size(value):
                 return (value,)
             case Kind.INT | Kind.FLOAT if isinstance(value, Dim | Unknown):
-                graph.number_of(value)
-                return _PLACEHOLDERS[slot.kind]
+                return self._left_open(slot, value)
             case Kind.BOOL if isinstance(value, Unknown):
-                graph.number_of(value)
-                return _PLACEHOLDERS[slot.kind]
+                return self._left_open(slot, value)
             case _:
                 return None
+
+    def _left_open(self, slot: Attribute, value: Dim | Unknown) -> AttrValue:
+        """Notes a number that only a check lacks, in whose place nothing is read. Raises `Undecided`."""
+        graph = self._evaluator.graph
+        assert graph is not None
+        graph.leave_open(value)
+        self.open[slot.name] = value
+        return False
 
     def _require_all(self) -> None:
         for slot in self._inputs:
@@ -304,142 +297,3 @@ def element_type(name: Name, scope: Scope) -> DType:
             span=name.span,
         )
     return DType(name.text)
-
-
-@dataclass(slots=True)
-class Graph:
-    """The graph under construction, and what a call adds besides its node.
-
-    report, sources: for what is to be said of sizes that only a run can compare, and in which words.
-    later: size symbols that get their numbers before lowering, when a blueprint is only checked.
-    dtype: of the weights of a call without floating operands.
-    """
-
-    build: Builder
-    report: Report
-    sources: Mapping[str, Source]
-    later: frozenset[str] = frozenset()
-    updates: dict[str, Value] = field(default_factory=dict)
-    prefix: str = ""
-    dtype: DType = DType.F32
-    _offsets: int = 0
-    _instances: dict[str, int] = field(default_factory=dict)
-
-    def op(self, name: str, *operands: Value | float, span: Span) -> Value:
-        """Adds a node without parameters. Raises what the builder raises."""
-        return self._add(name, list(operands), self.build.fresh(self.prefix + name), span, {})[0]
-
-    def _add(
-        self,
-        op: str,
-        operands: list[Value | float | None],
-        name: str,
-        span: Span,
-        attrs: Mapping[str, AttrValue],
-    ) -> tuple[Value, ...]:
-        """Adds a node, and before it the checks of sizes that cannot be compared yet."""
-        try:
-            return self.build.ops(op, *operands, name=name, span=span, **attrs)
-        except SizesUnproved as error:
-            operands = with_ensured_sizes(
-                self.build, op, operands, attrs, error, self.later, self.report, self._place(span)
-            )
-        return self.build.ops(op, *operands, name=name, span=span, **attrs)
-
-    def ensured(self, value: Value, type: TensorType, span: Span) -> Value:
-        """`value`, checked when it runs if its sizes are not those of `type`."""
-        return ensured(self.build, value, type, self._place(span), span)
-
-    def _place(self, span: Span) -> str:
-        """The line of the source, for an error at run time."""
-        source = self.sources.get(span.file)
-        line = source.lines[span.line - 1].strip() if source is not None else ""
-        place = f"{PurePath(span.file).name}:{span.line}: `{line[:MAX_LINE]}`"
-        return place if place.isprintable() else ascii(place)[1:-1]
-
-    @contextmanager
-    def instance(self, blueprint: str) -> Iterator[None]:
-        """Inside, nodes are named after one call of `blueprint`: `mlp.linear`, then `mlp_2.linear`."""
-        outer = self.prefix
-        stem = outer + blueprint
-        count = self._instances[stem] = self._instances.get(stem, 0) + 1
-        self.prefix = f"{stem}." if count == 1 else f"{stem}_{count}."
-        try:
-            yield
-        finally:
-            self.prefix = outer
-
-    def number_of(self, value: Dim | Static) -> float:
-        """Stands in for a number that only a check lacks. Raises `Undecided` if lowering lacks it too."""
-        symbols = value.symbols if isinstance(value, Unknown) else _symbols_of(value)
-        late = symbols - self.later
-        if late:
-            sizes = ", ".join(f"`{symbol}`" for symbol in sorted(late))
-            raise Undecided(what="this value", sizes=sizes)
-        return 1.0
-
-    def call(self, operator: Operator, arguments: Arguments, span: Span) -> tuple[Value, ...]:
-        """Adds the node of a call with its parameters and buffers; returns its results."""
-        name = self.build.fresh(self.prefix + operator.name)
-        complete = {a.name: arguments.attributes.get(a.name, a.default) for a in operator.attributes}
-        values = {key: value for key, value in complete.items() if value is not REQUIRED}
-        draws = operator.draws(values)
-        if draws:
-            values["offset"] = self._offsets
-            self._offsets += 1
-        types: dict[str, TensorType] = {
-            key: self.build.type(tensor)
-            for key, tensor in arguments.tensors.items()
-            if isinstance(tensor, Value)
-        }
-        dtype = next((type.dtype for type in types.values() if type.dtype.is_floating), self.dtype)
-        operands: list[Value | float | None] = []
-        for slot in operator.inputs:
-            operand: Value | float | None
-            if slot.role is Role.TENSOR:
-                operand = arguments.tensors.get(slot.name)
-            elif slot.role is Role.SEED:
-                operand = self.build.seed() if draws else None
-            else:
-                operand = self._create(operator, slot, name, Creation(types, values), dtype, span)
-                if operand is not None:
-                    types[slot.name] = self.build.type(operand)
-            operands.append(operand)
-            if slot.variadic:
-                operands.extend(arguments.others)
-        stored = {a.name: values[a.name] for a in operator.attributes if a.stored and a.name in values}
-        results = self._add(operator.name, operands, name, span, stored)
-        for result, position in operator.updates.items():
-            buffer = operands[position]
-            assert isinstance(buffer, Value)
-            self.updates[buffer.node] = results[result]
-        return results
-
-    def _create(
-        self, operator: Operator, slot: Input, node: str, creation: Creation, dtype: DType, span: Span
-    ) -> Value | None:
-        name = f"{node}.{slot.name}"
-        if slot.when is not None and not creation.arguments[slot.when]:
-            return None
-        assert slot.shape is not None, f"{name} has no shape rule"
-        try:
-            shape = slot.shape(creation)
-        except IndexError:
-            given = ", ".join(f"`{key}` is {type}" for key, type in creation.types.items())
-            raise TypeRuleViolated(operator=operator.name, reason=f"{given}: too few axes") from None
-        if any(isinstance(size, int) and size < 1 for size in shape):
-            reason = f"`{slot.name}` would be {TensorType(dtype, shape)}, and a size is at least 1"
-            raise TypeRuleViolated(operator=operator.name, reason=reason)
-        if slot.role is Role.BUFFER:
-            return self.build.buffer(name, TensorType(DType.F32, shape), slot.init, span=span)
-        init = slot.init
-        chosen = creation.arguments.get("init")
-        is_last = slot.name == "weight" or (slot.name == "bias" and chosen == "zeros")
-        if isinstance(chosen, str) and chosen and is_last:
-            init = chosen
-        fan_in = slot.fan_in(creation) if slot.fan_in is not None else 1
-        return self.build.param(name, TensorType(dtype, shape), init=init, fan_in=fan_in, span=span)
-
-
-def _symbols_of(value: object) -> frozenset[str]:
-    return size_symbols(value) if isinstance(value, Dim) else frozenset()

@@ -15,7 +15,7 @@ from esper.ir.build import Builder
 from esper.ir.dims import Dim, Size, symbol
 from esper.ir.graph import BlueprintIR, Value
 from esper.lang.ast import Blueprint, Call, expressions_in
-from esper.lang.calls import Graph
+from esper.lang.construction import Graph
 from esper.lang.diagnostics import Report, in_spelling
 from esper.lang.facts import find_facts
 from esper.lang.nesting import deep_recursion
@@ -96,7 +96,9 @@ def _run(
     try:
         body.run(settings.values, {**symbols, **facts, **own})
         if report.errors == errors_before and blueprint.damaged is None:
-            ir = graph.build.finish(body.outputs, graph.updates)
+            outputs = {name: value for name, value in body.outputs.items() if isinstance(value, Value)}
+            if len(outputs) == len(body.outputs):
+                ir = graph.build.finish(outputs, graph.updates)
     except EsperError as error:
         report.add(error, blueprint.name.span)
     finally:

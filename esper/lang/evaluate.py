@@ -33,9 +33,10 @@ from esper.lang.ast import (
     left_spine,
     names_in,
 )
-from esper.lang.calls import Arguments, Graph, Piped
+from esper.lang.calls import Arguments, Piped
+from esper.lang.construction import Graph
 from esper.lang.diagnostics import Note, Report
-from esper.lang.elsewhere import operator_meant, value_meant
+from esper.lang.elsewhere import VERY_CLOSE, operator_meant, value_meant
 from esper.lang.errors import (
     BadShape,
     BranchesDiffer,
@@ -50,6 +51,7 @@ from esper.lang.errors import (
     UnknownName,
     UnknownOperator,
 )
+from esper.lang.names import closest
 from esper.lang.scope import Scope
 from esper.lang.values import POISON, AnyValue, OperatorName, Poison, Static, Unknown, describe, is_size
 
@@ -242,20 +244,33 @@ class Evaluator:
         if isinstance(value, Value):
             if expression.operator == "not" or self.graph is None:
                 raise OperandKind(operator=expression.operator, operand="a tensor", suggestion="")
-            return self.graph.op("neg", value, span=expression.span)
+            places = [expression.operand.span]
+            return self.graph.op("neg", value, span=expression.span, places=places)
         return static.negate(value) if expression.operator == "-" else static.invert(value)
 
     def _chain(self, expression: Binary) -> AnyValue:
         first, steps = left_spine(expression)
         value = self.value(first)
         for step in steps:
-            right = self.value(step.right)
+            is_remark = step.operator == "//" and isinstance(step.right, Name)
+            right = self._divisor(step.right) if is_remark else self.value(step.right)
             try:
                 value = self._binary(step, value, right)
             except EsperError as error:
                 self.report.add(error, step.place)
                 value = POISON
         return value
+
+    def _divisor(self, name: Expression) -> AnyValue:
+        """The value of a name after `//`, which starts a comment in many languages."""
+        assert isinstance(name, Name)
+        try:
+            return self._name(name)
+        except UnknownName as error:
+            is_far = closest(name.text, (known for known, _ in self.scope), VERY_CLOSE) is None
+            remark = UnknownName(name=name.text, suggestion=_REMARK, span=name.span)
+            self.report.add(remark if is_far else error)
+            return POISON
 
     def _binary(self, step: Binary, left: AnyValue, right: AnyValue) -> AnyValue:
         if isinstance(left, Poison) or isinstance(right, Poison):
@@ -272,10 +287,11 @@ class Evaluator:
         if step.operator == "**":
             return self._power(step, left, right)
         operands = [self._operand(step, left), self._operand(step, right)]
-        return self.graph.op(_TENSOR_OPERATORS[step.operator], *operands, span=step.span)
+        places = [step.left.span, step.right.span]
+        return self.graph.op(_TENSOR_OPERATORS[step.operator], *operands, span=step.span, places=places)
 
     def _operand(self, step: Binary, value: Value | Static) -> Value | float:
-        """A tensor, or a number that becomes a constant."""
+        """A tensor, or a number that becomes a constant; one that only a check lacks changes no type."""
         assert self.graph is not None
         if isinstance(value, Value):
             return value
@@ -287,23 +303,31 @@ class Evaluator:
             raise OperandKinds(operator=step.operator, left="a tensor", right=describe(value), suggestion="")
         if isinstance(value, int | float):
             return float(value)
-        return self.graph.number_of(value)
+        self.graph.leave_open(value)
+        return 1.0
 
-    def _power(self, step: Binary, base: Value | Static, exponent: Value | Static) -> Value:
+    def _power(self, step: Binary, base: Value | Static, exponent: Value | Static) -> Value | Poison:
         """Powers as products and roots: the exponents that have a gradient everywhere they have a value."""
         assert self.graph is not None
         if not isinstance(base, Value) or isinstance(exponent, Value):
             raise OperandKinds(operator="**", left=describe(base), right=describe(exponent), suggestion="")
-        span = step.span
+        span, places = step.span, [step.left.span] * 2
+        if isinstance(exponent, Dim | Unknown):
+            self.graph.leave_open(exponent)
+            return self.graph.op("mul", base, base, span=span, places=places)  # of the type of every power
         if isinstance(exponent, int) and not isinstance(exponent, bool) and 1 <= exponent <= static.MAX_POWER:
-            value = base
+            value: Value | Poison = base
             for _ in range(exponent - 1):
-                value = self.graph.op("mul", value, base, span=span)
+                value = (
+                    value
+                    if isinstance(value, Poison)
+                    else self.graph.op("mul", value, base, span=span, places=places)
+                )
             return value
         if exponent == -1:
-            return self.graph.op("div", 1.0, base, span=span)
+            return self.graph.op("div", 1.0, base, span=span, places=[step.right.span, *places])
         if exponent in (0.5, -0.5):
-            return self.graph.op("sqrt" if exponent == 0.5 else "rsqrt", base, span=span)
+            return self.graph.op("sqrt" if exponent == 0.5 else "rsqrt", base, span=span, places=places)
         raise PowerOfTensor(exponent=describe(exponent))
 
     def _pipeline(self, expression: Pipeline) -> tuple[AnyValue, ...] | Poison:
@@ -338,8 +362,9 @@ class Evaluator:
         arguments.bind()
         if operator is None or not arguments.are_complete:
             return POISON
-        results = self.graph.call(operator, arguments, call.span)
-        self.scope.note(call.function, results)
+        results = self.graph.call(operator, arguments.operands, call.span)
+        if not isinstance(results, Poison):
+            self.scope.note(call.function, results)
         return results
 
     def _operator(self, name: Name) -> Operator | None:
@@ -361,6 +386,7 @@ class Evaluator:
         return OPERATORS[name.text]
 
 
+_REMARK = "`//` divides whole numbers, and a comment starts with `#`: `# a remark`"
 _INSTEAD = {">": "`greater(a, b)` compares tensors", "<": "`less(a, b)` compares tensors"}
 
 

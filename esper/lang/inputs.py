@@ -114,10 +114,17 @@ class InputTypes:
         """`size`, which `found` has on `axis` or may turn out to have. Raises `ArgumentShape`."""
         graph = self.evaluator.graph
         if found.shape[axis] != size:
-            if not can_be_equal(found.shape[axis], size, frozenset() if graph is None else graph.later):
+            if not can_be_equal(found.shape[axis], size, frozenset() if graph is None else graph.settled):
                 raise self._misfit(statement, found, expected)
             where = f"`{statement.name.text}` of `{self.blueprint.name.text}`"
-            tell_apart(found.shape[axis], size, where, place, self.report)
+            tell_apart(
+                found.shape[axis],
+                size,
+                where,
+                place,
+                self.report,
+                frozenset() if graph is None else graph.later,
+            )
         return size
 
     def _misfit(self, statement: Input, found: TensorType, expected: str) -> EsperError:

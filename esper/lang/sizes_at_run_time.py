@@ -6,23 +6,19 @@ of the blueprint. `H//2` and `H` never are, and that is an error at once.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 
 from esper.errors import Span
 from esper.ir.build import Builder, complete_attrs, infer_types
-from esper.ir.dims import Dim, Size, evaluate_size, size_symbols
+from esper.ir.dims import Dim, Size, size_symbols
 from esper.ir.errors import SizesUnproved
 from esper.ir.graph import Value
 from esper.ir.operator import OPERATORS, AttrValue
 from esper.ir.types import TensorType
 from esper.lang.diagnostics import Report
 from esper.lang.errors import TakenAsEqual
+from esper.lang.inequality import never_equal
 from esper.ops.shape import MOST_WORDS
-
-TRIED = range(2, 65)  # sizes: one of 1 is no case worth compiling for
-BASES = (2, 3, 4, 5, 8, 16, 48)
 
 
 def with_ensured_sizes(
@@ -32,12 +28,14 @@ def with_ensured_sizes(
     attrs: Mapping[str, AttrValue],
     error: SizesUnproved,
     later: frozenset[str],
+    doubted: frozenset[str],
     report: Report,
     place: str,
 ) -> list[Value | float | None]:
     """The operands of a node for which `error` was raised, with an `ensure_shape` before those that need one.
 
-    later: size symbols that are numbers by the time a seed runs, so that nothing can be left open for them.
+    later: size symbols that are numbers by the time a seed runs, so that nothing can be left open for them,
+    but for those of `doubted`, whose mismatch need not come up.
     place: what the error of a run says of the line. Raises `error`, or the next one of its kind, if sizes
     can never be equal. Sizes that have no symbol in common are told to `report`.
     """
@@ -48,10 +46,11 @@ def with_ensured_sizes(
         held = types[error.operand]
         assert held is not None, op
         axis = error.axis % held.rank
-        if not can_be_equal(held.shape[axis], error.wanted, later):
+        found, wanted = held.shape[axis], error.wanted
+        if not can_be_equal(found, wanted, later - doubted):
             raise error
-        tell_apart(held.shape[axis], error.wanted, f"`{op}`", error.span, report)
-        types[error.operand] = held.with_shape((*held.shape[:axis], error.wanted, *held.shape[axis + 1 :]))
+        tell_apart(found, wanted, f"`{op}`", error.span, report, later)
+        types[error.operand] = held.with_shape((*held.shape[:axis], wanted, *held.shape[axis + 1 :]))
         try:
             infer_types(entry, _with_numbers(operands, types), complete, error.span)
             break
@@ -75,9 +74,15 @@ def ensured(build: Builder, value: Value, type: TensorType, place: str, span: Sp
     return build.op("ensure_shape", value, shape=type.shape, because=because, span=span)
 
 
-def tell_apart(one: Size, other: Size, where: str, span: Span | None, report: Report) -> None:
-    """Warns of two sizes that have no symbol in common: their equality is chance, as far as names tell."""
-    if not size_symbols(one) & size_symbols(other):
+def tell_apart(
+    one: Size, other: Size, where: str, span: Span | None, report: Report, later: frozenset[str]
+) -> None:
+    """Warns of two sizes that have no symbol in common: their equality is chance, as far as names tell.
+
+    Of sizes whose symbols are all of `later` nothing is said: their numbers will tell.
+    """
+    symbols, others = size_symbols(one), size_symbols(other)
+    if not symbols & others and not symbols | others <= later:
         report.add(TakenAsEqual(where=where, one=one, other=other), span)
 
 
@@ -92,29 +97,13 @@ def _with_numbers(
     ]
 
 
-@lru_cache(4096)
 def can_be_equal(one: Size, other: Size, later: frozenset[str] = frozenset()) -> bool:
-    """Whether some sizes of at least 2 make `one` and `other` equal, found by trying a fixed set of them.
+    """Whether `one` and `other` are left to a run: unless it is proved that they never are equal.
 
-    False if only symbols of `later` tell them apart.
+    A size of 1 counts only where 1 is written: `H` and `(H - 1)//2 + 1`, the two sides of a shortcut past a
+    convolution with a stride, are equal for no other. False, too, if only symbols of `later` tell them apart.
     """
     difference = one - other
     if not isinstance(difference, Dim) or size_symbols(difference) <= later:
         return difference == 0
-    return any(evaluate_size(difference, sizes) == 0 for sizes in _tried(difference))
-
-
-def _tried(difference: Dim) -> Iterator[dict[str, int]]:
-    """Values for the symbols: all alike; each in turn over `TRIED`, and where a straight line would be 0."""
-    names = sorted(size_symbols(difference))
-    yield from (dict.fromkeys(names, value) for value in TRIED)
-    draw = random.Random(0)
-    for _ in range(len(BASES)):
-        base = {name: draw.choice(BASES) for name in names}
-        for name in names:
-            yield from ({**base, name: value} for value in TRIED)
-            first, last = (evaluate_size(difference, {**base, name: value}) for value in (2, 62))
-            if first != last and 60 * first % (first - last) == 0:
-                root = 2 + 60 * first // (first - last)
-                if root >= TRIED.start:
-                    yield {**base, name: root}
+    return not never_equal(one, other, 1 if 1 in (one, other) else 2)

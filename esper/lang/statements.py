@@ -5,8 +5,10 @@ A call of a blueprint is taken into the caller's graph, with a scope of its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from esper.errors import EsperError, Span
 from esper.ir.dims import Dim, Size
@@ -31,7 +33,8 @@ from esper.lang.ast import (
     names_in,
 )
 from esper.lang.blueprint_calls import CallArguments
-from esper.lang.calls import Arguments, Graph, Piped
+from esper.lang.calls import Arguments, Piped
+from esper.lang.construction import Graph
 from esper.lang.diagnostics import Note, Report
 from esper.lang.elsewhere import VERY_CLOSE, known_operator
 from esper.lang.errors import (
@@ -48,7 +51,6 @@ from esper.lang.errors import (
     RequirementFailed,
     SeveralPrecisions,
     TooManyStatements,
-    Undecided,
     UnknownPrecision,
     UnknownQuantity,
     Unused,
@@ -56,8 +58,10 @@ from esper.lang.errors import (
 )
 from esper.lang.evaluate import Evaluator, language_operators
 from esper.lang.facts import find_facts
+from esper.lang.inequality import bounds
 from esper.lang.inputs import InputTypes, sizes_from
 from esper.lang.names import closest, did_you_mean
+from esper.lang.open_blocks import take_either, take_turn
 from esper.lang.parameters import ParameterValue, bind_parameters
 from esper.lang.scope import Scope, What
 from esper.lang.settings import PRECISIONS, Settings
@@ -97,6 +101,15 @@ class Whole:
     symbols: Mapping[str, Dim]
     opened: list[Blueprint] = field(default_factory=list)
     learned: dict[str, Size] = field(default_factory=dict)
+
+    @contextmanager
+    def opening(self, blueprint: Blueprint) -> Iterator[None]:
+        """Inside, `blueprint` is being elaborated."""
+        self.opened.append(blueprint)
+        try:
+            yield
+        finally:
+            self.opened.pop()
 
     def count_statement(self) -> None:
         """Raises `TooManyStatements`."""
@@ -138,7 +151,7 @@ class Statements:
             self.precision,
         )
         self.outermost = {id(statement) for statement in self.blueprint.body}
-        self.outputs: dict[str, Value] = {}
+        self.outputs: dict[str, Value | Poison] = {}
         self.constraints: list[Bound] = []
         self.output_count = 0
         self.is_refused = False
@@ -154,16 +167,16 @@ class Statements:
         bound: Mapping[str, Static],
         places: Mapping[str, Span] | None = None,
     ) -> None:
+        """Values as in `bind_parameters`. Raises `TooManyStatements`, which ends the whole."""
         blueprint = self.blueprint
-        self.whole.opened.append(blueprint)
-        bind_parameters(blueprint, values, self.scope, self.report, bound, places)
-        self.scope.mark_read(parameter.name for parameter in blueprint.choices)
-        if blueprint.damaged is not None:
-            self.scope.damage(blueprint.damaged, blueprint.name.span)
-        self._statements(blueprint.body)
-        if not self.is_refused:
-            self._require_ends()
-        self.whole.opened.pop()
+        with self.whole.opening(blueprint):
+            bind_parameters(blueprint, values, self.scope, self.report, bound, places)
+            self.scope.mark_read(parameter.name for parameter in blueprint.choices)
+            if blueprint.damaged is not None:
+                self.scope.damage(blueprint.damaged, blueprint.name.span)
+            self._statements(blueprint.body)
+            if not self.is_refused:
+                self._require_ends()
 
     def _precision(self, asked: DType | None) -> DType | None:
         stated = [statement for statement in self.blueprint.body if isinstance(statement, Precision)]
@@ -225,8 +238,12 @@ class Statements:
     def _repeat(self, statement: Repeat) -> None:
         count = self.evaluator.static(statement.count, "a number of repetitions")
         if isinstance(count, Dim | Unknown):
-            self.graph.number_of(count)
-            count = 1
+            self.graph.leave_open(count, "the number of repetitions", statement.count.span)
+            is_certain = isinstance(count, Dim) and bounds(count)[0] >= 1
+            take_turn(
+                self.scope, self.graph, statement.index, is_certain, partial(self._statements, statement.body)
+            )
+            return
         if isinstance(count, Poison):
             count = 0
         if not is_size(count) or not isinstance(count, int) or not 0 <= count <= MAX_REPEATS:
@@ -254,10 +271,10 @@ class Statements:
                     self._statements(taken)
                 self._pass_over(left)
             case Unknown():  # a check: either may be taken once the sizes have numbers
-                self.graph.number_of(condition)
-                for body in (statement.otherwise, statement.body):
-                    with self.scope.block():
-                        self._statements(body)
+                self.graph.leave_open(condition, "this condition", statement.condition.span)
+                blocks = (statement.otherwise, statement.body)
+                branches = [partial(self._statements, block) for block in blocks]
+                take_either(self.scope, self.graph, self.outputs, branches)
             case Poison():
                 self._pass_over((*statement.body, *statement.otherwise))
                 self._damage(statement)
@@ -329,13 +346,13 @@ class Statements:
         bound: dict[str, Static] = {**sizes_from(blueprint, types), **arguments.parameters}
         if self.whole.symbols:
             self._learn(blueprint, bound)
-        errors_before = sum(d.is_error for d in self.report.diagnostics)
+        errors_before = self.report.errors
         with self.graph.instance(blueprint.name.text), self.report.within(Note("called here", call.span)):
             body = Statements(
                 self.whole, definition, self.precision or DType.F32, arguments.tensors, call.span
             )
             body.run({}, bound, arguments.places)
-        if sum(d.is_error for d in self.report.diagnostics) > errors_before or not body.outputs:
+        if self.report.errors > errors_before or not body.outputs:
             return POISON
         return tuple(body.outputs.values())
 
@@ -357,6 +374,8 @@ class Statements:
         match value:
             case True | Poison():
                 return
+            case False if self.graph.may_be_left_out:
+                return
             case False:
                 span = statement.condition.span
                 is_called = len(self.whole.opened) > 1  # the call is at fault, then, and the rest follows
@@ -367,11 +386,8 @@ class Statements:
                     span=self.place if is_called else span,
                     notes=(Note("required here", span),) if is_called else (),
                 )
-            case Unknown(symbols=symbols):
-                late = symbols - self.whole.symbols.keys()
-                if late:
-                    sizes = ", ".join(f"`{name}`" for name in sorted(late))
-                    raise Undecided(what="this condition", sizes=sizes, span=statement.condition.span)
+            case Unknown():
+                self.graph.leave_open(value, "this condition", statement.condition.span)
             case _:
                 raise WrongArgumentKind(
                     operator="require",
@@ -418,8 +434,7 @@ class Statements:
             name, span = "result", statement.span
         if name in self.outputs:
             raise DuplicateOutput(name=name, span=span)
-        if tensor is not None:
-            self.outputs[name] = tensor
+        self.outputs[name] = POISON if tensor is None else tensor
 
     def _require_ends(self) -> None:
         blueprint = self.blueprint

@@ -11,8 +11,9 @@ import operator
 from collections.abc import Callable
 
 from esper.errors import EsperError
-from esper.ir.dims import Dim, Quotient, Size, size_symbols
+from esper.ir.dims import Dim, Size, size_symbols
 from esper.lang.errors import DivisionByZero, OperandKind, OperandKinds, ValueOverflow
+from esper.lang.inequality import bounds, never_equal
 from esper.lang.values import OperatorName, Static, Unknown, describe, is_size
 
 LIMIT = 2**63
@@ -104,12 +105,12 @@ def _logical(symbol: str, left: Static, right: Static) -> Static:
 
 def _compare(symbol: str, left: Static, right: Static) -> Static:
     if isinstance(left, Dim | int) and isinstance(right, Dim | int) and is_size(left) and is_size(right):
-        low, high = _bounds(left - right)
+        low, high = bounds(left - right)
         compare = _COMPARISONS[symbol]
         if low == high:
             return compare(low, 0)
         if symbol in ("==", "!="):
-            return symbol == "!=" if low > 0 or high < 0 else Unknown(_symbols(left) | _symbols(right))
+            return symbol == "!=" if never_equal(left, right) else Unknown(_symbols(left) | _symbols(right))
         at_low, at_high = compare(low, 0), compare(high, 0)
         return at_low if at_low == at_high else Unknown(_symbols(left) | _symbols(right))
     if _is_number(left) and _is_number(right):
@@ -124,30 +125,6 @@ def _compare(symbol: str, left: Static, right: Static) -> Static:
     ):
         return (left == right) == (symbol == "==")
     raise _mismatch(symbol, left, right)
-
-
-def _bounds(difference: Size) -> tuple[float, float]:
-    """The least and the greatest that `difference` can be, its symbols being 1 or more."""
-    if isinstance(difference, int):
-        return difference, difference
-    low = high = 0.0
-    for monomial, coefficient in difference.terms:
-        least = int(all(isinstance(atom, str) for atom, _ in monomial))
-        if not monomial:
-            low, high = low + coefficient, high + coefficient
-        elif not all(_is_nonnegative(atom) for atom, _ in monomial):
-            return -math.inf, math.inf
-        elif coefficient > 0:
-            low, high = low + coefficient * least, math.inf
-        else:
-            low, high = -math.inf, high + coefficient * least
-    return low, high
-
-
-def _is_nonnegative(atom: str | Quotient) -> bool:
-    if isinstance(atom, str):
-        return True
-    return _bounds(atom.numerator)[0] >= 0 and _bounds(atom.denominator)[0] >= 0
 
 
 def _is_number(value: Static) -> bool:

@@ -39,6 +39,12 @@ THERE_AND_BACK = """blueprint there_and_back(features: dim = 4) {
         (4 * N, T, True),
         (N * T, 2 * T, True),
         (4, 8, False),
+        (H, 100 * (H // 100), True),
+        (H, 1024 * (H // 1024), True),
+        (H // 64, 7, True),
+        (H * H, 10000, True),
+        (H * H, 10007, False),
+        (H, 1, True),  # where it is written, a size of 1 counts
     ],
 )
 def test_two_sizes_can_be_equal_or_never_are(one: Size, other: Size, can: bool) -> None:
