@@ -169,10 +169,9 @@ class CompiledSeed(nn.Module):
         """Gives the buffers `names` the last of `results`, and returns the others."""
         count = len(results) - len(names)
         results = tuple(_apart(result, self.buffers()) for result in results)
-        if self.training and not again:
-            with torch.no_grad():
-                for name, value in zip(names, results[count:], strict=True):
-                    self._find(name).copy_(value)
+        if names and self.training and not again:
+            with torch.no_grad():  # on a GPU one launch, however many buffers there are
+                torch._foreach_copy_([self._find(name) for name in names], list(results[count:]))
         return results[:count]
 
     def _traced(self, inputs: tuple[Tensor, ...]) -> Any:
