@@ -193,7 +193,8 @@ class Arguments:
     def _attribute(self, slot: Attribute, argument: Argument | None, piped: Piped | None) -> AttrValue:
         name = argument.value if argument is not None and isinstance(argument.value, Name) else None
         if slot.kind is Kind.DTYPE and name is not None:
-            if name.text in self._evaluator.scope and isinstance(self._evaluator.scope.read(name), Poison):
+            is_bound = name.text in self._evaluator.scope and name.text not in DType._value2member_map_
+            if is_bound and isinstance(self._evaluator.scope.read(name), Poison):
                 raise _Poisoned
             return element_type(name, self._evaluator.scope)
         if slot.kind is Kind.STRING and name is not None and name.text not in self._evaluator.scope:

@@ -138,7 +138,8 @@ class InputTypes:
 
     def _dtype(self, expression: TensorTypeExpr) -> DType | None:
         name = expression.dtype
-        if name.text in self.scope and isinstance(self.scope.read(name), Poison):
+        is_spelled = name.text in DType._value2member_map_
+        if not is_spelled and name.text in self.scope and isinstance(self.scope.read(name), Poison):
             return None
         try:
             dtype = element_type(name, self.scope)

@@ -220,10 +220,17 @@ class _Driver:
         token = self.tokens[index]
         if token.type == "IF" and not starts_line(self.tokens, index):
             return False  # `a if b else c` is no statement
+        if self._names_a_parameter(index):
+            return False
         if token.type in ("$END", "BLUEPRINT"):
             return True
         opening = self.brackets[-1].token.type
         return opening in ("LPAR", "LSQB") and token.type in ("RBRACE", *STATEMENT_STARTS)
+
+    def _names_a_parameter(self, index: int) -> bool:
+        """Whether a reserved word stands in a header where a parameter's name does."""
+        is_declared = self._type(index + 1) == "COLON" and self._type(index - 1) in ("COMMA", "LPAR")
+        return bool(self.brackets) and not self._in_body and len(self.brackets) == 1 and is_declared
 
     def _recover(self, index: int) -> int:
         """Cuts the parser's stack back and returns the token to go on with."""
@@ -362,7 +369,9 @@ class _Driver:
     def _next_parameter(self, index: int) -> int | None:
         """The `,` or `)` after the broken parameter; None if the list does not end before the body."""
         depth = len(self.brackets) - 1
-        while self._type(index) not in ("$END", "BLUEPRINT", *STATEMENT_STARTS):
+        while self._type(index) not in ("$END", "BLUEPRINT", *STATEMENT_STARTS) or self._names_a_parameter(
+            index
+        ):
             kind = self._type(index)
             if kind == "LBRACE" and self._type(index - 1) != "IN" and index:
                 self.tokens.insert(index, Token.new_borrow_pos("RPAR", ")", self.tokens[index]))

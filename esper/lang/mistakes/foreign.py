@@ -122,7 +122,20 @@ SIGNS_IN_A_BODY = (
         BODY, "a tensor is bound by `=`", "h = relu(x)", ("h $ relu(x)",), (":=", "<-", "==", "->", "=>")
     ),
     Mistake(BODY, *A_LET, ("let hidden $ 3",), (":=", "==", "+=", "<-")),
-    Mistake(BODY, *A_COMMENT, ("$ a remark", "h = x $ a remark", "h = x $ a remark which goes on"), ("//",)),
+    Mistake(
+        BODY,
+        *A_COMMENT,
+        (
+            "$ a remark",
+            "h = x $ a remark",
+            "h = x $ a remark which goes on",
+            "input x: f32[N] $ a remark",
+            'require width > 3: "why" $ a remark',
+            "precision bf16 $ a remark",
+            'constraint params < 3 on "sm_90" $ a remark',
+        ),
+        ("//",),
+    ),
     Mistake(BODY, *A_COMMENT, ("$ a remark $", "h = x $ a remark $"), ("/*", "/**")),
     Mistake(
         LINE,
@@ -157,7 +170,12 @@ SIGNS_IN_A_BODY = (
         "mixed, difference = both(x, y)",
         ("blueprint z() {\n(x, y) = both(z)\n}",),
     ),
-    Mistake(BODY, "imports stand at the top of the file", "import norm", ("import norm",)),
+    Mistake(
+        BODY,
+        "imports stand at the top of the file",
+        "import norm",
+        ("import norm", "if true { import norm }", "repeat 3 { import norm }"),
+    ),
     Mistake(
         LINE, "a block belongs to a `repeat` or an `if`", "if width > 64 { h = relu(h) }", ("{ h = x }",)
     ),

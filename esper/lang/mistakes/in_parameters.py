@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from esper.lang.mistakes.kinds import (
+    A_COMMENT,
     PARAMETERS,
     Mistake,
 )
@@ -42,6 +43,9 @@ IN_PARAMETERS = (
         "width: dim = 64",
         ("$width",),
         ("*", "**"),
+    ),
+    Mistake(
+        PARAMETERS, *A_COMMENT, ("width: dim, $ a remark", "$ a remark", "width: dim $ a remark"), ("//",)
     ),
     Mistake(
         PARAMETERS,
