@@ -52,7 +52,6 @@ from esper.lang.errors import (
     UnknownOperator,
 )
 from esper.lang.names import closest
-from esper.lang.names import closest
 from esper.lang.scope import Scope
 from esper.lang.values import POISON, AnyValue, OperatorName, Poison, Static, Unknown, describe, is_size
 
@@ -273,17 +272,6 @@ class Evaluator:
             self.report.add(remark if is_far else error)
             return POISON
 
-    def _divisor(self, name: Expression) -> AnyValue:
-        """The value of a name after `//`, which starts a comment in many languages."""
-        assert isinstance(name, Name)
-        try:
-            return self._name(name)
-        except UnknownName as error:
-            is_far = closest(name.text, (known for known, _ in self.scope), VERY_CLOSE) is None
-            remark = UnknownName(name=name.text, suggestion=_REMARK, span=name.span)
-            self.report.add(remark if is_far else error)
-            return POISON
-
     def _binary(self, step: Binary, left: AnyValue, right: AnyValue) -> AnyValue:
         if isinstance(left, Poison) or isinstance(right, Poison):
             return POISON
@@ -398,7 +386,6 @@ class Evaluator:
         return OPERATORS[name.text]
 
 
-_REMARK = "`//` divides whole numbers, and a comment starts with `#`: `# a remark`"
 _REMARK = "`//` divides whole numbers, and a comment starts with `#`: `# a remark`"
 _INSTEAD = {">": "`greater(a, b)` compares tensors", "<": "`less(a, b)` compares tensors"}
 
