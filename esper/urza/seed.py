@@ -7,12 +7,12 @@ with torch's, and a seed whose kernels fail or disagree goes back to the torch t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import nn
+from torch.compiler import is_compiling
 
 from esper.errors import WrongArgument
 from esper.ir.graph import BlueprintIR
@@ -30,6 +30,7 @@ from esper.urza.tiers import SeedStatus, Tier, Tiers
 from esper.urza.torch_tier import Ready, ready
 
 Tensor = torch.Tensor
+_profiler_enabled = torch._C._autograd._profiler_enabled
 DTYPES = {found: dtype for dtype, found in TORCH_DTYPES.items()}
 
 
@@ -113,11 +114,11 @@ class CompiledSeed(nn.Module):
         if len(inputs) != self._arity:
             names = ", ".join(node.name for node in self._ir.inputs)
             raise WrongInputs(blueprint=self._ir.name, found=len(inputs), expected=names)
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return self._traced(inputs)
         state = self._state()
         dtype = self._dtype()
-        device = (*inputs, *state)[0].device.type if inputs or state else "cpu"
+        device = inputs[0].device.type if inputs else next((t.device.type for t in state), "cpu")
         if torch.is_autocast_enabled(device):
             inputs = self._declared(inputs, [node.type.dtype for node in self._ir.inputs], dtype)
             with profiled(self._ir.name):
@@ -156,7 +157,7 @@ class CompiledSeed(nn.Module):
                 names = tuple(name for name, _ in self._ir.updates)
         if results is None:
             self._tiers.calls["torch"] += 1
-            if torch._C._autograd._profiler_enabled():
+            if _profiler_enabled():
                 with profiled(self._ir.name):
                     results = graph.run(*given)
             else:
@@ -166,9 +167,10 @@ class CompiledSeed(nn.Module):
         return results
 
     def _update(self, names: tuple[str, ...], results: tuple[Tensor, ...], again: bool) -> tuple[Tensor, ...]:
-        """Gives the buffers `names` the last of `results`, and returns the others."""
+        """Gives the buffers `names` the last of `results`, and returns the others, none of which changes."""
         count = len(results) - len(names)
-        results = tuple(_apart(result, self.buffers()) for result in results)
+        held = {buffer.untyped_storage().data_ptr() for buffer in self.buffers()}
+        results = tuple(r.clone() if r.untyped_storage().data_ptr() in held else r for r in results)
         if names and self.training and not again:
             with torch.no_grad():  # on a GPU one launch, however many buffers there are
                 torch._foreach_copy_([self._find(name) for name in names], list(results[count:]))
@@ -353,12 +355,6 @@ class CompiledSeed(nn.Module):
 
 class _Scope(nn.Module):
     """Holds the parameters of one operator, so that names keep their dots."""
-
-
-def _apart(result: Tensor, buffers: Iterable[Tensor]) -> Tensor:
-    """`result`, copied if it shares memory with a buffer that is about to change."""
-    held = {buffer.untyped_storage().data_ptr() for buffer in buffers}
-    return result.clone() if result.untyped_storage().data_ptr() in held else result
 
 
 def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
