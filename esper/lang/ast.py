@@ -343,6 +343,26 @@ def bound_in(statements: Iterable[Statement]) -> Iterator[Name]:
                 pass
 
 
+def declared_in(blueprint: Blueprint) -> Iterator[Name]:
+    """The names that `blueprint` binds: its parameters, then those of its statements, blocks included."""
+    yield from (parameter.name for parameter in blueprint.parameters)
+    pending = [*blueprint.body][::-1]
+    while pending:
+        match pending.pop():
+            case Binding(names=names):
+                yield from names
+            case Let(name=name) | Input(name=name):
+                yield name
+            case Repeat(body=body, index=index):
+                if index is not None:
+                    yield index
+                pending += body[::-1]
+            case If(body=body, otherwise=otherwise):
+                pending += [*otherwise[::-1], *body[::-1]]
+            case _:
+                pass
+
+
 def _parts(expression: Expression) -> Sequence[Expression | Spread]:
     match expression:
         case Sizes(items=items):

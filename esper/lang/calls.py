@@ -211,7 +211,7 @@ class Arguments:
                 operator=self._operator.name,
                 name=slot.name,
                 found=describe(value),
-                expected=_KINDS[slot.kind],
+                expected="a number above 0" if slot.positive else _KINDS[slot.kind],
                 suggestion="`/` makes a fraction; `//` divides whole numbers" if is_fraction else None,
             )
         return converted
@@ -239,7 +239,7 @@ class Arguments:
             case Kind.INT if isinstance(value, int) and not isinstance(value, bool):
                 return value
             case Kind.FLOAT if isinstance(value, int | float) and not isinstance(value, bool):
-                return float(value)
+                return None if slot.positive and value <= 0 else float(value)
             case Kind.BOOL if isinstance(value, bool):
                 return value
             case Kind.DIMS if isinstance(value, tuple):

@@ -300,7 +300,7 @@ class OperandKinds(EsperError):
 class PowerOfTensor(EsperError):
     code = "E0328"
     message = "a tensor to the power of {exponent}"
-    help = "an exponent is one of 1 to 16, -1, 0.5 and -0.5"
+    help = "`**` takes 1 to 16, -1, 0.5 and -0.5; `pow(x, y)` takes any exponent"
 
 
 class DoesNotFit(EsperError):
@@ -429,6 +429,12 @@ class BadComparison(EsperError):
     code = "E0421"
     message = "a constraint does not compare with `{comparison}`"
     help = "it bounds a quantity: <=, <, >= or >"
+
+
+class BadConstraint(EsperError):
+    code = "E0423"
+    message = "{reason}"
+    help = "{way_out}"
 
 
 class SeveralPrecisions(EsperError):

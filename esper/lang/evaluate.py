@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from esper.errors import EsperError
+from esper.errors import EsperError, Span
 from esper.ir.dims import Dim, Size
 from esper.ir.graph import Value
 from esper.ir.operator import OPERATORS, Operator
@@ -63,6 +63,9 @@ class CallsBlueprints(Protocol):
 
     @property
     def names(self) -> Collection[str]: ...
+    def declaration(self, name: str) -> Span | None:
+        """Where the blueprint is declared that `name` calls, if one is called so."""
+
     def call(
         self, call: Call, piped: Piped | None, evaluator: Evaluator
     ) -> tuple[AnyValue, ...] | Poison | None:
@@ -92,11 +95,20 @@ class Evaluator:
                 what = "one value" if len(found) == 1 else f"{len(found)} results"
                 is_call = isinstance(expression, Call | Pipeline)
                 suggestion = "" if is_call else "only a call has several results"
-                raise TooFewResults(count=count, what=what, suggestion=suggestion)
+                declared = self._declared(expression)
+                raise TooFewResults(count=count, what=what, suggestion=suggestion, notes=declared)
             return found[:count]
         except EsperError as error:
             self.report.add(error, expression.span)
             return poisoned
+
+    def _declared(self, expression: Expression) -> tuple[Note, ...]:
+        """Where the blueprint is declared that `expression` calls, last of all."""
+        call = expression.steps[-1] if isinstance(expression, Pipeline) else expression
+        if self.blueprints is None or not isinstance(call, Call):
+            return ()
+        place = self.blueprints.declaration(call.function.text)
+        return () if place is None else (Note("declared here", place),)
 
     def value(self, expression: Expression) -> AnyValue:
         """The value of `expression`; poison after an error, which was reported."""
@@ -200,6 +212,7 @@ class Evaluator:
             return OperatorName(name.text)
         if name.text in DType._value2member_map_:
             return DType(name.text)
+        self.scope.refuse_later(name)
         bound = ["true", "false", *(known for known, _ in self.scope)]
         suggestion = value_meant(name.text, bound, language_operators())
         raise UnknownName(name=name.text, suggestion=suggestion, span=name.span)
@@ -243,7 +256,8 @@ class Evaluator:
             return POISON
         if isinstance(value, Value):
             if expression.operator == "not" or self.graph is None:
-                raise OperandKind(operator=expression.operator, operand="a tensor", suggestion="")
+                suggestion = _INSTEAD.get(expression.operator, "")
+                raise OperandKind(operator=expression.operator, operand="a tensor", suggestion=suggestion)
             places = [expression.operand.span]
             return self.graph.op("neg", value, span=expression.span, places=places)
         return static.negate(value) if expression.operator == "-" else static.invert(value)
@@ -310,7 +324,8 @@ class Evaluator:
         """Powers as products and roots: the exponents that have a gradient everywhere they have a value."""
         assert self.graph is not None
         if not isinstance(base, Value) or isinstance(exponent, Value):
-            raise OperandKinds(operator="**", left=describe(base), right=describe(exponent), suggestion="")
+            found = describe(base), describe(exponent)
+            raise OperandKinds(operator="**", left=found[0], right=found[1], suggestion=_POWER)
         span, places = step.span, [step.left.span] * 2
         if isinstance(exponent, Dim | Unknown):
             self.graph.leave_open(exponent)
@@ -387,7 +402,20 @@ class Evaluator:
 
 
 _REMARK = "`//` divides whole numbers, and a comment starts with `#`: `# a remark`"
-_INSTEAD = {">": "`greater(a, b)` compares tensors", "<": "`less(a, b)` compares tensors"}
+_INSTEAD = {
+    ">": "`greater(x, y)` compares tensors",
+    "<": "`less(x, y)` compares tensors",
+    ">=": "`greater_equal(x, y)` compares tensors",
+    "<=": "`less_equal(x, y)` compares tensors",
+    "==": "`equal(x, y)` compares tensors",
+    "!=": "`not_equal(x, y)` compares tensors",
+    "//": "of tensors, `floor(x / y)` is the whole part of a quotient",
+    "%": "of tensors, `remainder(x, y)` is the rest of a division",
+    "and": "of tensors, `logical_and(x, y)` holds where both do",
+    "or": "of tensors, `logical_or(x, y)` holds where one does",
+    "not": "of tensors, `logical_not(x)` holds where the other does not",
+}
+_POWER = "`pow(x, y)` takes tensors and numbers on both sides"
 
 
 def language_operators() -> list[str]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from esper.errors import EsperError, Span
 from esper.ir.dims import Dim, Size, symbol
 from esper.ir.types import MAX_RANK, DType, TensorType
-from esper.lang.ast import Blueprint, Input, Name, Spread, TensorTypeExpr
+from esper.lang.ast import Blueprint, Input, Name, Spread, TensorTypeExpr, subexpressions
 from esper.lang.calls import element_type
 from esper.lang.diagnostics import Report
-from esper.lang.errors import ArgumentShape, BadShape, SeveralSpreads, SizeLikeParameter
+from esper.lang.errors import ArgumentShape, BadShape, SeveralSpreads, SizeLikeParameter, UnknownName
 from esper.lang.evaluate import Evaluator
 from esper.lang.names import closest
 from esper.lang.parameters import all_parameters
@@ -53,6 +53,12 @@ class InputTypes:
             elif isinstance(item, Name) and item.text not in self.scope:
                 shape.append(self._fresh_size(item))
             else:
+                parts = [part for part in subexpressions(item) if isinstance(part, Name)]
+                unbound = [name for name in parts if name.text not in self.scope]
+                if unbound and not self.blueprint.damaged:
+                    self.report.add(unknown_size(unbound[0].text, self.scope), unbound[0].span)
+                    is_whole = False
+                    continue
                 size = self.evaluator.static(item, "a size")
                 if isinstance(size, int | Dim) and is_size(size) and not (isinstance(size, int) and size < 1):
                     shape.append(size)
@@ -175,6 +181,13 @@ class InputTypes:
         self.sizes.append(name.text)
         self.scope.bind(name, axes, What.SIZE)
         return axes
+
+
+def unknown_size(name: str, scope: Scope) -> UnknownName:
+    """The error for an unbound name in an expression for a size, which could not be told from the size."""
+    near = closest(name, (known for known, _ in scope)) if len(name) > 2 else None
+    bind = f"a name alone binds a size; make it a parameter, `{name}: dim`, or bind it on an axis before"
+    return UnknownName(name=name, suggestion=f"did you mean `{near}`?" if near else bind)
 
 
 def sizes_from(blueprint: Blueprint, types: Mapping[str, TensorType]) -> dict[str, Size]:

@@ -9,6 +9,7 @@ from enum import Enum
 
 from esper.errors import Span
 from esper.lang.ast import Name
+from esper.lang.diagnostics import Note
 from esper.lang.errors import AlreadyBound, UnknownName
 from esper.lang.names import did_you_mean
 from esper.lang.values import POISON, AnyValue
@@ -48,6 +49,10 @@ class Scope:
     names: dict[str, Bound] = field(default_factory=dict)
     ended: list[tuple[str, Bound]] = field(default_factory=list)
     """What blocks bound for themselves, kept to say what was never read."""
+    declared: dict[str, Span] = field(default_factory=dict)
+    """All that the blueprint binds anywhere, to say of a name that is not bound yet where it will be."""
+    asked: set[str] = field(default_factory=set)
+    """Names that were read before they were bound."""
     found: dict[Place, tuple[AnyValue, ...]] = field(default_factory=dict)
     """What was first bound to the name at each place, and the results of each call by its name's place."""
 
@@ -62,8 +67,9 @@ class Scope:
         before = self.names.get(name.text)
         is_damaged = before is not None and before.what is What.DAMAGED
         if before is not None and not is_damaged and not (before.what.may_be_rebound and what.may_be_rebound):
-            raise AlreadyBound(name=name.text, what=before.what.value, span=name.span)
-        is_read = before is not None and before.is_read
+            notes = (Note("bound here", before.span),)
+            raise AlreadyBound(name=name.text, what=before.what.value, span=name.span, notes=notes)
+        is_read = name.text in self.asked or (before is not None and before.is_read)
         self.note(name, (value,))
         self.names[name.text] = Bound(value, what, name.span if before is None else before.span, is_read)
 
@@ -93,10 +99,23 @@ class Scope:
                 if self.names[name].what in (What.LET, What.INDEX):
                     self.ended.append((name, self.names.pop(name)))
 
+    def refuse_later(self, name: Name) -> None:
+        """Raises `UnknownName` if `name` is not bound where it stands, but elsewhere in the blueprint."""
+        place = self.declared.get(name.text)
+        if place is None:
+            return
+        is_later = (place.line, place.column) > (name.span.line, name.span.column)
+        self.asked.add(name.text)
+        where = "it is bound further down" if is_later else "it is bound in a block, and there alone"
+        raise UnknownName(
+            name=name.text, suggestion=where, span=name.span, notes=(Note("bound here", place),)
+        )
+
     def read(self, name: Name) -> AnyValue:
         """The value of `name`. Raises `UnknownName` with the closest name that is bound."""
         bound = self.names.get(name.text)
         if bound is None:
+            self.refuse_later(name)
             raise UnknownName(name=name.text, suggestion=did_you_mean(name.text, self.names), span=name.span)
         bound.is_read = True
         return bound.value

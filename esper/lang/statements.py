@@ -29,12 +29,14 @@ from esper.lang.ast import (
     Require,
     Statement,
     bound_in,
+    declared_in,
     expressions_in,
     names_in,
 )
 from esper.lang.blueprint_calls import CallArguments
 from esper.lang.calls import Arguments, Piped
 from esper.lang.construction import Graph
+from esper.lang.constraint_bounds import require_bound
 from esper.lang.diagnostics import Note, Report
 from esper.lang.elsewhere import VERY_CLOSE, known_operator
 from esper.lang.errors import (
@@ -135,7 +137,7 @@ class Statements:
         self.report, self.graph = whole.report, whole.graph
         self.tensors = tensors
         self.place = place
-        self.scope = Scope()
+        self.scope = Scope(declared={n.text: n.span for n in [*declared_in(self.blueprint)][::-1]})
         self.evaluator = Evaluator(
             self.scope, self.report, self.graph, blueprints=self, checks_all=whole.settings.symbolic
         )
@@ -154,12 +156,17 @@ class Statements:
         self.outputs: dict[str, Value | Poison] = {}
         self.constraints: list[Bound] = []
         self.output_count = 0
+        self.output_places: dict[str, Span] = {}
         self.is_refused = False
 
     @property
     def names(self) -> Collection[str]:
         """The blueprints that can be called here."""
         return self.callable.keys()
+
+    def declaration(self, name: str) -> Span | None:
+        """Where the blueprint is declared that `name` calls, if one is called so."""
+        return self.callable[name].blueprint.name.span if name in self.callable else None
 
     def run(
         self,
@@ -317,6 +324,8 @@ class Statements:
                 span=statement.bound.span,
             )
         target = None if statement.target is None else statement.target.value
+        if self.whole.settings.symbolic:
+            require_bound(quantity.text, statement.comparison, float(limit), target)
         self.constraints.append(Bound(quantity.text, statement.comparison, float(limit), target))
 
     def call(
@@ -433,7 +442,9 @@ class Statements:
         else:
             name, span = "result", statement.span
         if name in self.outputs:
-            raise DuplicateOutput(name=name, span=span)
+            notes = (Note("first here", self.output_places[name]),)
+            raise DuplicateOutput(name=name, span=span, notes=notes)
+        self.output_places[name] = span
         self.outputs[name] = POISON if tensor is None else tensor
 
     def _require_ends(self) -> None:

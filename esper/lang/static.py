@@ -138,6 +138,8 @@ def _compute(symbol: str, left: Static, right: Static) -> Static:
         return _compute_sizes(symbol, left, right)
     assert isinstance(left, int | float) and isinstance(right, int | float)
     if symbol == "**":
+        if left < 0 and not isinstance(right, int):
+            raise _mismatch(symbol, left, right, "a number below zero has no such power")
         _refuse_large_power(left, right)
     result = _ARITHMETIC[symbol](left, right)
     if (

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from esper.errors import EsperError
 from esper.lang.ast import Blueprint, Import, Name, Program, Text
-from esper.lang.diagnostics import Report
+from esper.lang.diagnostics import Note, Report
 from esper.lang.elsewhere import library_names
 from esper.lang.errors import (
     ImportBroken,
@@ -185,7 +185,8 @@ class _Loader:
                 continue
             before = unit.callable.get(name)
             if before is not None and before.blueprint is not blueprint:
-                raise ImportClashes(name=name, file=imported.source.file)
+                notes = (Note("the other is this one", before.blueprint.name.span),)
+                raise ImportClashes(name=name, file=imported.source.file, notes=notes)
             unit.callable[name] = Definition(blueprint, imported)
 
 

@@ -56,7 +56,9 @@ def _infer(site: Site) -> Sequence[TensorType]:
     )
     batch, length, features = x.shape
     site.require(heads >= 1, f"`heads` is {heads}, expected at least 1")
-    site.require(features % heads == 0, f"`x` is {x}: {features} is not divisible by heads = {heads}")
+    rest = features % heads
+    known = "not" if isinstance(rest, int) else "not known to be"
+    site.require(rest == 0, f"`x` is {x}: {features} is {known} divisible by heads = {heads}")
     kv_heads = kv_heads or heads
     site.require(
         kv_heads >= 1 and heads % kv_heads == 0,
