@@ -18,6 +18,7 @@ from esper.urza.access import access
 from esper.urza.groups import Group
 from esper.urza.placed import is_placed
 from esper.urza.products import product_sizes, shared_slices
+from esper.urza.registers import in_registers
 
 MOST_TENSORS = 12
 """The most tensors of its whole space that a kernel reads and writes after it was merged with another."""
@@ -93,8 +94,8 @@ class Merger:
         """The values that a part, or some nodes of it, reads from memory, leaves included."""
         found: set[Value] = set()
         for node in [*part.nodes, *part.sums] if nodes is None else nodes:
-            placed = is_placed(self.uses.ir, node)
-            found.update(b for b in self.uses.reads[node.name] if placed or b.node not in part)
+            always = node in part.products or is_placed(self.uses.ir, node)
+            found.update(b for b in self.uses.reads[node.name] if always or b.node not in part)
         return found
 
     def _needs(self, launch: Group) -> set[Group]:
@@ -301,7 +302,27 @@ class Merger:
             return "a program of the product has a part of each sum"
         if not _same_axes(guest, host):
             return "they reduce along different axes"
+        if not self._read_alike(guest, host):
+            return "one reads in another shape what the other computes too"
         return None if self._apart(guest, host) else NEEDED
+
+    def _read_alike(self, guest: Group, host: Group) -> bool:
+        """Whether what both compute together is read in the frame in which it is computed."""
+        ir = self.uses.ir
+        operands = (
+            operand
+            for group in (guest, host)
+            for node in [*group.nodes, *group.sums]
+            if node not in group.products and not is_placed(ir, node)
+            for operand in node.operands
+            if operand is not None
+        )
+        computed = {node.name for node in [*guest.nodes, *host.nodes]}
+        return all(
+            in_registers(ir, operand, host.space)
+            for operand in operands
+            if (found := access(ir, operand)) is not None and found.base.node in computed
+        )
 
     def _unprofitable(self, guest: Group, host: Group) -> str | None:
         """Why two groups over one space should not be one kernel, or None."""

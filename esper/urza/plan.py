@@ -3,15 +3,15 @@
 Nodes are taken in order. A matrix product, a reduction or a library call starts a group; a pointwise node
 joins the group of its latest operand if that is legal and profitable; one that reads only what lies in
 memory anyway is *virtual*: it is computed again in each group that needs it, and stored only if someone
-needs it as a buffer. Sums over rows leave their group as partial sums, which a `finish` group adds up.
-Legality and profit are functions of their own; each refusal is kept, for `esperc explain`.
+needs it as a buffer. Sums over rows leave their group as partial sums, which a `finish` group adds up. In
+the end `esper.urza.merge` lets groups share kernels that do not depend on each other. Legality and profit
+are functions of their own; each refusal is kept, for `esperc explain`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
 from esper.ir.build import Builder
 from esper.ir.dims import Dim, Size
@@ -28,6 +28,7 @@ from esper.urza.merge import Merger, Refused, Uses
 from esper.urza.moments import with_one_pass_moments
 from esper.urza.placed import UNREAD, is_placed
 from esper.urza.products import inner_slices
+from esper.urza.registers import in_registers
 from esper.urza.space import Space
 from esper.urza.tiles import ROW_LIMIT
 from esper.urza.window_uses import WEIGHT_GRADIENTS
@@ -39,7 +40,7 @@ MAX_CONE = 24
 def make_plan(ir: BlueprintIR) -> Plan:
     """Groups the nodes of a forward or backward graph. Raises `UnsupportedElementType` for float64."""
     prepared = run_passes(ir, "expand,decompose,canonicalize,fold,cse,dce")
-    prepared = run_passes(with_one_pass_moments(prepared, partial(_in_registers, prepared)), "dce")
+    prepared = run_passes(with_one_pass_moments(prepared, partial(_keeps_rows, prepared)), "dce")
     prepared = with_folds(with_kept_axes(prepared), lambda build, node: isinstance(_form(build, node), Form))
     prepared = with_copies(prepared)
     for node in prepared.nodes:
@@ -49,8 +50,8 @@ def make_plan(ir: BlueprintIR) -> Plan:
     return _Planner(prepared).run()
 
 
-def _in_registers(ir: BlueprintIR, node: Node) -> bool:
-    """Whether a sum is over rows that a kernel keeps."""
+def _keeps_rows(ir: BlueprintIR, node: Node) -> bool:
+    """Whether a sum is over rows that a kernel keeps in registers."""
     (operand,) = node.operands
     assert operand is not None
     shape = ir.type(operand).shape
@@ -364,7 +365,7 @@ class _Planner:
                 continue
             base = self._base(operand)
             if base.node in self.virtual or base.node in group:
-                if not self._in_registers(operand, group.space):
+                if not in_registers(self.ir, operand, group.space):
                     return False
             elif group.space.frame(self.ir.type(operand).shape) is None:
                 return False
@@ -402,21 +403,12 @@ class _Planner:
                 base = None if operand is None else self._base(operand)
                 if operand is None or base is None or base.node not in self.virtual or base.node in seen:
                     continue
-                if self._in_registers(operand, space):
+                if in_registers(self.ir, operand, space):
                     seen.add(base.node)
                     stack.append(base.node)
                 else:
                     self._materialise(base.node)
                     self.virtual.discard(base.node)
-
-    def _in_registers(self, operand: Value, space: Space) -> bool:
-        """Whether `operand`, computed in `space`, is read there in the frame in which it was computed."""
-        read = access(self.ir, operand)
-        assert read is not None
-        axes = zip(read.shape, read.strides, strict=True)
-        frame = space.frame([1 if stride == 0 else size for size, stride in axes])
-        own = space.frame(self.ir.type(read.base).shape)
-        return frame is not None and own == frame and _keeps_order(read.strides, read.shape)
 
     def _shares_a_read(self, name: str, group: Group) -> bool:
         loads = {base for node in group.nodes + group.sums for base in self.reads[node.name]}
@@ -436,12 +428,6 @@ class _Planner:
 
 def _name(merger: Merger, group: Group | None) -> str:
     return "kernels" if group is None else merger.launch_of(group).name
-
-
-def _keeps_order(strides: tuple[Size, ...], shape: tuple[Size, ...]) -> bool:
-    """Whether elements are visited in the buffer's order; broadcast axes don't count."""
-    kept = [(stride, size) for stride, size in zip(strides, shape, strict=True) if stride != 0 and size != 1]
-    return all(left == right * size for (left, _), (right, size) in pairwise(kept))
 
 
 @dataclass(frozen=True, slots=True)
