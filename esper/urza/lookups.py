@@ -22,7 +22,7 @@ MOST_LOOKED_UP = 8
 
 
 def write_gather(writer: Writer, node: Node) -> str:
-    places = Places.of(writer, node)
+    places = Places(writer, node)
     x, indices = _both(node)
     axis = attribute_integer(node.attrs, "axis") % node.type.rank
     tap = _named(places, places.load(indices, {}), writer.ir.type(x).shape[axis])
@@ -31,7 +31,7 @@ def write_gather(writer: Writer, node: Node) -> str:
 
 def write_gather_backward(writer: Writer, node: Node) -> str:
     """The sum of what was read at this place, which every index is compared with."""
-    places = Places.of(writer, node)
+    places = Places(writer, node)
     g, indices = _both(node)
     axis = attribute_integer(node.attrs, "axis") % node.type.rank
     count = writer.ir.type(g).shape[axis]
@@ -54,7 +54,7 @@ def refuses_gather_backward(ir: BlueprintIR, node: Node) -> str | None:
 
 
 def write_embedding(writer: Writer, node: Node) -> str:
-    places = Places.of(writer, node)
+    places = Places(writer, node)
     indices, weight = _both(node)
     read = access(writer.ir, weight)
     assert read is not None
@@ -63,14 +63,13 @@ def write_embedding(writer: Writer, node: Node) -> str:
     tap = _named(places, _along_rows(places, indices), read.shape[0])
     lead = node.type.rank - 1
     features = Access(read.base, (*[1] * lead, read.shape[1]), (*[0] * lead, read.strides[1]))
-    rest, used = writer.offset(features)
-    places.used |= used
+    rest, _ = writer.offset(features)
     terms = [times(tap.place, places.size(read.strides[0])), *([] if rest == "0" else [rest])]
-    return writer.load_at(read.base, " + ".join(terms), frozenset(places.used), tap.valid, _outside(node))
+    return places.read(read.base, " + ".join(terms), tap.valid, _outside(node))
 
 
 def write_one_hot(writer: Writer, node: Node) -> str:
-    places = Places.of(writer, node)
+    places = Places(writer, node)
     (indices,) = node.operands
     assert indices is not None
     found = f"({_along_rows(places, indices)} == {places.coordinate(node.type.rank - 1)})"
@@ -86,9 +85,8 @@ def _along_rows(places: Places, indices: Value) -> str:
     assert read is not None
     if places.writer.ir.node(read.base.node).op == "constant":
         return places.writer.operand(indices)
-    text, used = places.writer.offset(Access(read.base, (*read.shape, 1), (*read.strides, 0)))
-    places.used |= used
-    return places.writer.load_at(read.base, text, used)
+    text, _ = places.writer.offset(Access(read.base, (*read.shape, 1), (*read.strides, 0)))
+    return places.read(read.base, text)
 
 
 def _named(places: Places, index: str, size: Size) -> Tap:

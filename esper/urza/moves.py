@@ -23,12 +23,12 @@ def write_slice(writer: Writer, node: Node) -> str:
     bounds = _bounds(node, writer.ir.type(only(node)).shape)
     starts = {axis: start for axis, start, _, _ in bounds}
     steps = {axis: step for axis, _, _, step in bounds}
-    return Places.of(writer, node).load_strided(only(node), starts, steps)
+    return Places(writer, node).load_strided(only(node), starts, steps)
 
 
 def write_slice_backward(writer: Writer, node: Node) -> str:
     """The elements that a slice names; zeros between, before and after them."""
-    places = Places.of(writer, node)
+    places = Places(writer, node)
     taps = {}
     for axis, start, stop, step in _bounds(node, node.type.shape):
         at = places.coordinate(axis)
@@ -47,12 +47,12 @@ def write_flip(writer: Writer, node: Node) -> str:
     shape = node.type.shape
     axes = [axis % len(shape) for axis in integers_of(node.attrs["axes"])]
     starts = {axis: shape[axis] - 1 for axis in axes}
-    return Places.of(writer, node).load_strided(only(node), starts, dict.fromkeys(axes, -1))
+    return Places(writer, node).load_strided(only(node), starts, dict.fromkeys(axes, -1))
 
 
 def write_roll(writer: Writer, node: Node) -> str:
     """The element that `shift` before it, counted round each axis."""
-    places = Places.of(writer, node)
+    places = Places(writer, node)
     shape = node.type.shape
     shifts: dict[int, Size] = {}
     for axis, shift in zip(integers_of(node.attrs["axes"]), _sizes(node, "shifts"), strict=True):
@@ -86,7 +86,7 @@ def _rolled(places: Places, x: Value, left: Mapping[int, tuple[int, int]], taps:
 
 def write_concat(writer: Writer, node: Node) -> str:
     """Each operand where its part of the axis is."""
-    places = Places.of(writer, node)
+    places = Places(writer, node)
     axis = attribute_integer(node.attrs, "axis") % node.type.rank
     at = places.coordinate(axis)
     start: Size = 0
@@ -103,7 +103,7 @@ def write_concat(writer: Writer, node: Node) -> str:
 
 
 def write_pad(writer: Writer, node: Node) -> str:
-    places = Places.of(writer, node)
+    places = Places(writer, node)
     mode, shape = node.attrs["mode"], writer.ir.type(only(node)).shape
     taps = {}
     for axis, before, after in _padding(node):
@@ -143,7 +143,7 @@ _PADDED: Mapping[str, Callable[[Text, Text, int, int], Tap]] = {
 
 
 def write_pad_backward(writer: Writer, node: Node) -> str:
-    places = Places.of(writer, node)
+    places = Places(writer, node)
     mode = str(node.attrs["mode"])
     taps = {}
     for axis, before, after in _padding(node):

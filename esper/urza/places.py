@@ -8,8 +8,9 @@ elements of the operand make an element of the result: its *taps*, whose weighte
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product as combinations
 from typing import TYPE_CHECKING
 
@@ -42,15 +43,14 @@ Taps = Mapping[int, Sequence[Tap]]
 
 @dataclass
 class Places:
-    """One node in one kernel: where its elements are, and how those of its operands are loaded."""
+    """One node in one kernel: where its elements are, and how those of its operands are loaded.
+
+    varies: the index variables that a name of the body varies with.
+    """
 
     writer: Writer
     node: Node
-    used: set[str]
-
-    @staticmethod
-    def of(writer: Writer, node: Node) -> Places:
-        return Places(writer, node, set())
+    varies: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def size(self, size: Size) -> Text:
         return size if isinstance(size, int) else self.writer.body_size(size)
@@ -59,15 +59,21 @@ class Places:
         """A name for `text`, like `name`, in the body."""
         unique = self.writer.unique(name)
         self.writer.lines.append(f"{unique} = {text}")
+        self.varies[unique] = self.used(text)
         return unique
+
+    def used(self, *texts: str) -> frozenset[str]:
+        """The index variables that `texts` vary with."""
+        words = {word for text in texts for word in re.findall(r"\w+", text)}
+        variables = words & {segment.name for segment in self.writer.segments()}
+        return frozenset(variables.union(*(self.varies.get(word, ()) for word in words)))
 
     def coordinate(self, axis: int) -> Text:
         """The index along `axis` of the result."""
         shape = self.node.type.shape
         ones: list[Size] = [0] * len(shape)
         ones[axis] = 1
-        text, used = self.writer.offset(Access(self.node.result(), shape, tuple(ones)))
-        self.used |= used
+        text, _ = self.writer.offset(Access(self.node.result(), shape, tuple(ones)))
         return 0 if text == "0" else text
 
     def load(self, operand: Value, taps: Mapping[int, Tap], other: str = "0") -> str:
@@ -85,13 +91,20 @@ class Places:
         shape, strides = list(read.shape), list(read.strides)
         for axis in taps:
             shape[axis], strides[axis] = self.node.type.shape[axis], 0
-        rest, used = writer.offset(Access(read.base, tuple(shape), tuple(strides)))
+        rest, _ = writer.offset(Access(read.base, tuple(shape), tuple(strides)))
         terms = [] if rest == "0" else [rest]
         for axis, tap in taps.items():
             terms.append(times(tap.place, self.size(read.strides[axis])))
         terms = [term for term in terms if term != "0"]
-        self.used |= used
-        return writer.load_at(read.base, " + ".join(terms), frozenset(self.used), valid, other)
+        return self.read(read.base, " + ".join(terms), valid, other)
+
+    def read(self, base: Value, offset: str, valid: tuple[str, ...] = (), other: str = "0") -> str:
+        """The name of a load at `offset`, which varies with all that its mask varies with."""
+        missing = self.used(*valid) - self.used(offset)
+        offset = " + ".join([*([offset] if offset else []), *(f"{name} * 0" for name in sorted(missing))])
+        name = self.writer.load_at(base, offset, self.used(offset), valid, other)
+        self.varies[name] = self.used(offset)
+        return name
 
     def load_strided(self, operand: Value, starts: Mapping[int, Size], steps: Mapping[int, int]) -> str:
         """The elements of `operand` at `start + step * i` along each axis that has a start; widened."""
@@ -103,8 +116,8 @@ class Places:
         first: Size = 0
         for axis, start in starts.items():
             first = first + read.strides[axis] * start
-        text, used = self.writer.offset(Access(read.base, self.node.type.shape, strides))
-        return self.writer.load_at(read.base, str(plus(0 if text == "0" else text, self.size(first))), used)
+        text, _ = self.writer.offset(Access(read.base, self.node.type.shape, strides))
+        return self.read(read.base, str(plus(0 if text == "0" else text, self.size(first))))
 
     def sum(self, operand: Value, taps: Taps, other: str = "0") -> str:
         """The sum of the loads at each combination of taps, times their weights."""

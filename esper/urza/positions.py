@@ -30,7 +30,7 @@ def refuses_waves(ir: BlueprintIR, node: Node) -> str | None:
 
 def write_rotary_embedding(writer: Writer, node: Node) -> str:
     """Both elements of a pair are loaded for each of them, so that lanes read side by side."""
-    places, x, rank = Places.of(writer, node), only(node), node.type.rank
+    places, x, rank = Places(writer, node), only(node), node.type.rank
     half = int(str(node.type.shape[-1])) // 2
     at, axis = places.coordinate(rank - 1), attribute_integer(node.attrs, "axis") % rank
     feature = places.let("feature", _feature(str(at), half))
@@ -49,7 +49,7 @@ def _feature(at: str, half: int) -> str:
 
 def write_sinusoidal_encoding(writer: Writer, node: Node) -> str:
     """Sines at even features, cosines of the same angles at odd ones."""
-    places = Places.of(writer, node)
+    places = Places(writer, node)
     at = places.coordinate(1)
     angle = places.let("angle", _angle(node, places.coordinate(0), f"({at} // 2)"))
     return f"tl.where({at} % 2 == 0, tl.sin({angle}), tl.cos({angle}))"
@@ -71,7 +71,7 @@ def refuses_alibi(ir: BlueprintIR, node: Node) -> str | None:
 
 def write_alibi_bias(writer: Writer, node: Node) -> str:
     """The slope of head h is 2 ** (-8 (h + 1) / B), of B a power of two; of one past B, by h - B + 1/2."""
-    places = Places.of(writer, node)
+    places = Places(writer, node)
     heads = int(str(node.type.shape[0]))
     power = 1 << (heads.bit_length() - 1)
     head, query, key = (places.coordinate(axis) for axis in range(3))

@@ -83,7 +83,7 @@ class _Axis:
 
 
 def write_interpolate(writer: Writer, node: Node) -> str:
-    places = Places.of(writer, node)
+    places = Places(writer, node)
     shape = writer.ir.type(only(node)).shape
     taps = {}
     for axis in range(2, node.type.rank):
@@ -95,7 +95,7 @@ def write_interpolate(writer: Writer, node: Node) -> str:
 
 def write_interpolate_backward(writer: Writer, node: Node) -> str:
     """A loop over each axis: how many elements have a share depends on the sizes."""
-    places, mode = Places.of(writer, node), node.attrs["mode"]
+    places, mode = Places(writer, node), node.attrs["mode"]
     shape, out = node.type.shape, writer.ir.type(only(node)).shape
     offset, _ = writer.offset(Access(node.result(), shape, row_major(shape)))
     total = places.let("total", f"({offset}) * 0.0" if offset != "0" else "tl.program_id(0) * 0.0")

@@ -132,3 +132,11 @@ def test_the_loss_of_classes_has_no_library_call(shape: tuple[Size, ...]) -> Non
     found = programs(build, loss=build.op("nll_loss", x, target))
     assert found.outside_calls == ()
     assert_verified(found, N=6)
+
+
+def test_a_single_element_can_be_looked_up() -> None:
+    """Its offset is a number, while what it is compared with varies."""
+    build = Builder("single")
+    x = build.input("x", TensorType(DType.F32, (1, 5)))
+    indices = build.input("indices", TensorType(DType.I64, (1, 1)))
+    assert_verified(programs(build, y=build.op("gather", x, indices, axis=1)))
