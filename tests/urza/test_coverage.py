@@ -13,7 +13,8 @@ from esper.passes import joint_graph, run_passes
 from esper.testing.sampler import GraphSampler
 from esper.testing.strategies import sampled_operators
 from esper.urza.compiler import make_programs
-from esper.urza.plan import Plan, make_plan
+from esper.urza.groups import Plan
+from esper.urza.plan import make_plan
 
 STAYS = {
     *("convolution", "convolution_input_grad", "convolution_weight_grad"),
