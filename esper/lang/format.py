@@ -118,9 +118,9 @@ class _Printer:
             for parameter, text in zip(blueprint.parameters, parameters, strict=True):
                 self._demote(self._offset(parameter.span), alone=False)  # behind a comma on its own line
                 self._comments_before(self._offset(parameter.span), INDENT)
-                self._gap(parameter.span.line)
                 self._demote(self._end(parameter.span), alone=True)
                 self._comments_before(self._end(parameter.span), INDENT)
+                self._gap(parameter.span.line)
                 self._print(f"{INDENT}{text},", parameter.span)
             self._comments_before(opening, INDENT)
             self._align_comments(before)

@@ -84,6 +84,13 @@ def test_a_comment_within_a_parameter_moves_above_it_and_documents_nothing() -> 
     assert meaning(parse_source(once)[0]) == meaning(parse_source(text)[0])
 
 
+def test_a_comment_within_a_parameter_has_one_blank_line_above_it() -> None:
+    # found: one for the comment and one for the parameter
+    once = formatted("blueprint b(n: int = 1,\n\n\n m:   # why\nint = 2) {}\n")
+    assert once == "blueprint b(\n    n: int = 1,\n\n    # why\n    m: int = 2,\n) {\n}\n"
+    assert formatted(once) == once
+
+
 def test_documentation_behind_a_comma_on_its_own_line_documents_nothing_before_and_after() -> None:
     # found: it was printed above the next parameter, and documented that
     text = "blueprint b(\n  n: int = 1\n  , ## stray\n  m: int = 2,\n) {}\n"
