@@ -73,8 +73,14 @@ def declarations() -> dict[str, Declared]:
 def _closest(code: str, known: Iterable[str]) -> list[str]:
     """The known codes whose numbers are nearest; E202 is E0202 without its zero."""
 
+    digits = code.lstrip("EW")
+    if len(digits) < 4 and digits.startswith("0"):  # the start of one
+        begun = sorted(candidate for candidate in known if candidate.startswith(code))
+        if begun:
+            return begun[:MAX_SUGGESTED]
+
     def distance(candidate: str) -> tuple[int, bool, str]:
-        return abs(int(candidate[1:]) - int(code[1:])), candidate[0] != code[0], candidate
+        return abs(int(candidate[1:]) - int(digits)), candidate[0] != code[0], candidate
 
     return sorted(known, key=distance)[:MAX_SUGGESTED]
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-_CODE = re.compile(r"[EeWw]\d+")
+_CODE = re.compile(r"[EeWw]\d+|\d+", re.ASCII)
+"""A code; its letter is asked for where it is missing."""
 
 
 @click.command(

@@ -77,7 +77,7 @@ class FileIsDirectory(EsperError):
 
 class NotUtf8(EsperError):
     code = "E0112"
-    message = "byte {offset} is not UTF-8"
+    message = "{reason}"
     help = "save the file as UTF-8"
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from esper.errors import require_kind
 from esper.lang.ast import Blueprint
 from esper.lang.diagnostics import BlueprintRejected, Report
+from esper.lang.elsewhere import library_names
 from esper.lang.errors import SeveralBlueprints, UnknownBlueprint
-from esper.lang.names import did_you_mean
+from esper.lang.names import closest, did_you_mean
 from esper.lang.parameters import Signature, signature_of
 from esper.lang.render import as_text
 from esper.lang.source import Source
@@ -61,7 +62,10 @@ def load(blueprint: str | Path, name: str | None = None) -> Loaded:
     """
     require_kind("blueprint", blueprint, (str, Path), "a path, or the name of a library blueprint")
     if not is_path(blueprint):
-        return _from_library(str(blueprint))
+        try:
+            return _from_library(str(blueprint))
+        except UnknownBlueprint as error:
+            raise _or_a_file(error, str(blueprint)) from None
     unit, report = load_unit(Path(blueprint))
     reject(report, unit.sources)
     found = {blueprint.name.text: blueprint for blueprint in unit.program.blueprints}
@@ -73,6 +77,16 @@ def load(blueprint: str | Path, name: str | None = None) -> Loaded:
         suggestion = did_you_mean(name, found, f"it has {', '.join(found)}")
         raise UnknownBlueprint(name=name, where=f"`{blueprint}`", suggestion=suggestion)
     return Loaded(found[name], unit)
+
+
+def _or_a_file(error: UnknownBlueprint, name: str) -> UnknownBlueprint:
+    """`error`, or one that names a file of this folder which is more like `name` than the library's."""
+    files = [path.stem for path in Path().glob("*.esp")]
+    similar = closest(name, [*files, *library_names()])
+    if similar not in files:
+        return error
+    suggestion = f"did you mean `{similar}.esp`?"
+    return UnknownBlueprint(name=name, where=error.details["where"], suggestion=suggestion)
 
 
 def is_path(blueprint: str | Path) -> bool:

@@ -6,6 +6,7 @@ A value is kept in the scope as elaboration uses it; `Signature` shows it to oth
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -36,6 +37,10 @@ from esper.lang.names import closest, did_you_mean
 from esper.lang.scope import Scope, What
 from esper.lang.values import POISON, OperatorName, Poison, Static, Unknown, describe, is_size, shown
 
+_INTEGER = re.compile("-?[0-9]+")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+"""As a source writes them."""
+
 ParameterValue = bool | int | float | str
 
 KINDS = {
@@ -53,7 +58,7 @@ _ELSEWHERE = {"size": "dim", "double": "float", "real": "float", "operator": "op
 """What other languages and this one's own prose call them."""
 
 # What `esper.lower`, `esper.compile` and `Slot.germinate` take beside a blueprint's parameters.
-ARGUMENT_NAMES = frozenset({"name", "sizes", "target", "generator", "tier", "self"})
+ARGUMENT_NAMES = frozenset({"cuda_graphs", "name", "sizes", "target", "generator", "tier", "self"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,16 +331,21 @@ def parse_settings(signature: Signature, settings: Iterable[str]) -> dict[str, P
 
 
 def _parse_value(name: str, kind: str, text: str) -> ParameterValue:
-    wrong = WrongParameterKind(name=name, found=f"`{text[:40]}`", expected=KINDS[kind])
+    meant = f"did you mean `{text.lower()}`?" if text.lower() in ("true", "false") else ""
+    wrong = WrongParameterKind(
+        name=name, found=f"`{text[:40]}`", expected=KINDS[kind], suggestion=meant if kind == "bool" else ""
+    )
     if kind in ("op", "dtype", "choice"):
         return text
     if kind == "bool":
-        if text.lower() not in ("true", "false"):
+        if text not in ("true", "false"):
             raise wrong
-        return text.lower() == "true"
+        return text == "true"
+    if not (_NUMBER if kind == "float" else _INTEGER).fullmatch(text):
+        raise wrong
     try:
         return float(text) if kind == "float" else int(text)
-    except ValueError:
+    except ValueError:  # of more digits than Python reads
         raise wrong from None
 
 

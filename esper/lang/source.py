@@ -39,7 +39,7 @@ _PIECE = re.compile(
     r"|(?P<dotted>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+)"
     r"|(?P<number>[0-9]+\.(?![0-9.])|\.[0-9]+|[0-9]+(?:_[0-9]+)+\b|0[xX][0-9A-Fa-f]+\b)"
     r"|(?P<fine>[A-Za-z_][A-Za-z0-9_]*|[0-9]+(?:\.[0-9]+)?|[ \t\r\n()\[\]{}:,+\-*/%@<>=]+|\.\.\.?|\|>|!=)"
-    r"|(?P<stray>&&|\|\||.)",
+    r"|(?P<stray>&&|\|\||[\u00a0\u2000-\u200b\u202f\u3000]+|.)",
     re.DOTALL,
 )
 
@@ -114,12 +114,12 @@ def _instead_of(path: Path) -> str:
     """The way out where there is no file: one beside it with a name much like it, or the library's."""
     if str(path) == "-":
         return "a file is named here: `esperc fmt -` alone reads from stdin"
+    if str(path) in library_names():
+        return f"a blueprint of the library is called so: `esperc templates {path}` shows it"
     beside = {found.stem: found for found in path.parent.glob("*.esp")} if path.parent.is_dir() else {}
     similar = closest(path.stem, beside)
     if similar is not None:
         return f"did you mean `{beside[similar]}`?"
-    if str(path) in library_names():
-        return f"a blueprint of the library is called so: `esperc templates {path}` shows it"
     return ""
 
 
@@ -129,14 +129,29 @@ def decode_source(file: str, data: bytes) -> tuple[Source, Report]:
     if len(data) > MAX_BYTES:
         report.add(FileTooLarge(limit=MAX_BYTES))
         return Source(file, ""), report
+    if _is_utf16(data):
+        report.add(NotUtf8(reason="this is UTF-16"))
+        return Source(file, ""), report
     if b"\0" in data:
         report.add(BinaryFile())
         return Source(file, ""), report
     try:
-        return Source(file, data.decode("utf-8-sig")), report
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        report.add(NotUtf8(offset=error.start))
+        before = data[: error.start].decode("utf-8-sig", errors="replace")
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        reason = f"the byte 0x{data[error.start]:02x} is not UTF-8"
+        report.add(NotUtf8(reason=reason, span=Span(file, line, column, line, column + 1)))
         return Source(file, ""), report
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # the line ends of old Macintoshes
+    return Source(file, text), report
+
+
+def _is_utf16(data: bytes) -> bool:
+    """Whether `data` has the byte order mark of UTF-16, or a zero in nearly every second byte."""
+    is_wide = len(data) > 1 and max(data[0::2].count(0), data[1::2].count(0)) > len(data) * 0.45
+    return is_wide or data.startswith((b"\xff\xfe", b"\xfe\xff"))
 
 
 def scan(source: Source, report: Report) -> tuple[str, list[Documentation]]:
@@ -168,9 +183,10 @@ def scan(source: Source, report: Report) -> tuple[str, list[Documentation]]:
                 blanks.append((start, end))
             case "stray":
                 character = match.group()
-                way_out = CHARACTERS.get(character, OTHER_CHARACTER)
-                span = source.span(start, end)
-                report.add(IllegalCharacter(character=_shown(character), way_out=way_out, span=span))
+                is_space = character.isspace() or character[0] == "\u200b"
+                way_out = CHARACTERS.get("\u00a0" if is_space else character, OTHER_CHARACTER)
+                span, found = source.span(start, end), _shown(character[0] if is_space else character)
+                report.add(IllegalCharacter(character=found, way_out=way_out, span=span))
                 blanks.append((start, end))
             case _:
                 pass

@@ -127,8 +127,7 @@ class _Loader:
     def library(self, name: str) -> tuple[Unit, Report]:
         programs = library_programs()
         if name not in programs:
-            known = f"it has {', '.join(programs)}"
-            suggestion = did_you_mean(name, programs, known)
+            suggestion = did_you_mean(name, programs, "`esperc templates` lists them")
             raise UnknownBlueprint(name=name, where="the library", suggestion=suggestion)
         source, program, report = programs[name]
         key = f"library:{source.file}"

@@ -57,7 +57,13 @@ def test_json_is_one_document_with_the_same_text() -> None:
 
 @pytest.mark.parametrize(
     ("code", "closest"),
-    [("E0299", "E0301, W0301, E0302"), ("e202", "E0202, W0202, E0201"), ("W0203", "E0203, W0202, E0202")],
+    [
+        ("E0299", "E0301, W0301, E0302"),
+        ("e202", "E0202, W0202, E0201"),
+        ("W0203", "E0203, W0202, E0202"),
+        ("e01", "E0101, E0102, E0103"),
+        ("201", "E0201, W0201, E0202"),
+    ],
 )
 def test_an_unknown_code_names_the_closest(code: str, closest: str) -> None:
     result = explain(code)

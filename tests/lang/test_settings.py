@@ -46,6 +46,12 @@ def test_settings_are_typed_by_the_parameters_kind() -> None:
         ("widht=3", "E0404", "did you mean `width`?"),
         ("width=wide", "E0405", ""),
         ("flag=2", "E0405", ""),
+        ("flag=True", "E0405", "did you mean `true`?"),
+        ("width=1_0", "E0405", ""),
+        ("width=+5", "E0405", ""),
+        ("width=\uff15", "E0405", ""),
+        ("rate=.5", "E0405", ""),
+        ("rate=nan", "E0405", ""),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(setting: str, code: str, help: str) -> None:
