@@ -29,7 +29,9 @@ def _definitions(module: ModuleType) -> dict[str, tuple[ast.stmt, str]]:
     lines = text.split("\n")
     found: dict[str, tuple[ast.stmt, str]] = {}
     for node in ast.parse(text).body:
-        source = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+        decorators = getattr(node, "decorator_list", [])
+        first = min((decorator.lineno for decorator in decorators), default=node.lineno)
+        source = "\n".join(lines[first - 1 : node.end_lineno])
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found[node.name] = node, source
         elif isinstance(node, ast.Import | ast.ImportFrom):

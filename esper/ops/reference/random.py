@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 
 _MASK = 0xFFFFFFFF
 _SECOND_STREAM = 0x3C6EF372
 _FIRST, _SECOND, _GOLDEN = 0x7FEB352D, 0x846CA68B, 0x9E3779B9
+_STEPS = (16, 0xFFFF, _FIRST, 15, 0x1FFFF, _SECOND - 2**32, 8, 0xFFFFFF)
+"""The numbers that tiles are mixed with, as int32."""
 
 
 def uniform(
@@ -32,29 +35,38 @@ def _numerators(
     seed: int | torch.Tensor, offset: int, shape: Sequence[int], device: torch.device | str | None
 ) -> torch.Tensor:
     """`uniform` times 2^24, in int32; a seed that is an integer is mixed without torch."""
-    keys: tuple[torch.Tensor, torch.Tensor] | tuple[int, int]
+    keys: tuple[torch.Tensor | int, torch.Tensor | int]
+    numbers: tuple[torch.Tensor | int, ...]
     if isinstance(seed, torch.Tensor):
         device = seed.device if device is None else device
         seed = seed.to(device)
         first = _mix((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
         second = _mix((((seed >> 32) & _MASK) + first) & _MASK)
-        keys = first.to(torch.int32), second.to(torch.int32)
+        keys, numbers = (first.to(torch.int32), second.to(torch.int32)), _STEPS
     else:
+        numbers = _steps()
         number = _mix_integer((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
         keys = _signed(number), _signed(_mix_integer((((seed >> 32) & _MASK) + number) & _MASK))
 
     count = 1
     for size in shape:
         count *= size
+    sixteen, low16, first_factor, fifteen, low17, second_factor, eight, low24 = numbers
     x = torch.arange(count, dtype=torch.int32, device=device)
     x ^= keys[0]
-    x ^= (x >> 16) & 0xFFFF
-    x *= _FIRST
+    x ^= (x >> sixteen).bitwise_and_(low16)
+    x *= first_factor
     x += keys[1]
-    x ^= (x >> 15) & 0x1FFFF
-    x *= _SECOND - 2**32
-    x ^= (x >> 16) & 0xFFFF
-    return ((x >> 8) & 0xFFFFFF).reshape(tuple(shape))
+    x ^= (x >> fifteen).bitwise_and_(low17)
+    x *= second_factor
+    x ^= (x >> sixteen).bitwise_and_(low16)
+    return (x >> eight).bitwise_and_(low24).view(tuple(shape))
+
+
+@cache
+def _steps() -> tuple[torch.Tensor, ...]:
+    """`_STEPS` as scalar tensors, which an operator reads at half the cost of a number; on any device."""
+    return tuple(torch.tensor(number, dtype=torch.int32, device="cpu") for number in _STEPS)
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
@@ -78,8 +90,8 @@ def _signed(x: int) -> int:
 
 def dropout(x: torch.Tensor, seed: int | torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
     """`x / (1 - p)` where the uniform number of an element's row-major index is at least `p`, else zero."""
-    keep = _numerators(seed, offset, x.shape, x.device) >= p * 2.0**24
-    return torch.where(keep, x * (1.0 / (1.0 - p)), 0.0)
+    dropped = _numerators(seed, offset, x.shape, x.device) < p * 2.0**24
+    return (x * (1.0 / (1.0 - p))).masked_fill(dropped, 0.0)
 
 
 def feature_dropout(x: torch.Tensor, seed: torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
