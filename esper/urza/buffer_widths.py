@@ -3,7 +3,8 @@
 A kernel's accesses to a tensor and to a vector that many threads share look alike in an instruction count;
 weighed by the bytes of the buffers behind them, the vector's no longer drown the tensor's. Registers of 64
 bits carry addresses; what parameters a register's value comes from follows from the instructions that write
-it, over loops until nothing changes.
+it, over loops until nothing changes. The address of a parameter, of which one may be chosen before it is
+read, counts as its value.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections import Counter, defaultdict
 
 from esper.urza.resources import accesses
 
-_PARAMETER = re.compile(r"\bld\.param\S*\s+(\{[^}]*\}|%\w+),\s*\[\w+_param_(\d+)(?:\+\d+)?\s*\]")
+_PARAMETER = re.compile(r"\b(?:ld\.param|mov)\S*\s+(\{[^}]*\}|%\w+),\s*\[?\w+_param_(\d+)(?:\+\d+)?\s*\]?;")
 _REGISTER = re.compile(r"%rd\d+")
-_WRITES = re.compile(r"^\s*(?:@!?%p\d+\s+)?(?!ld|st|cp|@)[a-z][\w.]*\s+(%rd\d+)\s*,(.*);")
+_WRITES = re.compile(r"^\s*(?:@!?%p\d+\s+)?(?!ld\.(?!param)|st|cp|@)[a-z][\w.]*\s+(%rd\d+)\s*,(.*);")
 _ADDRESS = re.compile(r"\[\s*(%rd\d+)")
 
 

@@ -37,6 +37,20 @@ def test_addresses_are_followed_to_the_parameters_they_come_from() -> None:
     assert buffer_widths(PTX, trips=5) == {0: {128: 16, 64: 8, 16: 2}, 1: {128: 80, 16: 2}, -1: {64: 8}}
 
 
+CHOSEN = """
+	mov.b64 	%rd1, k_param_0;
+	mov.b64 	%rd2, k_param_2;
+	selp.b64 	%rd3, %rd2, %rd1, %p1;
+	ld.param.b64 	%rd4, [%rd3];
+	mad.wide.s32 	%rd5, %r1, 2, %rd4;
+	ld.global.v4.b32 	{ %r1, %r2, %r3, %r4 }, [ %rd5 ];
+"""
+
+
+def test_a_parameter_may_be_chosen_before_it_is_read() -> None:
+    assert buffer_widths(CHOSEN, trips=1) == {0: {128: 16}, 2: {128: 16}}
+
+
 def test_a_share_is_of_bytes() -> None:
     assert wide_share({128: 48, 32: 16}) == pytest.approx(0.75)
     assert wide_share({}) == 0.0
