@@ -235,6 +235,9 @@ class Arguments:
             case Kind.DIM if (
                 isinstance(value, int | Dim) and is_size(value) and (isinstance(value, Dim) or value >= 1)
             ):
+                graph = self._evaluator.graph
+                assert graph is not None
+                graph.note_size(value)
                 return value
             case Kind.INT if isinstance(value, int) and not isinstance(value, bool):
                 return value

@@ -24,6 +24,7 @@ from esper.ir.operator import OPERATORS, REQUIRED, AttrValue, Creation, Input, O
 from esper.ir.types import DType, TensorType
 from esper.lang.diagnostics import Report
 from esper.lang.errors import Undecided
+from esper.lang.inequality import bounds
 from esper.lang.sizes_at_run_time import ensured, with_ensured_sizes
 from esper.lang.source import Source
 from esper.lang.undecided import trials
@@ -58,6 +59,7 @@ class Graph:
     later: size symbols that get their numbers before lowering, when a blueprint is only checked.
     doubted: those of them of which only some values come up where statements are being taken.
     may_be_left_out: whether, for some of the values, the statements are not taken at all.
+    is_open: whether something was left to the numbers of these symbols.
     dtype: of the weights of a call without floating operands.
     """
 
@@ -67,6 +69,7 @@ class Graph:
     later: frozenset[str] = frozenset()
     doubted: frozenset[str] = frozenset()
     may_be_left_out: bool = False
+    is_open: bool = False
     updates: dict[str, Value] = field(default_factory=dict)
     prefix: str = ""
     dtype: DType = DType.F32
@@ -203,6 +206,12 @@ class Graph:
         if late:
             sizes = ", ".join(f"`{symbol}`" for symbol in sorted(late))
             raise Undecided(what=what, sizes=sizes, span=span)
+        self.is_open = True
+
+    def note_size(self, size: Size) -> None:
+        """Notes that a size is left open if it may turn out to be below 1."""
+        if isinstance(size, Dim) and size_symbols(size) & self.later and bounds(size)[0] < 1:
+            self.is_open = True
 
     def call(self, operator: Operator, given: Operands, span: Span) -> tuple[Value, ...] | Poison:
         """Adds the node of a call with its parameters and buffers; returns its results.
@@ -272,6 +281,9 @@ class Graph:
         results = self._add(operator.name, operands, name, span, stored, given.places)
         if isinstance(results, Poison):
             return POISON
+        for value in results:
+            for size in self.build.type(value).shape:
+                self.note_size(size)
         for result, position in operator.updates.items():
             buffer = operands[position]
             assert isinstance(buffer, Value)

@@ -2,13 +2,13 @@
 
 For a check, `dim` parameters are size symbols; a fact such as `require features % heads == 0` then makes
 `features` the product `heads * (features // heads)`, which lets sizes cancel in a reshape. What the
-blueprints that it calls require is learned by a trial.
+blueprints that it calls require is learned by a trial. What is left open is then checked with the defaults.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from esper.errors import EsperError
 from esper.ir.build import Builder
@@ -16,12 +16,12 @@ from esper.ir.dims import Dim, Size, symbol
 from esper.ir.graph import BlueprintIR, Value
 from esper.lang.ast import Blueprint, Call, expressions_in
 from esper.lang.construction import Graph
-from esper.lang.diagnostics import Report, in_spelling
+from esper.lang.diagnostics import Note, Report, in_spelling
 from esper.lang.facts import find_facts
 from esper.lang.nesting import deep_recursion
-from esper.lang.scope import Place
-from esper.lang.settings import Settings
-from esper.lang.statements import Bound, Statements, Whole
+from esper.lang.scope import Place, place_of
+from esper.lang.settings import Budget, Settings
+from esper.lang.statements import Bound, Spent, Statements, Whole
 from esper.lang.units import Definition, Unit
 from esper.lang.values import AnyValue, Poison, Unknown, describe, shown
 
@@ -52,12 +52,16 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Elaborated:
-    """The graph, if there was no error; the size symbols of the input types; what must hold in a search."""
+    """The graph, if there was no error; the size symbols of the input types; what must hold in a search.
+
+    is_open: whether a check left something to the numbers of `dim` parameters.
+    """
 
     ir: BlueprintIR | None
     sizes: tuple[str, ...]
     constraints: tuple[Bound, ...]
     found: Found
+    is_open: bool = False
 
 
 def elaborate(unit: Unit, blueprint: Blueprint, settings: Settings, report: Report) -> Elaborated:
@@ -70,7 +74,28 @@ def elaborate(unit: Unit, blueprint: Blueprint, settings: Settings, report: Repo
             if learned.keys() <= facts.keys():
                 break
             facts = {**learned, **facts}
-        return _run(definition, settings, report, facts)[0]
+        errors_before = report.errors
+        elaborated, _ = _run(definition, settings, report, facts)
+        is_sound = report.errors == errors_before and not settings.budget.told_to
+        if settings.symbolic and is_sound and elaborated.is_open:
+            _check_defaults(definition, settings, report)
+        return elaborated
+
+
+def _check_defaults(definition: Definition, settings: Settings, report: Report) -> None:
+    """Reports what is wrong with a blueprint's own defaults, which a check of any sizes leaves open."""
+    blueprint = definition.blueprint
+    dims = [parameter for parameter in blueprint.parameters if parameter.kind.text == "dim"]
+    if not dims or blueprint.damaged is not None or any(p.default is None for p in blueprint.parameters):
+        return
+    concrete = replace(settings, symbolic=False, budget=Budget())
+    aside = Report(report.file)
+    elaborated, _ = _run(definition, concrete, aside, {})
+    if aside.errors:
+        values = elaborated.found.texts()
+        named = (f"{dim.name.text} = {''.join(values.get(place_of(dim.name), ''))}" for dim in dims)
+        with report.within(Note(f"with the defaults {', '.join(named)}", blueprint.name.span)):
+            _run(definition, replace(concrete, budget=Budget()), report, {})
 
 
 def _calls_blueprints(definition: Definition) -> bool:
@@ -90,6 +115,7 @@ def _run(
     own = find_facts(blueprint, settings.values, symbols) if symbols else {}
     report.spelling.update({str(size): name for name, size in {**facts, **own}.items()})
     graph = Graph(Builder(blueprint.name.text), report, definition.unit.sources, frozenset(symbols))
+    graph.is_open = bool(facts or own)  # which take for granted what the numbers must show
     whole = Whole(settings, report, graph, symbols)
     body = Statements(whole, definition, settings.precision, {}, blueprint.span)
     ir: BlueprintIR | None = None
@@ -99,12 +125,16 @@ def _run(
             outputs = {name: value for name, value in body.outputs.items() if isinstance(value, Value)}
             if len(outputs) == len(body.outputs):
                 ir = graph.build.finish(outputs, graph.updates)
+    except Spent:
+        pass  # it was told
     except EsperError as error:
         report.add(error, blueprint.name.span)
     finally:
         found = Found(body.scope.found, graph.build, dict(report.spelling))
         report.spelling.clear()
-    return Elaborated(ir, tuple(body.types.sizes), tuple(body.constraints), found), whole.learned
+    return Elaborated(
+        ir, tuple(body.types.sizes), tuple(body.constraints), found, graph.is_open
+    ), whole.learned
 
 
 def _symbols(blueprint: Blueprint, settings: Settings) -> dict[str, Dim]:

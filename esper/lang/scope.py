@@ -18,6 +18,11 @@ Place = tuple[int, int]
 """Line and column, from 1, of a name in the source of a blueprint."""
 
 
+def place_of(name: Name) -> Place:
+    """Where `name` is written."""
+    return name.span.line, name.span.column
+
+
 class What(Enum):
     """What a name was bound as; the value reads in a message."""
 
@@ -75,7 +80,7 @@ class Scope:
 
     def note(self, name: Name, values: tuple[AnyValue, ...]) -> None:
         """Keeps what `name` stood for where it is written; of a repeated statement, the first time."""
-        self.found.setdefault((name.span.line, name.span.column), values)
+        self.found.setdefault(place_of(name), values)
 
     def mark_read(self, names: Iterable[Name]) -> None:
         """Counts `names` as read, without their values: what is not elaborated uses them all the same."""

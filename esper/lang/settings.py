@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from esper.ir.types import DType
+from esper.lang.diagnostics import Report
 from esper.lang.parameters import ParameterValue
 
 PRECISIONS = {"f32": DType.F32, "bf16": DType.BF16, "f16": DType.F16}
 
 
 @dataclass(slots=True)
-class Spent:
-    """What elaboration has used of its budget: statements, repeated and called ones as often as they run."""
+class Budget:
+    """What elaboration has used up: statements, repeated and called ones as often as they run.
+
+    told_to: the reports that say that it was too much.
+    """
 
     statements: int = 0
+    told_to: list[Report] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,4 +36,4 @@ class Settings:
     ranks: Mapping[str, int] = field(default_factory=dict)
     precision: DType | None = None
     symbolic: bool = False
-    spent: Spent = field(default_factory=Spent, compare=False)
+    budget: Budget = field(default_factory=Budget, compare=False)

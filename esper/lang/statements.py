@@ -35,8 +35,8 @@ from esper.lang.ast import (
 )
 from esper.lang.blueprint_calls import CallArguments
 from esper.lang.calls import Arguments, Piped
-from esper.lang.construction import Graph
 from esper.lang.constraint_bounds import require_bound
+from esper.lang.construction import Graph
 from esper.lang.diagnostics import Note, Report
 from esper.lang.elsewhere import VERY_CLOSE, known_operator
 from esper.lang.errors import (
@@ -89,6 +89,10 @@ class Bound:
     target: str | None
 
 
+class Spent(Exception):
+    """The budget is: nothing more is elaborated, of whatever the statement is a part."""
+
+
 @dataclass(slots=True)
 class Whole:
     """One run: what the blueprint and all that it calls share.
@@ -113,11 +117,15 @@ class Whole:
         finally:
             self.opened.pop()
 
-    def count_statement(self) -> None:
-        """Raises `TooManyStatements`."""
-        self.settings.spent.statements += 1
-        if self.settings.spent.statements > MAX_STATEMENTS:
-            raise TooManyStatements(limit=MAX_STATEMENTS)
+    def count_statement(self, span: Span) -> None:
+        """Raises `Spent` after too many, which was told once."""
+        budget = self.settings.budget
+        budget.statements += 1
+        if budget.statements > MAX_STATEMENTS:
+            if not any(report is self.report for report in budget.told_to):
+                self.report.add(TooManyStatements(limit=MAX_STATEMENTS), span)
+                budget.told_to.append(self.report)
+            raise Spent
 
 
 class Statements:
@@ -174,7 +182,7 @@ class Statements:
         bound: Mapping[str, Static],
         places: Mapping[str, Span] | None = None,
     ) -> None:
-        """Values as in `bind_parameters`. Raises `TooManyStatements`, which ends the whole."""
+        """Values as in `bind_parameters`. Raises `Spent`."""
         blueprint = self.blueprint
         with self.whole.opening(blueprint):
             bind_parameters(blueprint, values, self.scope, self.report, bound, places)
@@ -199,11 +207,9 @@ class Statements:
         for statement in statements:
             if self.report.is_full or self.is_refused:
                 return
-            self.whole.count_statement()
+            self.whole.count_statement(statement.span)
             try:
                 self._statement(statement)
-            except TooManyStatements:
-                raise
             except EsperError as error:
                 self.report.add(error, statement.span)
 
@@ -259,7 +265,7 @@ class Statements:
         for index in range(count):
             if self.report.errors > errors:
                 break  # the next turn would find the same
-            self.whole.count_statement()  # of a body without statements, too
+            self.whole.count_statement(statement.span)  # of a body without statements, too
             with self.scope.block():
                 if statement.index is not None:
                     self.scope.bind(statement.index, index, What.INDEX)
@@ -355,6 +361,10 @@ class Statements:
         bound: dict[str, Static] = {**sizes_from(blueprint, types), **arguments.parameters}
         if self.whole.symbols:
             self._learn(blueprint, bound)
+            # The domains of its parameters are not asked of these.
+            self.graph.is_open |= any(
+                isinstance(value, Dim | Unknown) for value in arguments.parameters.values()
+            )
         errors_before = self.report.errors
         with self.graph.instance(blueprint.name.text), self.report.within(Note("called here", call.span)):
             body = Statements(

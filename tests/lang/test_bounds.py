@@ -56,12 +56,12 @@ def test_an_operator_with_weights_takes_no_number_for_a_tensor(call: str) -> Non
 def test_a_mistake_that_repeats_is_looked_for_once() -> None:
     # found: every turn searched for a name like the unknown one, two seconds in all
     text = HEAD + "h = x repeat 10000 { h = h + nowhere h = h + y h = wrong(h) } output h }"
-    spent = Settings(symbolic=True)
+    settings = Settings(symbolic=True)
     report = Report(FILE)
     unit, _ = source_unit(Source(FILE, text))
-    elaborate(unit, unit.program.blueprints[0], spent, report)
+    elaborate(unit, unit.program.blueprints[0], settings, report)
     assert [diagnostic.code for diagnostic in report.diagnostics] == ["E0202", "E0202", "E0201"]
-    assert spent.spent.statements < 10
+    assert settings.budget.statements < 10
 
 
 @pytest.mark.parametrize("sign", ["-", "not "])
@@ -69,3 +69,12 @@ def test_signs_in_a_row_are_laid_out(sign: str) -> None:
     # found: three calls of Python a sign, in a stack of a thousand
     text = HEAD + f"if {sign * 1000}true {{ }} output x }}"
     assert f"if {sign * 1000}true {{" in format_source(Source(FILE, text))
+
+
+def test_too_many_statements_are_told_as_nothing_else() -> None:
+    # found: the blueprints that were left in the middle counted as calling themselves
+    calls = "".join(
+        f"blueprint b{i + 1}() {{ input x: f32[N] output b{i}(x) + b{i}(x) }}\n" for i in range(18)
+    )
+    _, found = elaborated(f"blueprint b0() {{ input x: f32[N] output relu(x) }}\n{calls}")
+    assert {diagnostic.code for diagnostic in found} == {"E0415"}

@@ -89,3 +89,20 @@ WRONG = [
 @pytest.mark.parametrize(("head", "body", "code"), WRONG)
 def test_what_no_number_mends_is_an_error(head: str, body: str, code: str, tmp_path: Path) -> None:
     assert code in _codes(tmp_path, head, body)
+
+
+OPEN = [
+    ("width: dim = 4", 'require width % 5 == 0: "by five" input x: f32[N, width] output x', "E0401"),
+    ("width: dim = 3", "input x: f32[N, 8, width] output group_norm(x, groups=width)", "E0301"),
+    ("width: dim = 3", "let a = 2 - width input x: f32[N, width] output linear(x, a)", "E0322"),
+    ("width: dim = 64", "input x: f32[N, width] output dropout(x, 1 / (width - 63))", "E0301"),
+    ("width: dim = 9", 'input x: f32[N, 8] if width > 8 { require false: "wide" } output x', "E0401"),
+]
+
+
+@pytest.mark.parametrize(("head", "body", "code"), OPEN)
+def test_what_was_left_open_is_checked_with_the_defaults(
+    head: str, body: str, code: str, tmp_path: Path
+) -> None:
+    assert _codes(tmp_path, head, body) == [code]
+    assert not _codes(tmp_path, "width: dim", body)
