@@ -34,8 +34,8 @@ BATCH = "N"
 """The size that is the batch's by the language's convention: it bounds places, and divides none."""
 
 _DIVIDES = re.compile(
-    r"^from esper\.kernels\.(?:depthwise|pooling|columns) import [^\n]*\b"
-    r"(?:channels|depthwise|depthwise_weight_grad|max_pool|max_pool_backward|avg_pool|avg_pool_backward)\b",
+    r"^from esper\.kernels\.(?:depthwise|pooling|columns|folds) import [^\n]*\b"
+    r"(?:channels|fold_\w+|depthwise\w*|max_pool\w*|avg_pool\w*)\b",
     re.MULTILINE,
 )
 _HAS_PRODUCTS = re.compile(r"^from esper\.kernels\.(?:matmul|attention\w*) import", re.MULTILINE)
@@ -129,7 +129,7 @@ class KernelSource:
     def aligned(self) -> KernelSource | None:
         """This kernel under the promise that its run-time sizes are divisible by 16, the batch's apart.
 
-        Where a template finds places in an image by quotients and remainders of such sizes, the promise tells
+        Where a template finds places by multiples, quotients and remainders of such sizes, the promise tells
         Triton that neighbours lie side by side, so that they are read in one access. None for others.
         """
         promised = [a.name for a in self.arguments if a.kind == "size" and a.name != BATCH]
