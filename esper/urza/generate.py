@@ -244,6 +244,8 @@ class Writer:
         type = self.ir.type(base)
         pointer = self.body_pointer(buffer_name(base), type.dtype.value)
         mask = self.mask(used) if used else "None"
+        if valid and " " in mask:
+            mask = f"({mask})"
         conditions = [text for text in (mask, *valid) if text != "None"]
         place = pointer if offset in ("", "0") else f"{pointer} + {offset}"
         text = f"tl.load({place}, {' & '.join(conditions)}, {other})" if conditions else f"tl.load({place})"

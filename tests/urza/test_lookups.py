@@ -140,3 +140,12 @@ def test_a_single_element_can_be_looked_up() -> None:
     x = build.input("x", TensorType(DType.F32, (1, 5)))
     indices = build.input("indices", TensorType(DType.I64, (1, 1)))
     assert_verified(programs(build, y=build.op("gather", x, indices, axis=1)))
+
+
+def test_a_mask_of_rows_and_a_condition_hold_both() -> None:
+    """With smoothing the loss of a class is looked up beside a sum over all classes, one of each a column."""
+    build = Builder("smoothed")
+    x = build.input("x", TensorType(DType.F32, (3, 5, 3)))
+    target = build.input("target", TensorType(DType.I64, (3, 3)))
+    attrs = {"label_smoothing": 0.1, "reduction": "none"}
+    assert_verified(programs(build, y=build.op("cross_entropy", x, target, **attrs)))
