@@ -10,12 +10,13 @@ others; whether they should is asked apart, and each refusal is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.urza.access import access
 from esper.urza.groups import Group
+from esper.urza.launches import Launches, Uses
 from esper.urza.placed import is_placed
 from esper.urza.products import product_sizes, shared_slices
 from esper.urza.registers import in_registers
@@ -35,36 +36,12 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Uses:
-    """Who reads and who computes what in a graph.
-
-    reads: the values that a node reads, by its name. consumers: the nodes that read a node, views apart.
-    owners: the group that computes a node; changed as groups are merged. kept: what leaves the graph.
-    """
-
-    ir: BlueprintIR
-    reads: Mapping[str, Sequence[Value]]
-    consumers: Mapping[str, Sequence[Node]]
-    owners: dict[str, Group]
-    kept: Set[Value]
-    position: Mapping[str, int]
-
-
-class Merger:
+class Merger(Launches):
     """Merges `launches`, groups in the order in which they may run, in place."""
 
     def __init__(self, uses: Uses, launches: Iterable[Group]) -> None:
-        self.uses = uses
-        self.launches = list(launches)
+        super().__init__(uses, launches)
         self.refusals: list[Refused] = []
-        self._homes: dict[Group, Group] = {}
-        self._before: dict[Group, set[Group]] = {}
-        self._partials = {node.name: group for group in self.launches for node in group.partials}
-        for group in self.launches:
-            if group.kind == "fold" and group.whole is not None:
-                self._homes[group.whole] = group
-                self._partials.update((node.name, group) for node in group.sums)
 
     def run(self) -> list[Group]:
         """The launches in the order in which they run, numbered."""
@@ -78,64 +55,6 @@ class Merger:
                 group.index = index
         return ordered
 
-    def launch_of(self, group: Group) -> Group:
-        """The launch that a group ended in."""
-        while group in self._homes:
-            group = self._homes[group]
-        return group
-
-    def loads(self, part: Group) -> set[Value]:
-        """The computed values that a part reads from memory."""
-        return {base for base in self._reads(part) if base.node in self.uses.owners}
-
-    # --- what depends on what ---
-
-    def _reads(self, part: Group, nodes: Iterable[Node] | None = None) -> set[Value]:
-        """The values that a part, or some nodes of it, reads from memory, leaves included."""
-        found: set[Value] = set()
-        for node in [*part.nodes, *part.sums] if nodes is None else nodes:
-            always = node in part.products or is_placed(self.uses.ir, node)
-            found.update(b for b in self.uses.reads[node.name] if always or b.node not in part)
-        return found
-
-    def _needs(self, launch: Group) -> set[Group]:
-        found: set[Group] = set()
-        for part in launch.parts:
-            found.update(self.launch_of(self.uses.owners[base.node]) for base in self.loads(part))
-            found.update(self.launch_of(self._partials[node.name]) for node in part.totals)
-        return found - {launch}
-
-    def _all_before(self, launch: Group) -> set[Group]:
-        """The launches that must run before `launch`."""
-        if launch not in self._before:
-            found = set(self._needs(launch))
-            for other in list(found):
-                found |= self._all_before(other)
-            self._before[launch] = found
-        return self._before[launch]
-
-    def _apart(self, one: Group, other: Group) -> bool:
-        """Whether neither of two launches needs the other."""
-        return one not in self._all_before(other) and other not in self._all_before(one)
-
-    def _moved(self, group: Group, home: Group) -> None:
-        """Notes that `group` is a launch no longer, but part of `home`."""
-        self._homes[group] = home
-        self.launches.remove(group)
-        self._before.clear()
-
-    def _take(self, guest: Group, host: Group) -> None:
-        """Gives all nodes of `guest` to `host`."""
-        names = {node.name for node in host.nodes}
-        host.nodes += [node for node in guest.nodes if node.name not in names]
-        host.nodes.sort(key=lambda node: self.uses.position[node.name])
-        host.sums += guest.sums
-        self._partials.update((node.name, host) for node in guest.sums)
-        for name, owner in self.uses.owners.items():
-            if owner is guest:
-                self.uses.owners[name] = host
-        self._moved(guest, host)
-
     def _refuse(self, node: Node, group: Group, reason: str) -> None:
         self.refusals.append(Refused(node.name, group, reason))
 
@@ -146,7 +65,7 @@ class Merger:
             while launch.kind == "product" and (found := self._term(launch)) is not None:
                 total, other = found
                 launch.accumulated[:] = [*other.accumulated, *launch.accumulated, total]
-                self._take(other, launch)
+                self.take(other, launch)
 
     def _term(self, launch: Group) -> tuple[Node, Group] | None:
         """The node that adds another product to this one, and that product's group."""
@@ -226,22 +145,21 @@ class Merger:
 
     def _before_finish(self, product: Group, finish: Group) -> bool:
         """Whether a product can run before a group that finishes sums."""
-        return self.launch_of(finish) not in self._all_before(product)
+        return self.launch_of(finish) not in self.all_before(product)
 
     def _move_sum(self, node: Node, group: Group, product: Group, finish: Group) -> None:
         factor = self._summed_factor(product, node)
         product.sum_of = "a" if factor == "a" else "b"
         group.sums.remove(node)
         product.sums.append(node)
-        self._partials[node.name] = product
         group.split = None
-        self._before.clear()
+        self.writes(product, [node])
         self._prune(group)
-        if not product.shares_inner and product not in self._all_before(product) | self._needs(finish) - {
+        if not product.shares_inner and product not in self.all_before(product) | self.needs(finish) - {
             product
         }:
             product.whole = finish
-            self._moved(finish, product)
+            self.moved(finish, product)
 
     def _prune(self, group: Group) -> None:
         """Leaves out of a group what nobody needs of it, or the group."""
@@ -254,12 +172,6 @@ class Merger:
         group.nodes = [node for node in group.nodes if node.name in wanted]
         if not group.nodes:
             self.launches.remove(group)
-
-    def stored(self) -> frozenset[Value]:
-        """What is read by a part that does not compute it, and what leaves the graph."""
-        parts = [part for launch in self.launches for part in launch.parts]
-        leaving = {value for value in self.uses.kept if value.node in self.uses.owners}
-        return frozenset(leaving.union(*map(self.loads, parts)))
 
     # --- kernels over one space ---
 
@@ -274,7 +186,7 @@ class Merger:
                 reason = self._illegal(guest, host) or self._unprofitable(guest, host)
                 if reason is None:
                     _widen(host, guest)
-                    self._take(guest, host)
+                    self.take(guest, host)
                     break
                 self._refuse((guest.sums + guest.nodes)[-1], host, reason)
 
@@ -285,7 +197,7 @@ class Merger:
         """
         nodes = [node for node in [*group.nodes, *group.sums] if node not in group.accumulated]
         moves = [node for node in nodes if is_placed(self.uses.ir, node)]
-        found = {node.result() for node in moves} | self._reads(group, [n for n in nodes if n not in moves])
+        found = {node.result() for node in moves} | self.reads(group, [n for n in nodes if n not in moves])
         frames = ((base, group.space.frame(self.uses.ir.type(base).shape)) for base in found)
         return {base for base, frame in frames if frame is not None and group.space.full(frame)}
 
@@ -304,7 +216,7 @@ class Merger:
             return "they reduce along different axes"
         if not self._read_alike(guest, host):
             return "one reads in another shape what the other computes too"
-        return None if self._apart(guest, host) else NEEDED
+        return None if self.apart(guest, host) else NEEDED
 
     def _read_alike(self, guest: Group, host: Group) -> bool:
         """Whether what both compute together is read in the frame in which it is computed."""
@@ -379,7 +291,7 @@ class Merger:
             return "one is split along the inner dimension, the other is not"
         if len({one.sum_of for one in (group, *row)} - {""}) > 1:
             return "they sum different factors"
-        return None if all(self._apart(group, one) for one in row) else NEEDED
+        return None if all(self.apart(group, one) for one in row) else NEEDED
 
     def _factors(self, group: Group) -> set[tuple[int, Value]]:
         """The factors of a group's products, with their places."""
@@ -391,7 +303,7 @@ class Merger:
         launch = Group(members[0].index, members[0].kind, members[0].space, members=list(members))
         self.launches.insert(self.launches.index(members[-1]) + 1, launch)
         for member in members:
-            self._moved(member, launch)
+            self.moved(member, launch)
         return launch
 
     # --- order ---
@@ -401,7 +313,7 @@ class Merger:
         ordered: list[Group] = []
         waiting = list(self.launches)
         while waiting:
-            ready = [one for one in waiting if self._needs(one) <= set(ordered)]
+            ready = [one for one in waiting if self.needs(one) <= set(ordered)]
             chosen = next((one for one in ready if one.kind != "finish"), None)
             if chosen is None:
                 waiting = [one for one in waiting if one not in ready]

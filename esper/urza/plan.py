@@ -24,7 +24,8 @@ from esper.urza.eligible import why_outside
 from esper.urza.errors import UnsupportedElementType
 from esper.urza.fold_uses import KINDS, Along, along, with_folds
 from esper.urza.groups import Group, Kind, Plan, Refusal, parts_of
-from esper.urza.merge import Merger, Refused, Uses
+from esper.urza.launches import Uses
+from esper.urza.merge import Merger, Refused
 from esper.urza.moments import with_one_pass_moments
 from esper.urza.placed import UNREAD, is_placed
 from esper.urza.products import inner_slices
