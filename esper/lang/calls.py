@@ -28,6 +28,7 @@ from esper.lang.errors import (
     WrongArgumentKind,
 )
 from esper.lang.scope import Scope
+from esper.lang.sizes import MAX_SIZE
 from esper.lang.values import AnyValue, Poison, Static, Unknown, describe, is_size
 
 _KINDS = {
@@ -233,7 +234,9 @@ class Arguments:
     def _converted(self, slot: Attribute, value: Static) -> AttrValue | None:
         match slot.kind:
             case Kind.DIM if (
-                isinstance(value, int | Dim) and is_size(value) and (isinstance(value, Dim) or value >= 1)
+                isinstance(value, int | Dim)
+                and is_size(value)
+                and (isinstance(value, Dim) or 1 <= value <= MAX_SIZE)
             ):
                 graph = self._evaluator.graph
                 assert graph is not None
@@ -278,6 +281,10 @@ class Arguments:
                     MissingArgument(operator=self._operator.name, name=attribute.name, doc=doc),
                     self._call.span,
                 )
+
+
+def _is_too_large(slot: Attribute, value: AnyValue) -> bool:
+    return slot.kind is Kind.DIM and isinstance(value, int) and value > MAX_SIZE
 
 
 def _is_variadic(slot: Input | Attribute) -> bool:

@@ -35,6 +35,7 @@ from esper.lang.errors import (
 from esper.lang.evaluate import Evaluator
 from esper.lang.names import closest, did_you_mean
 from esper.lang.scope import Scope, What
+from esper.lang.sizes import MAX_SIZE
 from esper.lang.values import POISON, OperatorName, Poison, Static, Unknown, describe, is_size, shown
 
 _INTEGER = re.compile("-?[0-9]+")
@@ -219,6 +220,9 @@ def conform(parameter: Parameter, value: Static) -> Static:
     name, kind = parameter.name.text, parameter.kind.text
     if kind == "dim" and isinstance(value, int) and not isinstance(value, bool) and value < 1:
         raise DimNotPositive(name=name, value=value)
+    if kind == "dim" and isinstance(value, int) and value > MAX_SIZE:
+        expected = f"a size of at most {MAX_SIZE}"
+        raise WrongParameterKind(name=name, found=describe(value), expected=expected, suggestion="")
     fits = {
         "dim": is_size(value),
         "int": is_size(value),

@@ -106,3 +106,17 @@ def test_what_was_left_open_is_checked_with_the_defaults(
 ) -> None:
     assert _codes(tmp_path, head, body) == [code]
     assert not _codes(tmp_path, "width: dim", body)
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "code"),
+    [
+        ("width: dim = 2147483648", "input x: f32[N, width] output x", "E0405"),
+        ("", "input x: f32[N, 4] output x |> linear(9223372036854775807)", "E0322"),
+        ("", "input x: f32[N, 4] output x |> linear(2147483647) |> linear(2147483647)", "E0301"),
+    ],
+)
+def test_sizes_that_no_tensor_has_are_refused_where_they_stand(
+    head: str, body: str, code: str, tmp_path: Path
+) -> None:
+    assert _codes(tmp_path, head, body) == [code]
