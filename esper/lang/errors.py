@@ -206,7 +206,7 @@ class SeveralBlueprints(EsperError):
 
 class ImportEscapes(EsperError):
     code = "E0215"
-    message = "`{target}` leads out of the folder of the file that imports it"
+    message = "{reason}"
     help = "import what lies beside the file or below it, or a library blueprint by name: import norm"
 
 

@@ -200,13 +200,12 @@ def _advice(statement: Import, help: str, importer: str) -> str:
 
 
 def _beside(file: str, target: str) -> Path:
-    """The file that `target` names from the folder of `file`. Raises `ImportEscapes` and `ImportBroken`."""
+    """The file that `target` names from the folder of `file`. Raises `ImportEscapes`."""
     if not target:
-        advice = 'an import names a file, as in `import "mlp.esp"`'
-        raise ImportBroken(file=target, reason="it names no file", advice=advice)
+        raise ImportEscapes(reason="an import without the name of a file")
     folder = Path(file).parent
     path = folder / target
     inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
     if "\\" in target or Path(target).is_absolute() or ".." in Path(target).parts or not inside:
-        raise ImportEscapes(target=target)
+        raise ImportEscapes(reason=f"`{target}` leads out of the folder of the file that imports it")
     return path
