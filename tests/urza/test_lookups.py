@@ -147,5 +147,5 @@ def test_a_mask_of_rows_and_a_condition_hold_both() -> None:
     build = Builder("smoothed")
     x = build.input("x", TensorType(DType.F32, (3, 5, 3)))
     target = build.input("target", TensorType(DType.I64, (3, 3)))
-    attrs = {"label_smoothing": 0.1, "reduction": "none"}
-    assert_verified(programs(build, y=build.op("cross_entropy", x, target, **attrs)))
+    loss = build.op("cross_entropy", x, target, label_smoothing=0.1, reduction="none")
+    assert_verified(programs(build, y=loss))
