@@ -74,7 +74,7 @@ def test_a_name_that_resembles_nothing_gets_the_other_way_out() -> None:
 )
 def test_an_argument_is_recognized(operator: str, written: str, meant: str) -> None:
     entry = OPERATORS[operator]
-    known = [slot.name for slot in (*entry.inputs, *entry.attributes)]
+    known = [*(slot.name for slot in entry.inputs), *(slot.name for slot in entry.attributes)]
     assert meant in known
     assert argument_meant(written, known) == f"did you mean `{meant}`?"
 
