@@ -1,9 +1,9 @@
 """Kernels launched and activation bytes moved, forward plus backward, beside TorchInductor's GPU schedule.
 
 Every library blueprint at its defaults, in training, at `esperc compile`'s default sizes; nothing runs and
-nothing is built. Inductor's schedule for an H100 comes from `inductor_schedule.py`, in a process that
-believes in a GPU (`pretend_gpu.cpp`, built here by g++ against torch's headers); it is kept in the JSON by
-torch's version, the graph's hash and the text of both files. Counted alike on both sides:
+nothing is built. Inductor's schedule for an H100 comes from `inductor_gpu/schedule.py`, in a process that
+believes in a GPU (`inductor_gpu/pretend_gpu.cpp`, built here by g++ against torch's headers); it is kept in
+the JSON by torch's version, the graph's hash and the text of both files. Counted alike on both sides:
 
 - kernels: one for each generated kernel, one for each operator of torch that is no view. `calls` counts a
   library call as one. `launched` counts a convolution's backward call once for each gradient that it gives,
@@ -51,8 +51,8 @@ from esper.urza.torch_tier import leaves
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-SCRIPT = HERE / "inductor_schedule.py"
-PRETEND = HERE / "pretend_gpu.cpp"
+SCRIPT = HERE / "inductor_gpu" / "schedule.py"
+PRETEND = SCRIPT.with_name("pretend_gpu.cpp")
 GPU = "NVIDIA H100 80GB HBM3"
 GOAL_BYTES = 0.9
 MIB = 2.0**20
