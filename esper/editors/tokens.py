@@ -19,6 +19,7 @@ from esper.ir.types import DType
 from esper.lang.keywords import KEYWORDS
 from esper.lang.parameters import KINDS
 from esper.lang.parse import grammar
+from esper.lang.source import DOTTED, NUMBER_ELSEWHERE
 
 
 class Part(Enum):
@@ -80,6 +81,8 @@ def rules() -> tuple[Rule, ...]:
         Rule(Part.COMMENT, patterns["COMMENT"]),
         Rule(Part.TEXT, patterns["STRING"]),
         Rule(Part.ILLEGAL, r'"[^\n]*'),
+        Rule(Part.ILLEGAL, DOTTED),
+        Rule(Part.ILLEGAL, NUMBER_ELSEWHERE),
         *(Rule(part, _word(patterns[name] for name in names)) for part, names in painted.items()),
         *_names(patterns["NAME"]),
         Rule(Part.REAL, patterns["REAL"]),

@@ -32,12 +32,19 @@ from esper.lang.names import closest
 
 MAX_BYTES = 4 * 1024 * 1024
 
+DOTTED = r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+"
+NUMBER_ELSEWHERE = (
+    r"[0-9]+\.(?![0-9.])|\.[0-9]+"
+    r"|[0-9]+(?:_[0-9]+)+(?![A-Za-z0-9_])|0[xX][0-9A-Fa-f]+(?![A-Za-z0-9_])"
+)
+"""Names with parts, and numbers that other languages know: no tokens here, and told as what they are."""
+
 _PIECE = re.compile(
     r'(?P<text>"(?:\\[^\n]|[^"\\\n])*")'
     r"|(?P<comment>\#[^\n]*)"
     r'|(?P<open>"[^\n]*)'
-    r"|(?P<dotted>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+)"
-    r"|(?P<number>[0-9]+\.(?![0-9.])|\.[0-9]+|[0-9]+(?:_[0-9]+)+\b|0[xX][0-9A-Fa-f]+\b)"
+    rf"|(?P<dotted>{DOTTED})"
+    rf"|(?P<number>{NUMBER_ELSEWHERE})"
     r"|(?P<fine>[A-Za-z_][A-Za-z0-9_]*|[0-9]+(?:\.[0-9]+)?|[ \t\r\n()\[\]{}:,+\-*/%@<>=]+|\.\.\.?|\|>|!=)"
     r"|(?P<stray>&&|\|\||[\u00a0\u2000-\u200b\u202f\u3000]+|.)",
     re.DOTALL,
@@ -150,7 +157,8 @@ def decode_source(file: str, data: bytes) -> tuple[Source, Report]:
 
 def _is_utf16(data: bytes) -> bool:
     """Whether `data` has the byte order mark of UTF-16, or a zero in nearly every second byte."""
-    is_wide = len(data) > 1 and max(data[0::2].count(0), data[1::2].count(0)) > len(data) * 0.45
+    few, many = sorted((data[0::2].count(0), data[1::2].count(0)))
+    is_wide = many > len(data) * 0.45 and few < len(data) * 0.05
     return is_wide or data.startswith((b"\xff\xfe", b"\xfe\xff"))
 
 

@@ -84,7 +84,7 @@ def require_treated(data: bytes) -> str:
     """How far `data` came: `unreadable`, `syntax`, `rejected` or `accepted`. Raises where a law is broken."""
     source, report = decode_source(FILE, data)
     if report.has_errors:
-        _require_shown(report, source)
+        _require_shown(report, Source(FILE, data.decode("utf-8-sig", errors="replace")))
         return "unreadable"
     unit, report = source_unit(source)
     has_syntax = not any(diagnostic.code.startswith("E01") for diagnostic in report.diagnostics)
