@@ -173,3 +173,11 @@ class NotWritten(EsperError):
     code = "E0710"
     message = "`{name}` cannot be written as a module of its own"
     help = "save the blueprint as a seed instead: esperc compile FILE -o OUT.seed"
+
+
+class OpenWeight(EsperError):
+    """A weight whose size is that of an input: a seed cannot be made before the input is known."""
+
+    code = "E0711"
+    message = "the weight `{weight}` of `{blueprint}` is {type}, and `{size}` has no number"
+    help = "make the size a parameter of the blueprint: `{size}: dim = 64`"

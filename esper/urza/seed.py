@@ -24,7 +24,7 @@ from esper.urza.artifact import write_artifact
 from esper.urza.compiler import compile_ir
 from esper.urza.device import default_targets
 from esper.urza.differentiable import profiled
-from esper.urza.errors import NameTaken, RecomputedElsewhere, SeedsDoNotPickle, WrongInputs
+from esper.urza.errors import NameTaken, OpenWeight, RecomputedElsewhere, SeedsDoNotPickle, WrongInputs
 from esper.urza.supply import Supply, Want, shared_supply
 from esper.urza.tiers import SeedStatus, Tier, Tiers
 from esper.urza.torch_tier import Ready, ready
@@ -80,6 +80,9 @@ class CompiledSeed(nn.Module):
         self._draws: recomputation.Draws[int | Tensor] = recomputation.Draws()
         self._arity = len(ir.inputs)
         self._names = tuple(node.name for node in (*ir.params, *ir.buffers))
+        for node in (*ir.params, *ir.buffers):
+            for size in sorted(node.type.symbols):
+                raise OpenWeight(weight=node.name, blueprint=ir.name, type=node.type, size=size)
         values = initial_values(ir, generator)
         for node in ir.params:
             self._register(node.name, nn.Parameter(values[node.name]))

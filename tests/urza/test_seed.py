@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+import esper
 from esper.errors import WrongArgument
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
 from esper.ops.reference.evaluate import evaluate
-from esper.urza.errors import NameTaken, SeedsDoNotPickle, WrongInputs
+from esper.urza.errors import NameTaken, OpenWeight, SeedsDoNotPickle, WrongInputs
 from esper.urza.seed import CompiledSeed
 from esper.urza.tiers import Tier
 
@@ -110,6 +111,12 @@ def test_buffers_may_trade_places_and_be_outputs() -> None:
     assert torch.equal(before, torch.ones(2))
     after = dict(seed.named_buffers())
     assert torch.equal(after["first"], torch.zeros(2)) and torch.equal(after["second"], torch.ones(2))
+
+
+def test_a_weight_as_wide_as_an_input_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "b.esp").write_text("blueprint b() { input x: f32[N, C] output linear(x, 8) }")
+    with pytest.raises(OpenWeight, match=r"`linear.weight` of `b` is f32.8, C., and `C` has no number"):
+        esper.compile(tmp_path / "b.esp")
 
 
 def test_a_call_with_too_few_tensors_names_the_inputs() -> None:
