@@ -158,7 +158,7 @@ def decode_source(file: str, data: bytes) -> tuple[Source, Report]:
 def _is_utf16(data: bytes) -> bool:
     """Whether `data` has the byte order mark of UTF-16, or a zero in nearly every second byte."""
     few, many = sorted((data[0::2].count(0), data[1::2].count(0)))
-    is_wide = many > len(data) * 0.45 and few < len(data) * 0.05
+    is_wide = len(data) > 3 and many > len(data) * 0.45 and few < len(data) * 0.05
     return is_wide or data.startswith((b"\xff\xfe", b"\xfe\xff"))
 
 

@@ -260,7 +260,7 @@ def test_what_multi_head_attention_refuses(
         ("feed_forward(x, 6, activation=gelo)", "is `gelo`, expected one of gelu, relu"),
         ("feed_forward(x, 6, dropout=1.5)", "`dropout` is 1.5, expected a probability below 1"),
         ("add_and_norm(x, slice(x, axes=1, start=1))", "expected f32[N, T, 8] as `x` is"),
-        ("squeeze_excite(flatten(x), 4)", "`x` is f32[8*N*T]: too few axes"),
+        ("squeeze_excite(flatten(x), 4)", "`flatten(x)` is f32[8*N*T]: too few axes"),
     ],
 )
 def test_what_a_source_may_not_ask(call_: str, message: str, tmp_path: Path) -> None:

@@ -119,12 +119,12 @@ def test_one_hot_and_gather_are_torchs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
-        ("mse_loss(x, y)", r"`x` is f32\[4, 5\] and `target` is f32\[4, 4\], expected one type"),
+        ("mse_loss(x, y)", r"`x` is f32\[4, 5\] and `y` is f32\[4, 4\], expected one type"),
         ("huber_loss(x, x, delta=0.0)", r"`delta` is 0.0, expected a number above zero"),
         ("mse_loss(x, x, reduction=batch)", r"is `batch`, expected one of mean, sum, none"),
-        ("cross_entropy(x, x)", r"`target` is f32\[4, 5\], expected i64\[4\]: a class for each example"),
+        ("cross_entropy(x, x)", r"`x` is f32\[4, 5\], expected i64\[4\]: a class for each example"),
         ("cross_entropy(x, i, label_smoothing=1.5)", r"`label_smoothing` is 1.5, expected 0 to 1"),
-        ("embedding(x, rows=3, features=2)", r"`indices` is f32\[4, 5\], expected dtype i64"),
+        ("embedding(x, rows=3, features=2)", r"`x` is f32\[4, 5\], expected dtype i64"),
         ("gather(x, i)", r"only their axis 1 may differ"),
         ("one_hot(i, classes=0)", r"`classes` is 0, expected at least 1"),
     ],

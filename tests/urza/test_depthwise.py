@@ -102,7 +102,7 @@ def test_each_direction_is_right_at_any_size(n: int, d: int, h: int, w: int) -> 
     found = verify_programs(make_programs(graph(cases)), sizes={"N": n, "D": d, "H": h, "W": w})
     assert wrong(found.kernels) == []
     assert found.outside == ()
-    assert found.launches == 4 * len(cases)
+    assert found.launches == 3 * len(cases) + 1  # each direction, and one for all sums of partial gradients
 
 
 SMALL = {
