@@ -212,7 +212,7 @@ class Arguments:
                 operator=self._operator.name,
                 name=slot.name,
                 found=describe(value),
-                expected="a number above 0" if slot.positive else _KINDS[slot.kind],
+                expected=_expected(slot, value),
                 suggestion="`/` makes a fraction; `//` divides whole numbers" if is_fraction else None,
             )
         return converted
@@ -283,8 +283,11 @@ class Arguments:
                 )
 
 
-def _is_too_large(slot: Attribute, value: AnyValue) -> bool:
-    return slot.kind is Kind.DIM and isinstance(value, int) and value > MAX_SIZE
+def _expected(slot: Attribute, value: AnyValue) -> str:
+    """What `slot` takes in the place of `value`."""
+    if slot.kind is Kind.DIM and isinstance(value, int) and value > MAX_SIZE:
+        return f"a size of at most {MAX_SIZE}"
+    return "a number above 0" if slot.positive else _KINDS[slot.kind]
 
 
 def _is_variadic(slot: Input | Attribute) -> bool:
