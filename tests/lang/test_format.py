@@ -22,14 +22,16 @@ COMMENT = re.compile(r"#[^\n]*")
 
 def lines_around_comments(text: str) -> Iterator[str]:
     """The lines of statements with a comment inside, which keep them, however long."""
-    source = text.splitlines()
+    source = Source("<source>", text)
     left = [statement for blueprint in parse_source(text)[0].blueprints for statement in blueprint.body]
     while left:
         statement = left.pop()
         if isinstance(statement, Repeat | If):
             left += [*statement.body, *(statement.otherwise if isinstance(statement, If) else ())]
             continue
-        lines = source[statement.span.line - 1 : statement.span.end_line]
+        span = statement.span
+        start, end = source.offset(span.line, span.column), source.offset(span.end_line, span.end_column)
+        lines = text[start:end].splitlines()
         if any("#" in line for line in lines[:-1]):
             yield from (line.strip() for line in lines)
 
