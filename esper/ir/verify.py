@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NoReturn
 
 from esper.errors import EsperError
 from esper.ir.build import check_arity
@@ -91,8 +92,8 @@ def _verify_node(node: Node, defined: dict[str, Node]) -> None:
     )
     for type in node.types:
         _require(node, type.rank <= MAX_RANK, f"rank {type.rank} is more than {MAX_RANK}")
-        possible = all(isinstance(size, Dim) or 1 <= size < MAX_COEFFICIENT for size in type.shape)
-        _require(node, possible, f"a size of {type} is below 1 or beyond 64 bits")
+        if not all(isinstance(size, Dim) or 1 <= size < MAX_COEFFICIENT for size in type.shape):
+            _refuse(node, f"a size of {type} is below 1 or beyond 64 bits")
         for name in sorted(type.symbols & NUMBERS):
             _require(node, False, f"`{name}` is a number, and cannot be the name of a size")
     if isinstance(entry.lowering, Leaf):
@@ -124,8 +125,8 @@ def _verify_types(node: Node, entry: Operator, operands: list[TensorType | None]
         inferred = tuple(entry.infer(Site(entry, tuple(operands), node.attrs)))
     except TypeRuleViolated as error:
         raise InvalidNode(node=node.name, reason=str(error), span=node.span) from None
-    reason = f"declares {_types(node.types)}, its operator gives {_types(inferred)}"
-    _require(node, inferred == node.types, reason)
+    if inferred != node.types:
+        _refuse(node, f"declares {_types(node.types)}, its operator gives {_types(inferred)}")
 
 
 def _verify_attrs(node: Node, entry: Operator) -> None:
@@ -135,12 +136,9 @@ def _verify_attrs(node: Node, entry: Operator) -> None:
     for name, attribute in stored.items():
         _require(node, name in node.attrs, f"`{entry.name}` needs the attribute `{name}`")
         value = node.attrs[name]
-        expected = f" of {', '.join(attribute.choices)}" if attribute.choices else ""
-        _require(
-            node,
-            attribute_fits(attribute, value),
-            f"attribute `{name}` = {value!s} is not a {attribute.kind.value}{expected}",
-        )
+        if not attribute_fits(attribute, value):
+            expected = f" of {', '.join(attribute.choices)}" if attribute.choices else ""
+            _refuse(node, f"attribute `{name}` = {value!s} is not a {attribute.kind.value}{expected}")
     for name, body in node.bodies:
         try:
             _verify_graph(body)
@@ -189,7 +187,12 @@ def _types(types: tuple[TensorType, ...]) -> str:
 
 def _require(node: Node, holds: bool, reason: str) -> None:
     if not holds:
-        raise InvalidNode(node=node.name, reason=reason, span=node.span)
+        _refuse(node, reason)
+
+
+def _refuse(node: Node, reason: str) -> NoReturn:
+    """For reasons that take time to write where most nodes have none."""
+    raise InvalidNode(node=node.name, reason=reason, span=node.span)
 
 
 def _require_graph(ir: BlueprintIR, holds: bool, reason: str) -> None:

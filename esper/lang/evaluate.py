@@ -384,15 +384,16 @@ class Evaluator:
 
     def _operator(self, name: Name) -> Operator | None:
         """The operator that `name` calls: of an `op` parameter, else of the table. None if poisoned."""
+        is_callable = name.text in OPERATORS and OPERATORS[name.text].in_language
         if name.text in self.scope:
             value = self.scope.read(name)
             if isinstance(value, OperatorName):
                 return OPERATORS[value.name]
             if isinstance(value, Poison):
                 return None
-            if name.text not in language_operators():
+            if not is_callable:
                 raise NotAnOperator(name=name.text, what=describe(value), suggestion="", span=name.span)
-        if name.text not in language_operators():
+        if not is_callable:
             callable_names = [known for known, bound in self.scope if isinstance(bound.value, OperatorName)]
             blueprints = [] if self.blueprints is None else self.blueprints.names
             known = [*language_operators(), *callable_names, *blueprints]
