@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-import click
-
-from esper.files import write_whole
+from esper.generated import generator_command
 from esper.lang.keywords import KEYWORDS
 from esper.resources import grammar_text
 
@@ -69,15 +66,7 @@ def _token(body: str) -> str:
     return " or ".join(f"`{literal}`".replace("|", "\\|") for literal in re.findall(r'"([^"]+)"', body))
 
 
-@click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="In place of stdout.")
-def main(output: Path | None) -> None:
-    """Write the page of the grammar."""
-    if output is None:
-        click.echo(page(), nl=False)
-    else:
-        write_whole(output, page())
-
+main = generator_command(page, "the page of the grammar")
 
 if __name__ == "__main__":
     main()

@@ -9,12 +9,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-
-import click
 
 from esper.errors import Span
-from esper.files import write_whole
+from esper.generated import generator_command
 from esper.ir.dims import evaluate_size
 from esper.ir.graph import BlueprintIR
 from esper.ir.types import TensorType
@@ -210,15 +207,7 @@ def _scaled(count: int) -> str:
     return str(count)
 
 
-@click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="In place of stdout.")
-def main(output: Path | None) -> None:
-    """Write the page of the library."""
-    if output is None:
-        click.echo(page(), nl=False)
-    else:
-        write_whole(output, page())
-
+main = generator_command(page, "the page of the library")
 
 if __name__ == "__main__":
     main()

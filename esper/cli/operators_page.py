@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-
-import click
 
 import esper.ops  # noqa: F401  (fills the operator table)
-from esper.files import write_whole
+from esper.generated import generator_command
 from esper.ir.operator import (
     FAMILIES,
     OPERATORS,
@@ -152,15 +149,7 @@ def _lowering(entry: Operator) -> str:
             return LOWERINGS[type(other)]
 
 
-@click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="In place of stdout.")
-def main(output: Path | None) -> None:
-    """Write the page of all operators."""
-    if output is None:
-        click.echo(page(), nl=False)
-    else:
-        write_whole(output, page())
-
+main = generator_command(page, "the page of all operators")
 
 if __name__ == "__main__":
     main()

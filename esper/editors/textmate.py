@@ -7,12 +7,9 @@ VS Code, Sublime Text, JetBrains and GitHub paint by such grammars. This one has
 from __future__ import annotations
 
 import json
-from pathlib import Path
-
-import click
 
 from esper.editors.tokens import rules
-from esper.files import write_whole
+from esper.generated import generator_command
 
 
 def textmate_grammar() -> str:
@@ -26,15 +23,7 @@ def textmate_grammar() -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-@click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="In place of stdout.")
-def main(output: Path | None) -> None:
-    """Write the TextMate grammar."""
-    if output is None:
-        click.echo(textmate_grammar(), nl=False)
-    else:
-        write_whole(output, textmate_grammar())
-
+main = generator_command(textmate_grammar, "the TextMate grammar")
 
 if __name__ == "__main__":
     main()
