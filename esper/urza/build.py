@@ -114,6 +114,7 @@ def kernel_key(kernel: KernelSource, target: str) -> str:
         "target": target,
         **({"waves": kernel.num_waves} if is_amd(target) else {}),
         **versions([target]),
+        "templates": templates_digest(kernel.source),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -168,7 +169,7 @@ def _obtain_candidate(kernel: KernelSource, target: str, cache: KernelCache, wor
             "direction": kernel.direction,
             "digest": kernel.digest,
             "target": target,
-            "templates": templates_digest(),
+            "templates": templates_digest(kernel.source),
         }
         cache.store(key, origin | description, files)
     code, assembly = (files[name] for name in code_files(target))

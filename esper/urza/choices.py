@@ -89,7 +89,7 @@ class Choices:
             "kernel": kernel.digest,
             "target": target,
             "triton": triton_version(),
-            "templates": templates_digest(),
+            "templates": templates_digest(kernel.source),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -207,8 +207,7 @@ def stored_codes(
     ledger: the cache that must vouch for the code; None trusts the file. None of it is used where the file
     was built with other templates than these.
     """
-    templates = templates_digest()
-    if artifact.versions.get("templates") != templates:
+    if artifact.versions.get("templates") != templates_digest():
         return {}
     entries = {entry.digest: entry for entry in artifact.kernels if entry.target == target}
     codes = {}
@@ -226,6 +225,7 @@ def stored_codes(
                 entry.resources.shared_bytes,
                 entry.scratch_bytes,
             )
+            templates = templates_digest(kernel.source)
             origin = {"digest": entry.digest, "target": target, "templates": templates}
             if ledger is None or ledger.vouches_for(origin | code.launched, cubin):
                 codes[planned.digest] = code

@@ -30,6 +30,9 @@ instruction set, local data share)."""
 TARGETS = tuple(SHARED_BYTES)
 """The GPUs that kernels are built for."""
 
+TEMPLATE = re.compile(r"^\s*(?:from|import) +esper\.kernels\.(\w+)", re.MULTILINE)
+"""A module of templates that a kernel's text imports."""
+
 _FIRST_BLACKWELL = 100
 
 
@@ -73,14 +76,29 @@ def ptxas_version(target: str) -> str:
     return release[1]
 
 
-@functools.cache
-def templates_digest() -> str:
-    """sha256 over the Triton templates that generated kernels import."""
+def templates_digest(source: str | None = None) -> str:
+    """sha256 over the Triton templates that generated kernels import: all, or those that `source` needs.
+
+    A template that is not there counts as empty: building says so.
+    """
+    templates = _templates()
+    needed = set(templates) if source is None else {"__init__", *TEMPLATE.findall(source)}
+    reached: set[str] = set()
+    while needed:
+        name = needed.pop()
+        reached.add(name)
+        needed |= set(TEMPLATE.findall(templates.get(name, b"").decode())) - reached
     digest = hashlib.sha256()
-    folder = files("esper.kernels")
-    for file in sorted((f for f in folder.iterdir() if f.name.endswith(".py")), key=lambda f: f.name):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for name in sorted(reached):
+        digest.update(name.encode() + b"\0" + templates.get(name, b"") + b"\0")
     return digest.hexdigest()
+
+
+@functools.cache
+def _templates() -> dict[str, bytes]:
+    """The text of each module of templates by its name."""
+    found = (file for file in files("esper.kernels").iterdir() if file.name.endswith(".py"))
+    return {file.name.removesuffix(".py"): file.read_bytes() for file in found}
 
 
 def esper_version() -> str:
