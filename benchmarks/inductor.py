@@ -8,9 +8,9 @@ the JSON by torch's version, the graph's hash and the text of both files. Counte
 - kernels: one for each generated kernel, one for each operator of torch that is no view. `calls` counts a
   library call as one. `launched` counts a convolution's backward call once for each gradient that it gives,
   and flash attention's three times (rowsum(g * result), the gradients, dq's conversion).
-- bytes: each generated kernel and each library call reads and writes each of its buffers once, whole;
-  partial sums included. The two gradients of a convolution both read g. Parameters, their gradients,
-  buffers and their updates are apart.
+- bytes: each generated kernel and each library call reads and writes each of its buffers once, partial sums
+  included: whole, or, in a kernel, what slices and look-ups name of it. The two gradients of a convolution
+  both read g. Parameters, their gradients, buffers and their updates are apart.
 - ours include what a seed launches around its programs: the draw of a random seed, constants of library
   calls, copies of buffers that the backward pass reads, and the one of all updates into buffers.
 
@@ -48,6 +48,7 @@ from esper.urza.generate import Launch, buffer_name
 from esper.urza.processes import child_environment
 from esper.urza.program import Call, Program
 from esper.urza.torch_tier import leaves
+from esper.urza.traffic import traffic_of_buffers
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -129,9 +130,6 @@ def ours(programs: Programs, sizes: Mapping[str, int]) -> list[Record]:
 
 
 def of_program(program: Program, sizes: Mapping[str, int]) -> list[Record]:
-    bytes_of = {buffer_name(leaf.result()): leaf.type for leaf in leaves(program.ir)}
-    numbers = {n: evaluate_size(type.bytes, sizes) for n, type in {**bytes_of, **program.buffers}.items()}
-    numbers |= {name: 4 * partial.parts * partial.width for name, partial in program.partials.items()}
     state = {node.name for node in (*program.ir.params, *program.ir.buffers)}
     apart = set(state)
     for name, read in program.outputs.items():
@@ -142,21 +140,19 @@ def of_program(program: Program, sizes: Mapping[str, int]) -> list[Record]:
     ]
     for step in program.steps:
         if isinstance(step, Call):
-            found += of_call(program, step, numbers, apart, sizes)
+            found += of_call(program, step, apart, sizes)
         else:
-            found.append(of_launch(program, step, numbers, apart))
+            found.append(of_launch(program, step, apart, sizes))
     return found
 
 
-def of_launch(program: Program, step: Launch, numbers: Mapping[str, int], apart: set[str]) -> Record:
-    used = set(step.buffers.values())
-    moved, beside = (sum(numbers[n] for n in used if (n in apart) is which) for which in (False, True))
+def of_launch(program: Program, step: Launch, apart: set[str], sizes: Mapping[str, int]) -> Record:
+    used = {name: one.minimum for name, one in traffic_of_buffers(program, step, sizes).items()}
+    moved, beside = (sum(used[n] for n in used if (n in apart) is which) for which in (False, True))
     return record(program.direction, step.kernel.name, False, 1, moved, beside)
 
 
-def of_call(
-    program: Program, step: Call, numbers: Mapping[str, int], apart: set[str], sizes: Mapping[str, int]
-) -> list[Record]:
+def of_call(program: Program, step: Call, apart: set[str], sizes: Mapping[str, int]) -> list[Record]:
     """What torch's operators launch for a library call, as `call_library` makes it."""
     buffers: dict[str, torch.Tensor] = {}
 

@@ -12,8 +12,12 @@ from esper.ir.types import TensorType
 from esper.urza.access import access
 from esper.urza.generate import Launch, buffer_name
 from esper.urza.grid import evaluate
+from esper.urza.placed import is_placed
 from esper.urza.products import product_sizes
 from esper.urza.program import Program
+
+NAMED: Mapping[str, int] = {"slice": 0, "gather": 0, "embedding": 1}
+"""Operators that read as many elements as they make of the operand at this place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,9 @@ class Traffic:
     column of tiles and its right factor once for each row of tiles, attention what it loops over once for
     each block of the others, of which caches serve a part.
     minimum: every buffer that the kernel reads or writes once, weights and partial sums included.
+
+    Of a buffer that is read through slices and look-ups alone no more counts than the elements that these
+    name, each node's for itself, and no more than all of it.
     """
 
     moved: int
@@ -41,6 +48,8 @@ def traffic_of_buffers(program: Program, launch: Launch, sizes: Mapping[str, int
     bytes_of = {name: _bytes(type, sizes) for name, type in types_of_buffers(program).items()}
     bytes_of |= {name: 4 * partial.parts * partial.width for name, partial in program.partials.items()}
     rereads = _rereads(program, launch, sizes)
+    named = _named_alone(program, launch, sizes)
+    bytes_of |= {name: min(size, bytes_of[name]) for name, size in named.items()}
     used = set(launch.buffers.values())
     return {name: Traffic(bytes_of[name] * rereads.get(name, 1), bytes_of[name]) for name in used}
 
@@ -64,6 +73,26 @@ def types_of_buffers(program: Program) -> dict[str, TensorType]:
         if not node.operands and node.types
     }
     return {**leaves, **program.buffers}
+
+
+def _named_alone(program: Program, launch: Launch, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Bytes that slices and look-ups name, of the buffers through which nothing else reads."""
+    ir = program.ir
+    named: dict[str, int] = {}
+    whole = set(launch.written)
+    for part in launch.group.parts:
+        for node in [*part.nodes, *part.sums]:
+            picks = NAMED.get(node.op) if is_placed(ir, node) else None
+            for place, operand in enumerate(node.operands):
+                if operand is None:
+                    continue
+                buffer, type = _buffer(ir, operand), ir.type(operand)
+                if place == picks:
+                    size = type.dtype.bytes * evaluate_size(node.type.elements, sizes)
+                    named[buffer] = named.get(buffer, 0) + size
+                elif buffer not in part:
+                    whole.add(buffer)
+    return {buffer: size for buffer, size in named.items() if buffer not in whole}
 
 
 def _bytes(type: TensorType, sizes: Mapping[str, int]) -> int:
