@@ -17,6 +17,11 @@ def blueprint_files() -> list[Traversable]:
     return sorted((f for f in folder.iterdir() if f.name.endswith(".esp")), key=lambda f: f.name)
 
 
+def blueprint_file(name: str) -> Traversable:
+    """The library's file of the blueprint called `name`."""
+    return files("esper.blueprints") / f"{name}.esp"
+
+
 def explanations() -> dict[str, Traversable]:
     """The pages that explain codes of errors and warnings, by code."""
     folder = files("esper") / "lang" / "explanations"

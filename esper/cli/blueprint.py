@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,18 @@ import click
 
 if TYPE_CHECKING:
     from esper.ir.graph import BlueprintIR
-    from esper.lang import SizeValue
+    from esper.lang import Signature, SizeValue
+    from esper.lang.library import Loaded
 
 PRECISIONS = ("f32", "bf16", "f16")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
-    """A blueprint as named on the command line: a file or a library name, and the options' texts."""
+    """A blueprint as named on the command line: a file or a library name, and the options' texts.
+
+    The file is read once, when it is first asked for.
+    """
 
     file: str
     blueprint: str | None
@@ -26,14 +31,25 @@ class Request:
     sizes: tuple[str, ...]
     precision: str | None
 
+    @cached_property
+    def _loaded(self) -> Loaded:
+        from esper.lang.library import load
+
+        return load(self.file, self.blueprint)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The blueprint's documentation and parameters. Raises as `lower` does."""
+        from esper.lang.parameters import signature_of
+
+        return signature_of(self._loaded.blueprint)
+
     def lower(self) -> BlueprintIR:
         """The graph. Raises what `esper.lower` raises."""
         from esper import lang
 
-        values = lang.parse_settings(lang.signature(self.file, self.blueprint), self.settings)
-        return lang.lower(
-            self.file, name=self.blueprint, sizes=self.size_values(), precision=self.precision, **values
-        )
+        values = lang.parse_settings(self.signature, self.settings)
+        return lang.lower_loaded(self._loaded, values, self.size_values(), self.precision)[0]
 
     def size_values(self) -> dict[str, SizeValue]:
         """What `--size` gave."""
@@ -43,15 +59,7 @@ class Request:
 
     def source(self) -> str:
         """The text of the blueprint's file."""
-        from esper.lang.library import load
-
-        return load(self.file, self.blueprint).source.text
-
-    def doc(self) -> str:
-        """The blueprint's documentation."""
-        from esper import lang
-
-        return lang.signature(self.file, self.blueprint).doc
+        return self._loaded.source.text
 
     def arguments(self) -> list[str]:
         """The options as they are written on the command line."""

@@ -64,7 +64,6 @@ def compile(
     What tuning chose stays in the kernel cache, and every later build for that GPU goes by it.
     """
     from esper.lang import size_values
-    from esper.urza.artifact import write_artifact
     from esper.urza.compiler import compile_ir, make_programs
     from esper.urza.device import default_targets
     from esper.urza.toolchain import check_target
@@ -78,7 +77,7 @@ def compile(
         if emit == "torch":
             from esper.urza.module_text import module_text
 
-            text = module_text(ir, request.doc())
+            text = module_text(ir, request.signature.doc)
             if output is None:
                 _show(text)
                 return
@@ -93,6 +92,8 @@ def compile(
             note(f"tuned {tuned} kernels")
         compiled = compile_ir(ir, chosen, sizes=request.size_values())
         if output is not None:
+            from esper.urza.artifact import write_artifact
+
             write_artifact(output, compiled.artifact(request.source(), request.options()))
             note(f"wrote {output}")
     if emit == "torch":

@@ -70,7 +70,7 @@ def search(
 
     start = time.perf_counter()
     bounds = [tezzeret.parse_constraint(text) for text in constraints]
-    fixed = lang.parse_settings(lang.signature(request.file, request.blueprint), request.settings)
+    fixed = lang.parse_settings(request.signature, request.settings)
     if output is not None:
         _refuse_source(output, request)
     result = tezzeret.random_search(

@@ -22,11 +22,12 @@ from esper.editors.names import Occurrence, block_at
 from esper.editors.vocabulary import KEYWORDS, QUANTITIES
 from esper.ir.operator import OPERATORS
 from esper.lang.ast import Parameter
+from esper.lang.elsewhere import library_names
 from esper.lang.evaluate import language_operators
 from esper.lang.parameters import KINDS
 from esper.lang.scope import What
 from esper.lang.settings import PRECISIONS
-from esper.lang.units import library_programs, library_unit
+from esper.lang.units import library_unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,6 @@ class _Completions:
         return self._plain(name, sort, callee.signature, callee_text(callee))
 
     def _library(self) -> Iterator[Completion]:
-        for name in library_programs():
+        for name in library_names():
             unit, _ = library_unit(name)
             yield self._called(blueprint_callee(unit.callable[name]), name, "blueprint")

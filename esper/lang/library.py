@@ -15,7 +15,7 @@ from esper.lang.names import closest, did_you_mean
 from esper.lang.parameters import Signature, signature_of
 from esper.lang.render import as_text
 from esper.lang.source import Source
-from esper.lang.units import Unit, library_programs, library_unit, load_unit
+from esper.lang.units import Unit, library_unit, load_unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def library_entry(name: str) -> LibraryEntry:
 
 def library() -> list[LibraryEntry]:
     """The library's blueprints, by file name."""
-    return [_entry(_from_library(name)) for name in library_programs()]
+    return [_entry(_from_library(name)) for name in library_names()]
 
 
 def _entry(found: Loaded) -> LibraryEntry:

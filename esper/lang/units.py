@@ -7,7 +7,6 @@ cycles, are refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -28,7 +27,7 @@ from esper.lang.names import did_you_mean
 from esper.lang.parameters import report_duplicates, report_reserved
 from esper.lang.parse import parse
 from esper.lang.source import Source, read_source
-from esper.resources import blueprint_files
+from esper.resources import blueprint_file
 
 MAX_IMPORTS = 64  # in a chain
 ANY_NAME = "*"
@@ -102,15 +101,12 @@ def library_unit(name: str) -> tuple[Unit, Report]:
 
 
 @cache
-def library_programs() -> Mapping[str, tuple[Source, Program, Report]]:
-    """The library's blueprints by name, each with its file, by file name."""
-    found: dict[str, tuple[Source, Program, Report]] = {}
-    for resource in blueprint_files():
-        source = Source(str(resource), resource.read_text(encoding="utf-8"))
-        report = Report(source.file)
-        program = parse_checked(source, report)
-        found.update({blueprint.name.text: (source, program, report) for blueprint in program.blueprints})
-    return found
+def library_program(name: str) -> tuple[Source, Program, Report]:
+    """The library's file in which the blueprint `name` stands, which is one of `library_names`."""
+    resource = blueprint_file(name)
+    source = Source(str(resource), resource.read_text(encoding="utf-8"))
+    report = Report(source.file)
+    return source, parse_checked(source, report), report
 
 
 class _Loader:
@@ -125,11 +121,10 @@ class _Loader:
         return self.found[key] if key in self.found else self.resolved(key, *parse_file(path))
 
     def library(self, name: str) -> tuple[Unit, Report]:
-        programs = library_programs()
-        if name not in programs:
-            suggestion = did_you_mean(name, programs, "`esperc templates` lists them")
+        if name not in library_names():
+            suggestion = did_you_mean(name, library_names(), "`esperc templates` lists them")
             raise UnknownBlueprint(name=name, where="the library", suggestion=suggestion)
-        source, program, report = programs[name]
+        source, program, report = library_program(name)
         key = f"library:{source.file}"
         return self.found[key] if key in self.found else self.resolved(key, source, program, report)
 

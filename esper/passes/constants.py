@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import operator
+import struct
 from collections.abc import Callable, Mapping
-
-import numpy as np
 
 from esper.ir.build import Builder
 from esper.ir.graph import Node, Value
@@ -93,17 +92,26 @@ def _rounded(value: float, dtype: DType) -> float:
     """`value` as torch converts it: through float32 to the narrower dtypes."""
     if dtype not in _FLOATS or dtype is DType.F64:
         return value
-    with np.errstate(over="ignore"):
-        single = np.float32(value)
-        if dtype is DType.F16:
-            return float(np.float16(single))
-    return _to_bfloat16(single) if dtype is DType.BF16 else float(single)
+    single = _packed(value, "f")
+    if dtype is DType.F16:
+        return _packed(single, "e")
+    return _to_bfloat16(single) if dtype is DType.BF16 else single
 
 
-def _to_bfloat16(single: np.float32) -> float:
+def _packed(value: float, form: str) -> float:
+    """`value` rounded to a format of `struct`, ties to even; infinite where that has no such number."""
+    try:
+        rounded: float = struct.unpack(form, struct.pack(form, value))[0]
+    except OverflowError:
+        return math.copysign(math.inf, value)
+    return rounded
+
+
+def _to_bfloat16(single: float) -> float:
     """Rounds to the nearest of the floats whose low 16 bits are zero, ties to even."""
-    if not np.isfinite(single):
-        return float(single)
-    bits = int(single.view(np.uint32))
+    if not math.isfinite(single):
+        return single
+    bits: int = struct.unpack("I", struct.pack("f", single))[0]
     bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-    return float(np.uint32(bits).view(np.float32))
+    rounded: float = struct.unpack("f", struct.pack("I", bits))[0]
+    return rounded

@@ -12,41 +12,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import TYPE_CHECKING
 
 from esper.files import write_whole
-from esper.urza.kernel import Configuration, Constant, KernelSource
+from esper.urza.kernel import KernelSource
 from esper.urza.toolchain import templates_digest, triton_version
 
-
-class Setting(BaseModel):
-    """A configuration as a record holds it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    constexprs: dict[str, Constant]
-    num_warps: int
-    num_stages: int
-
-
-class Record(BaseModel):
-    """What is known of one kernel on one target.
-
-    device: where it was measured. sizes: of the run-time sizes. times_ms: by the digest of the kernel in each
-    configuration; null for one that does not build, or spills. chosen: what to build; null while undecided.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    schema_version: int = 1
-    kernel: str
-    target: str
-    device: str
-    seed: int
-    sizes: dict[str, int]
-    times_ms: dict[str, float | None] = {}
-    chosen: Setting | None = None
+if TYPE_CHECKING:
+    from esper.urza.tuning_records import Record
 
 
 @dataclass(frozen=True)
@@ -60,10 +33,7 @@ class Choices:
         """What is known, or None."""
         key = self._key(kernel, target)
         if key not in self._known:
-            try:
-                self._known[key] = Record.model_validate_json(self._path(key).read_bytes())
-            except (OSError, ValidationError):
-                self._known[key] = None
+            self._known[key] = self._read(key)
         return self._known[key]
 
     def keep(self, kernel: KernelSource, target: str, record: Record) -> None:
@@ -79,10 +49,20 @@ class Choices:
         record = self.record(kernel, target)
         if record is None or record.chosen is None:
             return kernel
-        chosen = kernel.configured(as_configuration(record.chosen))
+        chosen = kernel.configured(record.chosen.configuration)
         if chosen.digest == kernel.digest:
             return kernel
         return replace(chosen, alternatives=(kernel.configuration, *kernel.alternatives))
+
+    def _read(self, key: str) -> Record | None:
+        try:
+            text = self._path(key).read_bytes()
+        except OSError:
+            return None
+        # pydantic is loaded where there is a record: most kernels have none.
+        from esper.urza.tuning_records import read_record
+
+        return read_record(text)
 
     def _key(self, kernel: KernelSource, target: str) -> str:
         parts: Mapping[str, str] = {
@@ -95,15 +75,3 @@ class Choices:
 
     def _path(self, key: str) -> Path:
         return self.folder / "tuning" / key[:2] / f"{key}.json"
-
-
-def as_setting(configuration: Configuration) -> Setting:
-    return Setting(
-        constexprs=dict(configuration.constexprs),
-        num_warps=configuration.num_warps,
-        num_stages=configuration.num_stages,
-    )
-
-
-def as_configuration(setting: Setting) -> Configuration:
-    return Configuration(setting.constexprs, setting.num_warps, setting.num_stages)

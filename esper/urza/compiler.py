@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from esper.ir.dims import evaluate_size
 from esper.ir.graph import BlueprintIR
@@ -19,7 +19,6 @@ from esper.lang import SizeValue, size_values
 from esper.passes import DECOMPOSED, joint_graph, partition, run_passes
 from esper.passes.partition import Partition
 from esper.urza.arena import Arena, arena
-from esper.urza.artifact import Artifact
 from esper.urza.build import Build, build_kernels
 from esper.urza.cache import KernelCache
 from esper.urza.generate import Launch
@@ -28,6 +27,9 @@ from esper.urza.listing import listing, plan_text
 from esper.urza.program import Program, make_program
 from esper.urza.toolchain import versions
 from esper.urza.traffic import flops, traffic
+
+if TYPE_CHECKING:
+    from esper.urza.artifact import Artifact
 
 SCHEMA_VERSION = 1
 RELEASES = re.compile(r";  .*= None$", re.MULTILINE)
@@ -201,7 +203,9 @@ class Compilation:
 
         The report in it leaves out what differs from run to run, so equal compilations give equal bytes.
         """
-        from esper.urza.torch_tier import graph_module  # torch is needed for this listing alone
+        # pydantic and torch are needed for this alone: most compiles print a report and write no artifact.
+        from esper.urza.artifact import Artifact
+        from esper.urza.torch_tier import graph_module
 
         passing = ("cached", "compile_ms", "triton_invocations")
         report = {name: value for name, value in self.report().items() if name not in passing}

@@ -14,8 +14,9 @@ from typing import Literal
 
 from esper.urza.build import build_each
 from esper.urza.cache import KernelCache
-from esper.urza.choices import Choices, Record, as_setting
+from esper.urza.choices import Choices
 from esper.urza.kernel import BuiltKernel, Configuration, KernelSource
+from esper.urza.tuning_records import Record, Setting
 
 Tier = Literal["seconds", "full"]
 Timer = Callable[[BuiltKernel], float]
@@ -83,7 +84,7 @@ def tune(
         record = record.model_copy(update={"times_ms": {**record.times_ms, one.digest: time_ms}})
         choices.keep(kernel, target, record)
     best = _fastest(tried, record.times_ms)
-    record = record.model_copy(update={"chosen": as_setting(best.configuration)})
+    record = record.model_copy(update={"chosen": Setting.of(best.configuration)})
     choices.keep(kernel, target, record)
     return record
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from esper.lang import library
+from esper.lang import library, lower
+from esper.lang.units import library_program, library_unit
 
 LOADED = """
 import sys
@@ -34,10 +37,11 @@ HEAVY = {
 }
 
 
-def loaded(*arguments: str) -> set[str]:
+def loaded(*arguments: str, **variables: str) -> set[str]:
     """The modules that a program has loaded when it ends."""
     command = [sys.executable, "-c", LOADED, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    environment = {**os.environ, **variables}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return set(done.stdout.rpartition("\nloaded:")[2].split())
 
 
@@ -57,3 +61,19 @@ def test_a_check_of_the_library_loads_the_language_and_nothing_that_compiles() -
     assert {"lark", "esper.lang"} <= found
     assert not (COMPILES | {"pydantic", "esper.passes", "esper.urza", "numpy"}) & found
     assert not {module for module in found if module.startswith("esper.editors")}
+
+
+def test_a_compile_loads_no_torch_and_nothing_that_reads_records_or_artifacts(
+    tmp_path: Path,
+) -> None:
+    arguments = ["esperc", "compile", "norm", "--set", "features=16", "--target", "sm_90", "--json"]
+    found = loaded(*arguments, ESPER_CACHE_DIR=str(tmp_path))
+    assert {"networkx", "lark", "esper.urza.plan"} <= found
+    assert not (COMPILES | {"pydantic", "numpy", "esper.urza.artifact", "esper.urza.torch_tier"}) & found
+
+
+def test_only_the_files_of_the_library_that_a_blueprint_needs_are_read() -> None:
+    library_unit.cache_clear()
+    library_program.cache_clear()
+    lower("mlp_block")
+    assert library_program.cache_info().currsize == 1

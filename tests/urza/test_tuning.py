@@ -10,13 +10,14 @@ import pytest
 from esper.lang import lower, size_values
 from esper.urza.build import build_each, build_kernels
 from esper.urza.cache import KernelCache
-from esper.urza.choices import Choices, Record
+from esper.urza.choices import Choices
 from esper.urza.compiler import Programs, make_programs
 from esper.urza.device import local_target
 from esper.urza.device_timer import tune_programs
 from esper.urza.errors import DeviceMissing, KernelBuildFailed
 from esper.urza.kernel import BuiltKernel, Configuration, KernelSource
 from esper.urza.tuning import MOST_TRIED, Tier, Timer, candidates, tune
+from esper.urza.tuning_records import Record
 
 TARGET = "sm_90"
 
