@@ -1,7 +1,7 @@
 """Recurrent layers: composites on `scan`, with torch's gates, weights and equations.
 
 What the inputs contribute to the gates is one product for all steps, before the loop; a step multiplies the
-state alone.
+state alone, for all gates at once. Gates stand side by side on the last axis.
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ Values = Sequence[Value]
 class _Layer:
     """A recurrent layer of some gates and states.
 
-    step: from the states [N, H], each gate's part of the inputs [N, H] and weight of the state [H, H], and
-        the kept bias [H] to the next states, of which the first is the output.
-    kept: the gate whose bias of the state the step adds itself; the others are added to the inputs' parts.
+    step: from the states [N, H] and what the inputs and the first state contribute to the gates, both
+        [N, gates * H], to the next states, of which the first is the output.
+    apart: whether the step needs to know the state's contribution, whose bias then is added to it; otherwise
+        all biases are in the inputs' one.
     """
 
     gates: int
     states: tuple[str, ...]
-    step: Callable[[Builder, Values, Values, Values, Value | None], Values]
-    kept: int | None = None
+    step: Callable[[Builder, Values, Value, Value], Values]
+    apart: bool = False
 
     def infer(self, site: Site) -> Sequence[TensorType]:
         require_floating(site)
@@ -80,43 +81,41 @@ class _Layer:
     def define(self, build: Builder, node: Node) -> Values:
         x, weight_ih, weight_hh, bias, bias_hh = node.operands
         assert x is not None and weight_ih is not None and weight_hh is not None
-        batch, steps, _ = build.type(x).shape
+        batch = build.type(x).shape[0]
         hidden = build.type(weight_hh).shape[1]
-        if bias is not None and bias_hh is not None and self.kept is None:
+        if bias is not None and bias_hh is not None and not self.apart:
             bias = build.op("add", bias, bias_hh)
         parts = build.op("matmul", x, weight_ih, transpose_b=True)
         parts = parts if bias is None else build.op("add", parts, bias)
-        parts = build.op("reshape", parts, shape=(batch, steps, self.gates, hidden))
-        sequences = _apart(build, build.op("permute", parts, axes=(2, 1, 0, 3)))
-        constants = _apart(build, build.op("reshape", weight_hh, shape=(self.gates, hidden, hidden)))
-        if bias_hh is not None and self.kept is not None:
-            biases = _apart(build, build.op("reshape", bias_hh, shape=(self.gates, hidden)))
-            for gate, found in enumerate(biases):
-                if gate != self.kept:
-                    sequences[gate] = build.op("add", sequences[gate], found)
-            constants.append(biases[self.kept])
+        constants = [weight_hh, *([bias_hh] if bias_hh is not None and self.apart else [])]
 
         inner = Builder("step")
         inner.scope = node
         state = build.type(x).with_shape((batch, hidden))
         states = [inner.input(name, state) for name in self.states]
-        slices = [inner.input(f"gate{gate}", state) for gate in range(self.gates)]
-        weights = [inner.input(f"weight{gate}", build.type(constants[gate])) for gate in range(self.gates)]
-        kept = [inner.input("bias", build.type(value)) for value in constants[self.gates :]]
-        after = self.step(inner, states, slices, weights, kept[0] if kept else None)
+        of_inputs = inner.input("gates", state.with_shape((batch, hidden * self.gates)))
+        names = ("weight", "bias")[: len(constants)]
+        weight, *biases = [
+            inner.input(name, build.type(value)) for name, value in zip(names, constants, strict=True)
+        ]
+        of_state = inner.op("matmul", states[0], weight, transpose_b=True)
+        for added in biases:
+            of_state = inner.op("add", of_state, added)
+        after = self.step(inner, states, of_inputs, of_state)
         body = inner.finish(
             {f"next_{name}": value for name, value in zip(self.states, after, strict=True)} | {"y": after[0]}
         )
         start = [_zeros(build, state)] * len(self.states)
         *last, every = build.ops(
             "scan",
-            *(*start, *sequences, *constants),
+            *(*start, parts, *constants),
             body=body,
             carries=len(self.states),
-            sequences=self.gates,
+            sequences=1,
             reverse=node.attrs["reverse"],
+            along=1,
         )
-        return [build.op("permute", every, axes=(1, 0, 2)), *last]
+        return [every, *last]
 
     def sample(self, draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
         x = draw.tensor(dtype=draw.dtype(), min_rank=3, max_rank=3)
@@ -133,42 +132,41 @@ def _shown(type: TensorType | None) -> str:
     return "left out" if type is None else str(type)
 
 
-def _apart(build: Builder, value: Value) -> list[Value]:
-    """The slices of `value` along its first axis, whose size is a number."""
-    count, *rest = build.type(value).shape
-    assert isinstance(count, int)
-    parts = [build.op("slice", value, axes=(0,), start=(index,), stop=(index + 1,)) for index in range(count)]
-    return [build.op("reshape", part, shape=tuple(rest)) for part in parts]
-
-
 def _zeros(build: Builder, type: TensorType) -> Value:
     return build.op("broadcast_to", build.constant(0.0, type.dtype), shape=type.shape)
 
 
-def _of_state(build: Builder, h: Value, weight: Value) -> Value:
-    return build.op("matmul", h, weight, transpose_b=True)
+def _gates(b: Builder, parts: Value, first: int, last: int, hidden: Size) -> Value:
+    """Those from `first` to before `last` of `parts`."""
+    return b.op("slice", parts, axes=(1,), start=(hidden * first,), stop=(hidden * last,))
 
 
-def _rnn_step(b: Builder, states: Values, parts: Values, weights: Values, bias: Value | None) -> Values:
-    return [b.op("tanh", b.op("add", parts[0], _of_state(b, states[0], weights[0])))]
+def _rnn_step(b: Builder, states: Values, of_inputs: Value, of_state: Value) -> Values:
+    return [b.op("tanh", b.op("add", of_inputs, of_state))]
 
 
-def _gru_step(b: Builder, states: Values, parts: Values, weights: Values, bias: Value | None) -> Values:
+def _gru_step(b: Builder, states: Values, of_inputs: Value, of_state: Value) -> Values:
     """`h' = (1 - z) n + z h`, where the reset gate r scales what the state contributes to n."""
     (h,) = states
-    r, z = (b.op("sigmoid", b.op("add", parts[gate], _of_state(b, h, weights[gate]))) for gate in range(2))
-    candidate = _of_state(b, h, weights[2])
-    candidate = candidate if bias is None else b.op("add", candidate, bias)
-    n = b.op("tanh", b.op("add", parts[2], b.op("mul", r, candidate)))
+    hidden = b.type(h).shape[1]
+    both = (_gates(b, parts, 0, 2, hidden) for parts in (of_inputs, of_state))
+    opened = b.op("sigmoid", b.op("add", *both))
+    r, z = (_gates(b, opened, gate, gate + 1, hidden) for gate in range(2))
+    given, kept = (_gates(b, parts, 2, 3, hidden) for parts in (of_inputs, of_state))
+    n = b.op("tanh", b.op("add", given, b.op("mul", r, kept)))
     return [b.op("add", n, b.op("mul", z, b.op("sub", h, n)))]
 
 
-def _lstm_step(b: Builder, states: Values, parts: Values, weights: Values, bias: Value | None) -> Values:
+def _lstm_step(b: Builder, states: Values, of_inputs: Value, of_state: Value) -> Values:
     """`c' = f c + i g` and `h' = o tanh(c')`."""
     h, c = states
-    gates = [b.op("add", part, _of_state(b, h, weight)) for part, weight in zip(parts, weights, strict=True)]
-    i, f, o = (b.op("sigmoid", gates[gate]) for gate in (0, 1, 3))
-    after = b.op("add", b.op("mul", f, c), b.op("mul", i, b.op("tanh", gates[2])))
+    hidden = b.type(h).shape[1]
+    gates = b.op("add", of_inputs, of_state)
+    opened = b.op("sigmoid", _gates(b, gates, 0, 2, hidden))
+    i, f = (_gates(b, opened, gate, gate + 1, hidden) for gate in range(2))
+    g = b.op("tanh", _gates(b, gates, 2, 3, hidden))
+    o = b.op("sigmoid", _gates(b, gates, 3, 4, hidden))
+    after = b.op("add", b.op("mul", f, c), b.op("mul", i, g))
     return [b.op("mul", o, b.op("tanh", after)), after]
 
 
@@ -228,7 +226,7 @@ _define_layer(
     "Gated recurrent units (Cho et al. 2014), from zero states, with the reset gate after the product as "
     "in `torch.nn.GRU`. `x` [N, T, features], the result [N, T, hidden], the last state [N, hidden]; the "
     "rows of weights and biases are the gates reset, update, candidate.",
-    _Layer(3, ("h",), _gru_step, kept=2),
+    _Layer(3, ("h",), _gru_step, apart=True),
 )
 _define_layer(
     "lstm",

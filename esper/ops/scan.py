@@ -1,10 +1,11 @@
-"""`scan`: a loop over the leading axis of some sequences, whose step is a graph.
+"""`scan`: a loop over one axis of some sequences, whose step is a graph.
 
 The body's inputs are, in order, the carries, one slice of each sequence, and the constants; its outputs are
 the next carries, then what the step yields. The gradient of a loop is a loop that runs the other way: its
-carries are the gradients of the carries and the sums of the constants' gradients so far; among its
-sequences are the carries before each step, from which it computes the step again. So the backward pass
-holds one step's intermediates at a time, and what is saved of a thousand steps is a thousand carries.
+carries are the gradients of the carries; among its sequences are the carries before each step, from which it
+computes the step again. So the backward pass holds one step's intermediates at a time, and what is saved of
+a thousand steps is a thousand carries. The gradients of constants are sums over the steps: `scan_sums` takes
+those out of the loop that one operator over all steps computes; the others are carried.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from esper.ir.operator import (
 from esper.ir.rewrite import needed_by
 from esper.ir.types import TensorType
 from esper.ops.rules import attribute_integer
+from esper.ops.scan_sums import Sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,18 @@ class Layout:
     """Which of a scan's operands and results, and of its body's inputs and outputs, is what.
 
     carries, sequences: how many there are. Constants begin at the operand number `constants`.
+    along: the axis that counts the steps, the last one of a sequence with fewer axes.
     """
 
     body: BlueprintIR
     carries: int
     sequences: int
+    along: int
 
     @staticmethod
     def of(attrs: Attrs) -> Layout:
-        carries, sequences = attribute_integer(attrs, "carries"), attribute_integer(attrs, "sequences")
-        return Layout(graph_of(attrs, "body"), carries, sequences)
+        numbers = (attribute_integer(attrs, name) for name in ("carries", "sequences", "along"))
+        return Layout(graph_of(attrs, "body"), *numbers)
 
     @property
     def constants(self) -> int:
@@ -60,6 +64,24 @@ class Layout:
     def outputs(self) -> list[tuple[str, TensorType]]:
         """The names and types of the body's outputs: the next carries, then what a step yields."""
         return [(name, self.body.type(value)) for name, value in self.body.outputs]
+
+    def axis(self, rank: int) -> int:
+        """Which axis of a sequence, or of stacked results, counts the steps where a slice has `rank` axes."""
+        return min(self.along, rank)
+
+    def stacked(self, slice: TensorType, steps: Size) -> TensorType:
+        """The type of a sequence of `steps` slices."""
+        axis = self.axis(slice.rank)
+        return slice.with_shape((*slice.shape[:axis], steps, *slice.shape[axis:]))
+
+    def slice(self, sequence: TensorType) -> TensorType:
+        """The type of a slice of `sequence`, which has at least one axis."""
+        axis = self.axis(sequence.rank - 1)
+        return sequence.with_shape((*sequence.shape[:axis], *sequence.shape[axis + 1 :]))
+
+    def steps(self, sequence: TensorType) -> Size:
+        """How many slices `sequence` has."""
+        return sequence.shape[self.axis(sequence.rank - 1)]
 
 
 def _infer(site: Site) -> Sequence[TensorType]:
@@ -80,11 +102,12 @@ def _infer(site: Site) -> Sequence[TensorType]:
         len(body.outputs) >= carries,
         f"`{body.name}` has {len(body.outputs)} outputs, fewer than {carries} carries",
     )
-    steps = _steps(site, operands[carries : layout.constants], carries)
+    site.require(layout.along >= 0, f"along is {layout.along}, expected at least 0")
+    steps = _steps(site, layout, operands[carries : layout.constants])
     for index, (node, type) in enumerate(zip(body.inputs, operands, strict=True)):
         given = f"operand {index}"
         if carries <= index < layout.constants:
-            given, type = f"a slice of operand {index}", type.with_shape(type.shape[1:])
+            given, type = f"a slice of operand {index}", layout.slice(type)
         site.require(type == node.type, f"`{node.name}` of `{body.name}` is {node.type}, {given} is {type}")
     for node, (name, type) in zip(body.inputs[:carries], layout.outputs, strict=False):
         site.require(
@@ -94,19 +117,20 @@ def _infer(site: Site) -> Sequence[TensorType]:
     stacked = [type for _, type in layout.outputs[carries:]]
     if site.flag("histories"):
         stacked += operands[:carries]
-    results = [*operands[:carries], *(type.with_shape((steps, *type.shape)) for type in stacked)]
+    results = [*operands[:carries], *(layout.stacked(type, steps) for type in stacked)]
     site.require(bool(results), f"`{body.name}` has no outputs")
     return results
 
 
-def _steps(site: Site, sequences: Sequence[TensorType], first: int) -> Size:
+def _steps(site: Site, layout: Layout, sequences: Sequence[TensorType]) -> Size:
+    first = layout.carries
     for index, type in enumerate(sequences, first):
         site.require(type.rank >= 1, f"operand {index} is {type}, a sequence has at least one axis")
-        expected = sequences[0].shape[0]
+        expected = layout.steps(sequences[0])
         site.require(
-            type.shape[0] == expected, f"operand {index} is {type}, operand {first} has {expected} steps"
+            layout.steps(type) == expected, f"operand {index} is {type}, operand {first} has {expected} steps"
         )
-    steps = sequences[0].shape[0]
+    steps = layout.steps(sequences[0])
     site.require(steps != 0, f"operand {first} is {sequences[0]}, expected at least one step")
     return steps
 
@@ -114,7 +138,7 @@ def _steps(site: Site, sequences: Sequence[TensorType], first: int) -> Size:
 def _cost(site: Site) -> Cost:
     """That of the body, for every step."""
     layout = Layout.of(site.attrs)
-    steps = site.type(layout.carries).shape[0]
+    steps = layout.steps(site.type(layout.carries))
     total = Cost(0, 0, 0)
     for node in layout.body.nodes:
         entry = OPERATORS[node.op]
@@ -157,6 +181,7 @@ class _Reverse:
             carries=len(self.carries),
             sequences=len(sequences),
             reverse=not v.attrs["reverse"],
+            along=v.attrs["along"],
         )
 
 
@@ -177,18 +202,25 @@ def _vjp(v: Vjp) -> Sequence[Value | None]:
         step, found = _reversed_step(v, layout, carried, wrt)
 
     next_carries = {index: _before(v, step, index, found.get(index)) for index in sorted(carried)}
-    sums: dict[int, Value] = {}
+    totals: dict[int, Sums] = {}
+    so_far: dict[int, Value] = {}
     for index, gradient in found.items():
         if index >= layout.constants:
-            type = inputs[index].type
-            so_far = step.input(step.carries, f"d.{inputs[index].name}", type, _zeros(v, type))
-            sums[index] = step.build.op("add", so_far, gradient)
+            totals[index] = sums = Sums.of(step.build, layout, gradient)
+            if sums.rest is not None:
+                type = inputs[index].type
+                before = step.input(step.carries, f"d.{inputs[index].name}", type, _zeros(v, type))
+                so_far[index] = step.build.op("add", before, sums.rest)
     slices = {index: value for index, value in found.items() if carries <= index < layout.constants}
-    places = (*next_carries, *sums, *slices)
-    if not places:
-        return [None] * len(inputs)
-    made = step.scan(v, [*next_carries.values(), *sums.values(), *slices.values()])
-    results = dict(zip(places, made, strict=True))
+    given = {Value(name): value for name, value in step.sequences.items()}
+    summed = dict.fromkeys(part for sums in totals.values() for part in sums.parts if part not in given)
+    outputs_of_step = [*next_carries.values(), *so_far.values(), *slices.values(), *summed]
+    made = iter(step.scan(v, outputs_of_step) if outputs_of_step else ())
+    results = dict(zip((*next_carries, *so_far, *slices), made, strict=False))
+    stacked = {**given, **dict(zip(summed, made, strict=True))}
+    for index, sums in totals.items():
+        if (total := sums.total(v.build, stacked, results.get(index))) is not None:
+            results[index] = total
     return [results.get(index) if v.needed[index] else None for index in range(len(inputs))]
 
 
@@ -243,11 +275,14 @@ def _zeros(v: Vjp, type: TensorType) -> Value:
 
 def _sample(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:
     first = draw.tensor(dtype=None if draw.integer(0, 3) == 3 else draw.dtype(), min_rank=1, max_rank=3)
-    steps = draw.type(first).shape[0]
+    along = draw.integer(0, 1)
+    layout = Layout(BlueprintIR("step", (), ()), 0, 1, along)
+    steps = layout.steps(draw.type(first))
     sequences = [first]
     if draw.boolean():
-        sequences.append(draw.tensor((steps, *draw.shape(0, 2)), draw.dtype()))
-    slices = [draw.type(value).with_shape(draw.type(value).shape[1:]) for value in sequences]
+        more = TensorType(draw.dtype(), draw.shape(0, 2))
+        sequences.append(draw.tensor(layout.stacked(more, steps).shape, more.dtype))
+    slices = [layout.slice(draw.type(value)) for value in sequences]
     count = draw.integer(0, 2)
     carries = [
         draw.tensor(slices[0].shape, slices[0].dtype) if draw.boolean() else draw.tensor(max_rank=2)
@@ -259,6 +294,7 @@ def _sample(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]
         "carries": count,
         "sequences": len(sequences),
         "reverse": draw.boolean(),
+        "along": along,
         "histories": count > 0 and draw.boolean(),
     }
 
@@ -266,11 +302,11 @@ def _sample(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]
 define(
     Operator(
         name="scan",
-        doc="A loop over the leading axis of its sequences. `operands` are the first carries, the sequences "
-        "[T, ...], then constants; the body takes the carries, one slice of each sequence and the constants,"
-        " and gives the next carries, then what the step yields. The results: the last carries, what the "
-        "steps yielded [T, ...], and with `histories` the carries before each step [T, ...], each at the "
-        "place of its step's slice.",
+        doc="A loop over the axis `along` of its sequences. `operands` are the first carries, the sequences "
+        "[T, ...], or [..., T, ...], then constants; the body takes the carries, one slice of each sequence "
+        "and the constants, and gives the next carries, then what the step yields. The results: the last "
+        "carries, what the steps yielded, stacked along the same axis, and with `histories` the carries "
+        "before each step, each at the place of its step's slice.",
         lowering=Outside(),
         inputs=(Input("operands", variadic=True, doc="carries, sequences, constants"),),
         attributes=(
@@ -278,6 +314,7 @@ define(
             Attribute("carries", Kind.INT, doc="the number of carries"),
             Attribute("sequences", Kind.INT, doc="the number of sequences, at least 1"),
             Attribute("reverse", Kind.BOOL, False, doc="whether to begin with the last slice"),
+            Attribute("along", Kind.INT, 0, doc="the axis of the steps; the last one where there are fewer"),
             Attribute("histories", Kind.BOOL, False, doc="whether to yield the carries before each step"),
         ),
         results=("results",),

@@ -34,7 +34,7 @@ TEXT = """blueprint decaying_sum {
     %add = add(%mul, %s) : f32[4]
     output h = %add
     output y = %add
-  }, carries=1, sequences=1, reverse=false, histories=false} : f32[4], f32[T, 4]
+  }, carries=1, sequences=1, reverse=false, along=0, histories=false} : f32[4], f32[T, 4]
   output last = %scan
   output all = %scan#1
 }"""

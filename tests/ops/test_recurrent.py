@@ -11,6 +11,7 @@ from torch import nn
 import esper
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
 from esper.ir.errors import TypeRuleViolated
+from esper.ir.graph import Node
 from esper.lang import BlueprintRejected, lower
 from esper.ops.reference.evaluate import evaluate
 from esper.ops.reference.initialise import initial_values
@@ -38,6 +39,10 @@ def source(folder: Path, layer: str, arguments: str = "") -> Path:
 def all_results(ir: BlueprintIR) -> BlueprintIR:
     node = ir.nodes[-1]
     return ir.replace(outputs=[(f"r{index}", value) for index, value in enumerate(node.results)])
+
+
+def body_of(loop: Node) -> list[BlueprintIR]:
+    return [body for _, body in loop.bodies]
 
 
 def torchs(layer: str, bias: bool = True) -> nn.RNNBase:
@@ -78,7 +83,21 @@ def test_the_inputs_have_one_product_for_all_steps(name: str, tmp_path: Path) ->
     expanded = run_passes(lower(source(tmp_path, name)))
     assert len(expanded.of("matmul")) == 1
     loop = expanded.of("scan")[-1]
-    assert [len(body.of("matmul")) for _, body in loop.bodies] == [GATES[name]]
+    assert [len(body.of("matmul")) for _, body in loop.bodies] == [1]
+    (of_inputs, of_state) = (found.of("matmul")[0].type.shape[-1] for found in (expanded, *body_of(loop)))
+    assert of_inputs == of_state == GATES[name] * HIDDEN
+
+
+@each_layer
+def test_the_gradients_of_weights_are_products_over_all_steps(name: str, tmp_path: Path) -> None:
+    """The loop carries the gradients of its states alone, and yields those of the gates."""
+    joint = joint_graph(lower(source(tmp_path, name)))
+    forward, backward = joint.of("scan")
+    assert backward.attrs["carries"] == forward.attrs["carries"]
+    (body,) = body_of(backward)
+    assert not body.of("sum")
+    assert not any(node.attrs["transpose_a"] for node in body.of("matmul"))
+    assert str(backward.types[-1]) == f"f32[N, T, {GATES[name] * HIDDEN}]"
 
 
 @each_layer

@@ -39,21 +39,25 @@ def unrolled(node: Node, operands: list[torch.Tensor], sizes: dict[str, int]) ->
     """What a scan means, by its body evaluated as a graph of its own once a step."""
     layout = Layout.of(node.attrs)
     body = layout.body
-    for name in sizes:  # sizes that no input of the body shows
+    shown = {}  # sizes that no input of the body shows
+    for name, size in sizes.items():
         if TensorType(DType.F32, (symbol(name),)) not in [entry.type for entry in body.inputs]:
             more = Node(f"size.{name}", "input", (), {}, (TensorType(DType.F32, (symbol(name),)),))
             body = body.replace(nodes=[*body.nodes, more])
+            shown[more.name] = torch.zeros(size)
     state, sequences = operands[: layout.carries], operands[layout.carries : layout.constants]
-    steps = range(len(sequences[0]))
+    steps = range(sequences[0].shape[layout.axis(sequences[0].ndim - 1)])
     yielded: dict[int, list[torch.Tensor]] = {}
     for step in reversed(steps) if node.attrs["reverse"] else steps:
-        given = [*state, *(sequence[step] for sequence in sequences), *operands[layout.constants :]]
+        slices = [sequence.select(layout.axis(sequence.ndim - 1), step) for sequence in sequences]
+        given = [*state, *slices, *operands[layout.constants :]]
         inputs = dict(zip((entry.name for entry in layout.body.inputs), given, strict=True))
-        inputs |= {f"size.{name}": torch.zeros(size) for name, size in sizes.items()}
+        inputs |= shown
         found = [evaluate(body, inputs, {})[name] for name, _ in body.outputs]
         before, state = state, found[: layout.carries]
         yielded[step] = [*found[layout.carries :], *(before if node.attrs["histories"] else [])]
-    return [*state, *(torch.stack(rows) for rows in zip(*(yielded[step] for step in steps), strict=True))]
+    stacked = zip(*(yielded[step] for step in steps), strict=True)
+    return [*state, *(torch.stack(rows, layout.axis(rows[0].ndim)) for rows in stacked)]
 
 
 @given(scans())
@@ -146,7 +150,7 @@ def test_a_carry_that_is_a_constant_on_another_device_is_moved_without_being_spr
 
     start = torch.zeros(()).broadcast_to(3, 4)
     rows = torch.empty(2, 3, 4, device="meta")
-    last = scan(start, rows, body=step, carries=1, sequences=1, reverse=False, histories=False)
+    last = scan(start, rows, body=step, carries=1, sequences=1, reverse=False, along=0, histories=False)
     assert isinstance(last, torch.Tensor)
     assert (found[0].device.type, found[0].shape, found[0].stride()) == ("meta", (3, 4), (0, 0))
 
@@ -183,6 +187,56 @@ def test_gradients_that_nobody_asks_for_are_not_computed() -> None:
     forward, backward = joint.of("scan")
     assert forward.attrs["histories"] is True
     assert (backward.attrs["carries"], len(backward.types)) == (2, 2)
+
+
+def recurrence(along: int) -> BlueprintIR:
+    """`h = tanh(h W + x + b)` over x: f64[T, N, 4] or f64[N, T, 4], and a doubled weight beside it."""
+    state = TensorType(DType.F64, (symbol("N"), 4))
+    matrix = TensorType(DType.F64, (4, 4))
+    step = Builder("step")
+    h, x, w, b = (step.input(n, t) for n, t in (("h", state), ("x", state), ("w", matrix), ("b", ROW)))
+    squared = step.op("mul", w, w)
+    more = step.op("add", step.op("matmul", h, w), step.op("matmul", x, squared))
+    after = step.op("tanh", step.op("add", step.op("add", more, x), b))
+    body = step.finish({"h": after, "y": after})
+    build = Builder("recurrence")
+    rows = build.input("x", state.with_shape((symbol("T"), symbol("N"), 4)))
+    if along:
+        rows = build.op("permute", rows, axes=(1, 0, 2))
+    operands = (build.input("start", state), rows, build.param("w", matrix), build.param("b", ROW))
+    last, every = build.ops("scan", *operands, body=body, carries=1, sequences=1, along=along)
+    return build.finish({"last": last, "every": every})
+
+
+@pytest.mark.parametrize("along", [0, 1])
+def test_gradients_that_one_operator_sums_over_all_steps_are_no_carries(along: int) -> None:
+    """The bias's, and of the weight's the product with the state; the square's must be carried."""
+    ir = recurrence(along)
+    joint = joint_graph(ir)
+    _, backward = joint.of("scan")
+    (body,) = (body for _, body in backward.bodies)
+    carried = [node.name for node in body.inputs[: int(str(backward.attrs["carries"]))]]
+    assert carried == ["d.h", "d.w"]
+    assert not body.of("sum")
+    assert len([node for node in joint.of("matmul") if node.attrs["transpose_a"]]) == 1
+    require_gradients(ir, joint, random_values(ir))
+
+
+def test_additions_of_a_value_to_itself_are_not_taken_apart() -> None:
+    """A gradient that doubles forty times is the sum of 2^40 terms."""
+    step = Builder("step")
+    h, x = (step.input(name, ROW.with_shape((3, 4))) for name in ("h", "x"))
+    b = step.input("b", ROW)
+    y = step.op("add", step.op("mul", h, x), b)
+    for _ in range(40):
+        y = step.op("add", y, y)
+    y = step.op("mul", y, 2.0**-40)
+    body = step.finish({"h": y})
+    build = Builder("b")
+    rows = build.input("x", ROW.with_shape((2, 3, 4)))
+    operands = (build.input("h", ROW.with_shape((3, 4))), rows, build.param("b", ROW))
+    ir = build.finish({"y": build.op("scan", *operands, body=body, carries=1, sequences=1)})
+    require_gradients(ir, joint_graph(ir), random_values(ir))
 
 
 def test_a_scan_that_no_gradient_passes_yields_no_histories() -> None:

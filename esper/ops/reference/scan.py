@@ -13,14 +13,17 @@ def scan(
     carries: int,
     sequences: int,
     reverse: bool,
+    along: int,
     histories: bool,
 ) -> torch.Tensor | tuple[torch.Tensor, ...]:
     """The final carries, the stacked outputs of the steps, and with `histories` the carries before each step.
 
     operands: carries, then sequences, both of which the body is given one step of, then what it is given
-    as it is. A carry that starts from a constant may lie on another device than the sequences.
+    as it is. along: the axis of the steps in sequences and stacked outputs, the last one of those with fewer
+    axes. A carry that starts from a constant may lie on another device than the sequences.
     """
-    slices = [sequence.unbind() for sequence in operands[carries : carries + sequences]]
+    given = operands[carries : carries + sequences]
+    slices = [sequence.unbind(min(along, sequence.ndim - 1)) for sequence in given]
     constants = operands[carries + sequences :]
     device = operands[carries].device
     state = tuple(_moved(carry, device) for carry in operands[:carries])
@@ -31,7 +34,7 @@ def scan(
         results = body(*state, *(found[step] for found in slices), *constants)
         state = results[:carries]
         made[step] = (*results[carries:], *before) if histories else results[carries:]
-    stacked = tuple(torch.stack(steps) for steps in zip(*made, strict=True))
+    stacked = tuple(torch.stack(steps, min(along, steps[0].ndim)) for steps in zip(*made, strict=True))
     found = (*state, *stacked)
     return found if len(found) > 1 else found[0]
 
