@@ -1,11 +1,13 @@
 """Reductions along axes that lie side by side, of any size, anywhere in a tensor: [outer, along, inner].
 
 A program has some of the elements that stay, runs along the axis in blocks, and keeps for each element of
-a tile what was folded into it so far; then it reduces its tile. Where the axis comes last (inner is 1) the
+a tile what was folded into it so far; then it reduces its tile. It may run along the axis again with what it
+found in hand: to fold something else, or to compute each element. Where the axis comes last (inner is 1) the
 lanes lie along it, else along the inner axis, so that they read side by side.
 
-KIND: "sum", "max", "prod", "argmax" or "argmin". Of several equal elements, the first; NaN is the greatest
-to "argmax" and the least to "argmin".
+KINDS: of each fold "sum", "max", "prod", "argmax" or "argmin". Of several equal elements, the first; NaN is
+the greatest to "argmax" and the least to "argmin". values: a tuple of what earlier runs found, each a tile
+of the elements that stay.
 """
 
 import triton
@@ -15,61 +17,90 @@ _FAR = tl.constexpr(2147483647)
 
 
 @triton.jit
+def rows_of_program(BLOCK_M: tl.constexpr):
+    """The rows of an [M, R] space that a program has, int32 [BLOCK_M, 1]; grid: (ceil(M / BLOCK_M),)."""
+    return (tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+
+
+@triton.jit
+def columns_of_program(C, BLOCK_C: tl.constexpr):
+    """(outer int32 scalar, inner int32 [1, BLOCK_C]) of a program; grid: (outer * ceil(C / BLOCK_C),)."""
+    blocks = tl.cdiv(C, BLOCK_C)
+    inner = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    return tl.program_id(0) // blocks, inner[None, :]
+
+
+@triton.jit
 def fold_rows(
+    outer,
     M,
     R,
+    values,
     operands,
     finish_operands,
     TERMS: tl.constexpr,
     FINISH: tl.constexpr,
-    COUNT: tl.constexpr,
-    KIND: tl.constexpr,
+    KINDS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_R: tl.constexpr,
 ):
-    """Folds the rows of an [M, R] space; grid: (ceil(M / BLOCK_M),).
+    """Folds the rows `outer` of an [M, R] space; what FINISH returns.
 
-    TERMS(outer int32 [BLOCK_M, 1], along int32 [1, BLOCK_R], inner = 0, mask, operands): a tuple of COUNT
-    float32 tiles, [BLOCK_M, BLOCK_R]; it may store.
-    FINISH(totals: tuple of COUNT tiles [BLOCK_M, 1], outer, inner = 0, mask, finish_operands): stores the
-    results.
+    TERMS(values, outer, along int32 [1, BLOCK_R], inner = 0, mask, operands): a tuple of float32 tiles
+    [BLOCK_M, BLOCK_R], one for each of KINDS; it may store.
+    FINISH(totals: tuple of tiles [BLOCK_M, 1], values, outer, inner = 0, mask, finish_operands): stores the
+    results; the values for later runs.
     """
-    outer = (tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
-    states = _start(COUNT, KIND, [BLOCK_M, BLOCK_R])
+    states = _start(KINDS, [BLOCK_M, BLOCK_R])
     for first in range(0, R, BLOCK_R):
         along = (first + tl.arange(0, BLOCK_R))[None, :]
         mask = (outer < M) & (along < R)
-        states = _folded(states, TERMS(outer, along, 0, mask, operands), along, mask, COUNT, KIND)
-    FINISH(_ended(states, COUNT, KIND, 1), outer, 0, outer < M, finish_operands)
+        states = _folded(states, TERMS(values, outer, along, 0, mask, operands), along, mask, KINDS)
+    return FINISH(_ended(states, KINDS, 1), values, outer, 0, outer < M, finish_operands)
 
 
 @triton.jit
 def fold_columns(
+    outer,
+    inner,
     R,
     C,
+    values,
     operands,
     finish_operands,
     TERMS: tl.constexpr,
     FINISH: tl.constexpr,
-    COUNT: tl.constexpr,
-    KIND: tl.constexpr,
+    KINDS: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """Folds the middle axis of an [outer, R, C] space; grid: (outer * ceil(C / BLOCK_C),).
+    """Folds the middle axis of an [outer, R, C] space at `outer` and `inner`; what FINISH returns.
 
-    TERMS(outer int32 scalar, along int32 [BLOCK_R, 1], inner int32 [1, BLOCK_C], mask, operands): as of
-    `fold_rows`. FINISH(totals: tiles [1, BLOCK_C], outer, inner, mask, finish_operands): stores the results.
+    TERMS, FINISH: as of `fold_rows`, with along int32 [BLOCK_R, 1], tiles [BLOCK_R, BLOCK_C] and totals
+    [1, BLOCK_C].
     """
-    blocks = tl.cdiv(C, BLOCK_C)
-    outer = tl.program_id(0) // blocks
-    inner = ((tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C))[None, :]
-    states = _start(COUNT, KIND, [BLOCK_R, BLOCK_C])
+    states = _start(KINDS, [BLOCK_R, BLOCK_C])
     for first in range(0, R, BLOCK_R):
         along = (first + tl.arange(0, BLOCK_R))[:, None]
         mask = (along < R) & (inner < C)
-        states = _folded(states, TERMS(outer, along, inner, mask, operands), along, mask, COUNT, KIND)
-    FINISH(_ended(states, COUNT, KIND, 0), outer, inner, inner < C, finish_operands)
+        states = _folded(states, TERMS(values, outer, along, inner, mask, operands), along, mask, KINDS)
+    return FINISH(_ended(states, KINDS, 0), values, outer, inner, inner < C, finish_operands)
+
+
+@triton.jit
+def each_of_rows(outer, M, R, values, operands, BODY: tl.constexpr, BLOCK_R: tl.constexpr):
+    """Runs BODY(values, outer, along, inner = 0, mask, operands), which stores, over the rows `outer`."""
+    for first in range(0, R, BLOCK_R):
+        along = (first + tl.arange(0, BLOCK_R))[None, :]
+        BODY(values, outer, along, 0, (outer < M) & (along < R), operands)
+
+
+@triton.jit
+def each_of_columns(outer, inner, R, C, values, operands, BODY: tl.constexpr, BLOCK_R: tl.constexpr):
+    """Runs BODY(values, outer, along, inner, mask, operands), which stores, over columns of [outer, R, C]."""
+    for first in range(0, R, BLOCK_R):
+        along = (first + tl.arange(0, BLOCK_R))[:, None]
+        BODY(values, outer, along, inner, (along < R) & (inner < C), operands)
 
 
 @triton.jit
@@ -86,58 +117,60 @@ def _neutral(KIND: tl.constexpr):
 
 
 @triton.jit
-def _start(COUNT: tl.constexpr, KIND: tl.constexpr, shape: tl.constexpr):
-    """For each of COUNT folds a tile of values, and one of places where KIND asks for them."""
+def _start(KINDS: tl.constexpr, shape: tl.constexpr):
+    """For each fold a tuple of a tile of values, and one of places where its kind asks for them."""
     states = ()
-    for _ in tl.static_range(COUNT):
-        states = states + (tl.full(shape, _neutral(KIND), tl.float32),)
-        if KIND == "argmax" or KIND == "argmin":
-            states = states + (tl.full(shape, _FAR, tl.int32),)
+    for i in tl.static_range(len(KINDS)):
+        state = (tl.full(shape, _neutral(KINDS[i]), tl.float32),)
+        if KINDS[i] == "argmax" or KINDS[i] == "argmin":
+            state = state + (tl.full(shape, _FAR, tl.int32),)
+        states = states + (state,)
     return states
 
 
 @triton.jit
-def _folded(states, terms, along, mask, COUNT: tl.constexpr, KIND: tl.constexpr):
+def _folded(states, terms, along, mask, KINDS: tl.constexpr):
     """`states` with one more tile of terms folded in."""
     result = ()
-    for i in tl.static_range(COUNT):
-        term = tl.where(mask, terms[i], _neutral(KIND))
-        if KIND == "sum":
-            result = result + (states[i] + term,)
-        elif KIND == "prod":
-            result = result + (states[i] * term,)
-        elif KIND == "max":
-            result = result + (tl.maximum(states[i], term),)
+    for i in tl.static_range(len(KINDS)):
+        term = tl.where(mask, terms[i], _neutral(KINDS[i]))
+        if KINDS[i] == "sum":
+            result = result + ((states[i][0] + term,),)
+        elif KINDS[i] == "prod":
+            result = result + ((states[i][0] * term,),)
+        elif KINDS[i] == "max":
+            result = result + ((tl.maximum(states[i][0], term),),)
         else:
-            best = states[2 * i]
-            place = states[2 * i + 1]
-            if KIND == "argmax":
+            best = states[i][0]
+            place = states[i][1]
+            if KINDS[i] == "argmax":
                 term = tl.where(term != term, float("inf"), term)
                 better = mask & ((term > best) | (place == _FAR))
             else:
                 term = tl.where(term != term, float("-inf"), term)
                 better = mask & ((term < best) | (place == _FAR))
-            result = result + (tl.where(better, term, best), tl.where(better, along, place))
+            result = result + ((tl.where(better, term, best), tl.where(better, along, place)),)
     return result
 
 
 @triton.jit
-def _ended(states, COUNT: tl.constexpr, KIND: tl.constexpr, axis: tl.constexpr):
+def _ended(states, KINDS: tl.constexpr, axis: tl.constexpr):
     """The states reduced along `axis`, which stays with size 1."""
     totals = ()
-    for i in tl.static_range(COUNT):
-        if KIND == "sum":
-            total = tl.sum(states[i], axis, keep_dims=True)
-        elif KIND == "prod":
-            total = tl.reduce(states[i], axis, _times, keep_dims=True)
-        elif KIND == "max":
-            total = tl.max(states[i], axis, keep_dims=True)
+    for i in tl.static_range(len(KINDS)):
+        tile = states[i][0]
+        if KINDS[i] == "sum":
+            total = tl.sum(tile, axis, keep_dims=True)
+        elif KINDS[i] == "prod":
+            total = tl.reduce(tile, axis, _times, keep_dims=True)
+        elif KINDS[i] == "max":
+            total = tl.max(tile, axis, keep_dims=True)
         else:
-            if KIND == "argmax":
-                best = tl.max(states[2 * i], axis, keep_dims=True)
+            if KINDS[i] == "argmax":
+                best = tl.max(tile, axis, keep_dims=True)
             else:
-                best = tl.min(states[2 * i], axis, keep_dims=True)
-            total = tl.min(tl.where(states[2 * i] == best, states[2 * i + 1], _FAR), axis, keep_dims=True)
+                best = tl.min(tile, axis, keep_dims=True)
+            total = tl.min(tl.where(tile == best, states[i][1], _FAR), axis, keep_dims=True)
         totals = totals + (total,)
     return totals
 

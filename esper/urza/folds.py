@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from esper.ir.dims import Size, product
+from esper.ir.graph import Value
 from esper.ir.types import DType
+from esper.urza.access import access
 from esper.urza.fold_uses import KINDS
-from esper.urza.generate import Body, Launch, Writer
+from esper.urza.generate import Launch, Writer
 from esper.urza.grid import CeilDiv, Extent, Product
+from esper.urza.groups import Group
 from esper.urza.kernel import Configuration
 from esper.urza.sharing import write_totals
 from esper.urza.tiles import Tile, power_of_two
@@ -18,26 +24,124 @@ ELEMENTS = 2048
 """Of a tile: 16 for each of the threads of four warps."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A space as kernels of folds see it: [outer, along, inner], its tile, and how many programs it takes."""
+
+    outer: Size
+    along: Size
+    inner: Size
+    tile: Tile
+
+    @staticmethod
+    def of(group: Group) -> Stretch:
+        assert group.along is not None
+        start, end = group.along
+        shape = group.space.shape
+        outer, along, inner = (product(axes) for axes in (shape[:start], shape[start:end], shape[end:]))
+        return Stretch(outer, along, inner, rows_tile(along) if inner == 1 else columns_tile(along, inner))
+
+    @property
+    def form(self) -> str:
+        """Where the axis comes last its elements are "rows", else "columns"."""
+        return "rows" if self.inner == 1 else "columns"
+
+    @property
+    def trips(self) -> int:
+        """Turns of the loop over the axis."""
+        if not isinstance(self.along, int):
+            return LOOP_TRIPS
+        return -(-self.along // int(self.tile.constexprs["BLOCK_R"]))
+
+    def sizes(self, writer: Writer) -> str:
+        """M, R of rows; R, C of columns."""
+        sizes = (self.outer, self.along) if self.form == "rows" else (self.along, self.inner)
+        return ", ".join(map(writer.size, sizes))
+
+    def programs(self, writer: Writer) -> Extent:
+        if self.form == "rows":
+            return CeilDiv(writer.extent(self.outer), "BLOCK_M")
+        blocks = CeilDiv(writer.extent(self.inner), "BLOCK_C")
+        return blocks if self.outer == 1 else Product((writer.extent(self.outer), blocks))
+
+
 def write_fold(writer: Writer) -> Launch:
-    """The kernel of a group of the kind `fold`."""
+    """The kernel of a group of the kind `fold`: a run along its axes, and one for each of its `passes`."""
     group = writer.launch
-    assert group.whole is not None
-    for node in group.nodes:
-        writer.compute(node)
-    writer.store_results()
-    folded = group.sums
-    writer.lines.append(f"return ({', '.join(writer.operand(node.operands[0]) for node in folded)},)")
-    terms = writer.end("terms", "outer, along, inner, mask")
-    writer.begin(group.whole)
-    write_totals(writer, [f"totals[{number}]" for number in range(len(folded))])
-    finish = writer.end("finish", "totals, outer, inner, mask")
-    return along_axes(writer, "folds:fold", terms, finish, f'{len(folded)}, "{KINDS[folded[0].op]}"')
+    stretch = Stretch.of(group)
+    place, blocks = ("outer", "BLOCK_M") if stretch.form == "rows" else ("outer, inner", "BLOCK_C")
+    inner = "" if stretch.form == "rows" else f"{writer.size(stretch.inner)}, "
+    sizes = stretch.sizes(writer)
+    calls = [f"{place} = {stretch.form}_of_program({inner}{blocks})"]
+    used = {f"{stretch.form}_of_program"}
+    runs = [group, *group.passes]
+    known: list[Value] = []
+    for number, run in enumerate(runs):
+        ending = f"_{number}" if number else ""
+        values = "values" if known else "()"
+        _begin(writer, run, known)
+        for node in run.nodes:
+            writer.compute(node)
+        writer.store_results()
+        if run.whole is None:
+            body = writer.end(f"body{ending}", "values, outer, along, inner, mask")
+            function, bodies, more = f"each_of_{stretch.form}", [body], "BLOCK_R"
+        else:
+            writer.lines.append(f"return {_tuple([writer.operand(node.operands[0]) for node in run.sums])}")
+            terms = writer.end(f"terms{ending}", "values, outer, along, inner, mask")
+            _begin(writer, run.whole, known)
+            write_totals(writer, [f"totals[{place}]" for place in range(len(run.sums))])
+            known = _for_later(writer, known, runs[number + 1 :])
+            writer.lines.append(f"return {_tuple([writer.names[value] for value in known])}")
+            finish = writer.end(f"finish{ending}", "totals, values, outer, inner, mask")
+            kinds = _tuple([f'"{KINDS[node.op]}"' for node in run.sums])
+            blocks = "BLOCK_M, BLOCK_R" if stretch.form == "rows" else "BLOCK_R, BLOCK_C"
+            function, bodies, more = f"fold_{stretch.form}", [terms, finish], f"{kinds}, {blocks}"
+        given = ", ".join([*(one.operands_text for one in bodies), *(one.name for one in bodies)])
+        target = "values = " if known and run is not runs[-1] else ""
+        calls.append(f"{target}{function}({place}, {sizes}, {values}, {given}, {more})")
+        used.add(function)
+    return writer.finished(
+        None,
+        "\n".join(calls),
+        f"folds:{', '.join(sorted(used))}",
+        (stretch.programs(writer),),
+        stretch.tile,
+        trips=stretch.trips,
+    )
+
+
+def _begin(writer: Writer, part: Group, known: Sequence[Value]) -> None:
+    """Turns to a part of the launch that finds the values `known` in its parameter `values`."""
+    writer.begin(part)
+    writer.names |= {value: f"values[{place}]" for place, value in enumerate(known)}
+
+
+def _for_later(writer: Writer, known: Sequence[Value], later: Sequence[Group]) -> list[Value]:
+    """What later runs read of values at hand: of those `known`, and of what this part computed."""
+    whole = writer.group
+    at_hand = [*known, *(node.result() for node in [*whole.totals, *whole.nodes])]
+    readers = [part for run in later for part in run.parts]
+    read = {
+        found.base
+        for part in readers
+        for node in [*part.nodes, *part.sums]
+        for operand in node.operands
+        if operand is not None and (found := access(writer.ir, operand)) is not None
+    }
+    return [value for value in dict.fromkeys(at_hand) if value in read]
+
+
+def _tuple(texts: Sequence[str]) -> str:
+    return f"({', '.join(texts)},)" if texts else "()"
 
 
 def write_running_sum(writer: Writer) -> Launch:
     """The kernel of a `cumsum`."""
     (node,) = writer.launch.nodes
     (operand,) = node.operands
+    stretch = Stretch.of(writer.launch)
+    sizes = stretch.sizes(writer)
     writer.lines.append(f"return {writer.operand(operand)}")
     terms = writer.end("terms", "outer, along, inner, mask")
     writer.begin(writer.launch)
@@ -45,28 +149,13 @@ def write_running_sum(writer: Writer) -> Launch:
     writer.store_results()
     store = writer.end("store", "sums, outer, along, inner, mask")
     held = "tl.float64" if node.type.dtype is DType.F32 else "tl.float32"
-    return along_axes(writer, "running:running", terms, store, f"{bool(node.attrs['reverse'])}, {held}")
-
-
-def along_axes(writer: Writer, template: str, first: Body, second: Body, constants: str) -> Launch:
-    """A launch of `template`_rows or _columns over the space of the writer's launch, with two bodies."""
-    group = writer.launch
-    assert group.along is not None
-    start, end = group.along
-    shape = group.space.shape
-    outer, along, inner = (product(axes) for axes in (shape[:start], shape[start:end], shape[end:]))
-    tile = rows_tile(along) if inner == 1 else columns_tile(along, inner)
-    template = f"{template}_{'rows' if inner == 1 else 'columns'}"
-    sizes = (outer, along) if inner == 1 else (along, inner)
+    function = f"running_{stretch.form}"
     call = (
-        f"{template.split(':')[1]}({', '.join(map(writer.size, sizes))}, {first.operands_text}, "
-        f"{second.operands_text}, {first.name}, {second.name}, {constants}, {', '.join(tile.constexprs)})"
+        f"{function}({sizes}, {terms.operands_text}, {store.operands_text}, {terms.name}, {store.name}, "
+        f"{bool(node.attrs['reverse'])}, {held}, {', '.join(stretch.tile.constexprs)})"
     )
-    programs: Extent = CeilDiv(writer.extent(outer), "BLOCK_M")
-    if inner != 1:
-        blocks = CeilDiv(writer.extent(inner), "BLOCK_C")
-        programs = blocks if outer == 1 else Product((writer.extent(outer), blocks))
-    return writer.finished(None, call, template, (programs,), tile, trips=_trips(along, tile))
+    programs = stretch.programs(writer)
+    return writer.finished(None, call, f"running:{function}", (programs,), stretch.tile, trips=stretch.trips)
 
 
 def rows_tile(along: Size) -> Tile:
@@ -84,7 +173,3 @@ def columns_tile(along: Size, inner: Size) -> Tile:
         block_r = min(block_r, power_of_two(along))
     smaller = Configuration({"BLOCK_R": max(1, block_r // 4)}, 4, 3)
     return Tile({"BLOCK_R": block_r, "BLOCK_C": block_c}, 4, 3, (smaller,))
-
-
-def _trips(along: Size, tile: Tile) -> int:
-    return -(-along // int(tile.constexprs["BLOCK_R"])) if isinstance(along, int) else LOOP_TRIPS

@@ -17,6 +17,7 @@ from esper.ir.dims import Dim, Size, product
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, Pointwise, Reduction
 from esper.ir.types import DType
+from esper.ops.rules import attribute_integer
 from esper.urza.access import Access, access, row_major
 from esper.urza.grid import Extent, Product
 from esper.urza.groups import Group, Plan
@@ -51,7 +52,8 @@ RESERVED = LIBRARY | {
     *("attention_forward", "attention_query_grad", "attention_key_value_grad", "attention_mask_grad"),
     *("depthwise", "depthwise_weight_grad", "BLOCK_C"),
     *("max_pool", "max_pool_backward", "avg_pool", "avg_pool_backward"),
-    *("outer", "along", "inner", "fold_rows", "fold_columns", "running_rows", "running_columns", "BLOCK_R"),
+    *("outer", "along", "inner", "values", "fold_rows", "fold_columns", "each_of_rows", "each_of_columns"),
+    *("rows_of_program", "columns_of_program", "running_rows", "running_columns", "BLOCK_R"),
     *("pointwise", "BLOCK", "BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK_P", "BLOCK_W"),
 }
 """What no value and no size of a kernel may be called."""
@@ -330,12 +332,31 @@ class Writer:
                 and self.plan.owners.get(node.name) is self.group
                 and value in self.names
             ):
-                type = node.type
-                offset, used = self.offset(Access(value, type.shape, row_major(type.shape)))
-                offset, used = self._whole_tile(offset, used, type.shape)
-                pointer = self.body_pointer(buffer_name(value), type.dtype.value, writes=True)
-                mask = "mask" if self.group.kind == "finish" or not used else self.mask(used)
-                self.lines.append(f"tl.store({pointer} + {offset}, {self.names[value]}, {mask})")
+                self._store(value, Access(value, node.type.shape, row_major(node.type.shape)))
+        for node in self.group.joined:
+            self._store_parts(node)
+
+    def _store_parts(self, node: Node) -> None:
+        """Stores the operands of a concatenation, each in its part of the result."""
+        axis = attribute_integer(node.attrs, "axis") % node.type.rank
+        strides = row_major(node.type.shape)
+        start: Size = 0
+        for operand in node.operands:
+            assert operand is not None
+            shape = self.ir.type(operand).shape
+            self._store(operand, Access(node.result(), shape, strides), start * strides[axis])
+            start = start + shape[axis]
+
+    def _store(self, value: Value, place: Access, start: Size = 0) -> None:
+        """Stores a value that has a name at `place`, in elements from `start` of the buffer on."""
+        offset, used = self.offset(place)
+        offset, used = self._whole_tile(offset, used, place.shape)
+        if start != 0:
+            offset = f"{self.body_size(start)} + {offset}"
+        dtype = self.ir.type(place.base).dtype.value
+        pointer = self.body_pointer(buffer_name(place.base), dtype, writes=True)
+        mask = "mask" if self.group.kind == "finish" or not used else self.mask(used)
+        self.lines.append(f"tl.store({pointer} + {offset}, {self.operand(value)}, {mask})")
 
     def _whole_tile(
         self, offset: str, used: frozenset[str], shape: tuple[Size, ...]

@@ -52,6 +52,9 @@ class Group:
     members: groups of one kind that share this launch, each with programs of its own.
     along: (first, last) axes that a fold reduces, of a space whose other axes stay; `whole` makes something
     of its results.
+    passes: what else the programs of a fold do along the same axes, in order: folds and maps, `earlier` of
+    which are the groups whose results these programs hold by then.
+    joined: concatenations whose operands it computes, and stores side by side.
     """
 
     index: int
@@ -69,6 +72,9 @@ class Group:
     whole: Group | None = None
     members: list[Group] = field(default_factory=list)
     along: tuple[int, int] | None = None
+    passes: list[Group] = field(default_factory=list)
+    earlier: tuple[Group, ...] = ()
+    joined: list[Node] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -79,7 +85,7 @@ class Group:
         if self.kind == "template":
             (node,) = self.nodes + self.sums
             return f"{node.op}_{self.index}_{node.name.split('.')[0]}"
-        return f"{self._what}_{self.index}{self._anchor}"
+        return f"{self._what}_{self.index}{(self.passes or [self])[-1]._anchor}"
 
     @property
     def _what(self) -> str:
@@ -99,9 +105,10 @@ class Group:
 
     @property
     def parts(self) -> tuple[Group, ...]:
-        """The groups that this launch computes: its members or itself, then those within products."""
+        """The groups that this launch computes: its members or itself, those within these, its passes."""
         own = tuple(self.members) or (self,)
-        return (*own, *(group.whole for group in own if group.whole is not None))
+        wholes = (group.whole for group in own if group.whole is not None)
+        return (*own, *wholes, *(part for one in self.passes for part in one.parts))
 
     @property
     def products(self) -> list[Node]:
@@ -124,7 +131,7 @@ class Group:
 
     def __contains__(self, name: str) -> bool:
         """Whether `name` is at hand in this kernel without a load."""
-        return any(node.name == name for node in [*self.nodes, *self.totals])
+        return any(node.name == name for one in (self, *self.earlier) for node in [*one.nodes, *one.totals])
 
     def partial(self, node: Node) -> Partial:
         """The buffer of the partial sums of `node`, one of `partials`."""

@@ -99,6 +99,7 @@ class Launches:
         host.nodes += [node for node in guest.nodes if node.name not in names]
         host.nodes.sort(key=lambda node: self.uses.position[node.name])
         host.sums += guest.sums
+        host.joined += guest.joined
         self.writes(host, guest.sums)
         for name, owner in self.uses.owners.items():
             if owner is guest:

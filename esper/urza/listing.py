@@ -54,7 +54,7 @@ def _comment(kernel: KernelSource) -> str:
 
 def _words(group: Group, sources: Mapping[str, str]) -> list[str]:
     """What a kernel is of, a comment for each line of a blueprint: `# norm.esp:9: rms_norm(x)`."""
-    nodes = [node for part in group.parts for node in (*part.nodes, *part.sums, *part.totals)]
+    nodes = [node for part in group.parts for node in (*part.nodes, *part.sums, *part.totals, *part.joined)]
     spans = {node.span for node in nodes if node.span is not None and node.span.file in sources}
     outer = [one for one in spans if not any(other != one and _holds(other, one) for other in spans)]
     lines: dict[tuple[str, int], list[str]] = {}
@@ -119,7 +119,7 @@ def plan_text(program: Program) -> str:
     lines = [f"{program.direction} {program.ir.name}"]
     for group in program.plan.groups:
         lines.append(f"  {group.name} over {' and '.join(map(_shape, group.members or [group]))}")
-        nodes = [node for part in group.parts for node in (*part.nodes, *part.sums)]
+        nodes = [node for part in group.parts for node in (*part.nodes, *part.sums, *part.joined)]
         lines += [f"    {node.name}: {node.op}{_stored(program, node)}" for node in nodes]
     for refusal in program.plan.refusals:
         lines.append(f"  {refusal.node} is not in {refusal.group}: {refusal.reason}")

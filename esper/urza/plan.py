@@ -185,7 +185,7 @@ class _Planner:
         return group
 
     def _fold(self, node: Node) -> None:
-        """A reduction along axes side by side; those of one operand shape and kind share a kernel."""
+        """A reduction along axes side by side; those of one operand shape share a kernel."""
         axes = along(self.ir, node)
         group = self._fold_home(node, axes) if self._is_aligned(node) else None
         if group is None:
@@ -206,8 +206,7 @@ class _Planner:
         for group in reversed(self.groups):
             if group.kind != "fold" or group.along != axes or group.space != space:
                 continue
-            alike = KINDS[group.sums[0].op] == KINDS[node.op]
-            if alike and (base.node in group or self._pull(base.node, group)):
+            if base.node in group or self._pull(base.node, group):
                 return group
         return None
 
@@ -378,6 +377,10 @@ class _Planner:
         if name in self.owners or isinstance(OPERATORS[node.op].lowering, Leaf):
             return
         assert name in self.virtual, name
+        if (source := self._source_of_parts(node)) is not None:
+            source.joined.append(node)
+            self.owners[name] = source
+            return
         for group in reversed(self.groups):
             fits = group.kind in ("tile", "fold") and self._storable(group, node)
             if fits and self._shares_a_read(name, group) and self._pull(name, group) and name in self.owners:
@@ -389,6 +392,23 @@ class _Planner:
         self.started += 1
         self.groups.append(group)
         self.owners[name] = group
+
+    def _source_of_parts(self, node: Node) -> Group | None:
+        """The group that holds all operands of a concatenation, and can store them side by side."""
+        if node.op != "concat":
+            return None
+        owners = {self.owners.get(base.node) for base in self.reads[node.name]}
+        (source,) = owners if len(owners) == 1 else (None,)
+        if source is None or source.kind not in ("tile", "finish"):
+            return None
+        for operand in node.operands:
+            assert operand is not None
+            frame = source.space.frame(self.ir.type(operand).shape)
+            if frame is None or not source.space.full(frame) or self._base(operand).node not in source:
+                return None
+            if not in_registers(self.ir, operand, source.space):
+                return None
+        return source
 
     def _settle(self, name: str, space: Space) -> None:
         """Materialises the virtual values that computing `name` in `space` would read in another frame.

@@ -71,6 +71,39 @@ def test_sums_along_the_same_axes_share_a_kernel() -> None:
     assert_verified(found)
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_folds_of_several_kinds_share_a_kernel(axis: int) -> None:
+    build = Builder("kinds")
+    x = build.input("x", TensorType(DType.F32, (N, 5, S)))
+    total = build.op("sum", build.op("gelu", x), axes=(axis,), keepdims=True)
+    place = build.op("argmax", x, axis=axis, keepdims=True)
+    greatest = build.op("amax", build.op("relu", x), axes=(axis,), keepdims=True)
+    found = programs(build, y=build.op("mul", total, greatest), z=build.op("cast", place, dtype=DType.F32))
+    assert len(found.forward.kernels) == 1
+    assert_verified(found)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_results_of_one_kernel_are_joined_as_it_stores_them(axis: int) -> None:
+    build = Builder("joined")
+    x = build.input("x", TensorType(DType.F32, (N, 5, S)))
+    mean, greatest = (build.op(op, x, axes=(1,), keepdims=True) for op in ("mean", "amax"))
+    y = build.op("concat", mean, greatest, build.op("neg", mean), axis=axis)
+    found = programs(build, y=y)
+    assert len(found.forward.kernels) == 1
+    assert {value.node for value in found.forward.plan.stored} == {greatest.node, y.node}
+    assert_verified(found)
+
+
+def test_values_of_another_frame_are_joined_by_a_kernel_of_their_own() -> None:
+    build = Builder("apart")
+    x = build.input("x", TensorType(DType.F32, (N, 5, S)))
+    greatest = build.op("amax", x, axes=(1,), keepdims=True)
+    found = programs(build, y=build.op("concat", build.op("exp", x), greatest, axis=1))
+    assert len(found.forward.kernels) == 2
+    assert_verified(found)
+
+
 def test_a_softmax_along_any_axis_has_no_library_call() -> None:
     build = Builder("softmax")
     x = build.input("x", TensorType(DType.F32, (N, S, 5)))
