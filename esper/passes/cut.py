@@ -16,7 +16,9 @@ it is unique, so the choice depends on the graph alone.
 What is computed again costs arithmetic, and at most one trip through memory each:
 - pointwise operators are, casts and random draws (from their counter) included; views always are;
 - a reduction is only if its result has a quarter of what it reads, or more: it is cheap to keep otherwise;
-- library calls that only move elements are: a concatenation is what its parts are;
+- library calls that only move elements are: a concatenation is what its parts are. But not where products or
+  library calls read the result in both passes: it is in memory then, and making it again would write it
+  again. Its parts are there too, and cost nothing to read;
 - products, other library calls, scans and whole norms never are;
 - every `MAX_CHAIN`-th operator of a chain is not, so no chain is walked again from its beginning.
 Inputs, params, constants, the seed, and buffers that the step does not update are free to read.
@@ -32,7 +34,7 @@ import networkx as nx
 
 from esper.ir.dims import default_size, evaluate_size
 from esper.ir.graph import BlueprintIR, Node, Value
-from esper.ir.operator import OPERATORS, Outside, Pointwise, Reduction, Site, View
+from esper.ir.operator import OPERATORS, Outside, Pointwise, Reduction, Site, Template, View
 from esper.ir.types import TensorType
 
 MAX_CHAIN = 24
@@ -50,6 +52,7 @@ class Reason(Enum):
 
     EXPENSIVE = "its operator is too expensive to run twice"
     SHRINKS = "it is much smaller than what it is computed from"
+    MOVED = "library calls or products read it in both passes, and it is in memory for the first"
     CHAIN = f"it ends a chain of {MAX_CHAIN} operators"
     UPDATED = "the step changes this buffer before the backward pass reads it"
     CHEAPEST = "it is no larger than what it could be computed from"
@@ -57,35 +60,44 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """kept: the values to keep, in the graph's order. again: the nodes to run again, by name, leaves too."""
+    """What the backward pass has of the forward pass.
+
+    kept: the values to keep, in the graph's order. parts: values that are operands of a kept concatenation,
+    and are read out of it: the concatenation, and which operand. again: the nodes to run again, by name,
+    leaves too.
+    """
 
     kept: Mapping[Value, Reason]
+    parts: Mapping[Value, tuple[Value, int]]
     again: frozenset[str]
 
 
 def minimum_cut(
-    joint: BlueprintIR, ahead: set[str], wanted: Iterable[Value], sizes: Mapping[str, int]
+    joint: BlueprintIR, ahead: set[str], behind: set[str], wanted: Iterable[Value], sizes: Mapping[str, int]
 ) -> Cut:
     """The cut of least bytes.
 
-    ahead: nodes of the forward pass. wanted: their values that the backward pass reads. sizes: values of size
-    symbols; those of others are `default_size`'s.
+    ahead: nodes of the forward pass. behind: those of the backward pass alone. wanted: values of `ahead` that
+    the backward pass reads. sizes: values of size symbols; those of others are `default_size`'s.
     """
     wanted = tuple(dict.fromkeys(wanted))
-    fixed = _fixed(joint, ahead, sizes)
-    flow = _flow(joint, wanted, fixed, sizes)
+    in_memory = _in_memory(joint, behind)
+    moved = {value.node for value in in_memory & _in_memory(joint, ahead)}
+    fixed = _fixed(joint, ahead, moved, sizes)
+    parts = {value: place for value, place in _parts_of(joint, fixed).items() if value not in in_memory}
+    flow = _flow(joint, wanted, fixed, parts, sizes)
     chosen: set[Value] = set()
-    for part in _parts(flow):
+    for part in _pieces(flow):
         _, (near_source, near_sink) = nx.minimum_cut(part, _SOURCE, _SINK)
         chosen.update(
             vertex[0]
             for vertex in near_source
             if isinstance(vertex, tuple) and vertex[1] == "in" and (vertex[0], "out") in near_sink
         )
-    return _walk_back(joint, wanted, chosen, fixed)
+    return _walk_back(joint, wanted, chosen, fixed, parts)
 
 
-def _parts(flow: nx.DiGraph[_Vertex]) -> Iterable[nx.DiGraph[_Vertex]]:
+def _pieces(flow: nx.DiGraph[_Vertex]) -> Iterable[nx.DiGraph[_Vertex]]:
     """The pieces of `flow` that share nothing but source and sink, and are fed by the source.
 
     Copies: a view of the whole would look at all of the source's edges for each of them.
@@ -103,8 +115,42 @@ def _parts(flow: nx.DiGraph[_Vertex]) -> Iterable[nx.DiGraph[_Vertex]]:
         yield part
 
 
-def _fixed(joint: BlueprintIR, ahead: set[str], sizes: Mapping[str, int]) -> dict[str, Reason]:
-    """The nodes of `ahead` that are not run again, and why."""
+def _in_memory(joint: BlueprintIR, nodes: set[str]) -> set[Value]:
+    """What products and library calls among `nodes` read, be it through views."""
+    found = set()
+    for node in joint.nodes:
+        computes = isinstance(OPERATORS[node.op].lowering, Template | Outside) and not _only_moves(
+            joint, node
+        )
+        if node.name in nodes and computes:
+            found.update(_base(joint, operand) for operand in node.operands if operand is not None)
+    return found
+
+
+def _base(joint: BlueprintIR, value: Value) -> Value:
+    """What `value` is a view of."""
+    while isinstance(OPERATORS[(node := joint.node(value.node)).op].lowering, View):
+        (operand,) = node.operands
+        assert operand is not None
+        value = operand
+    return value
+
+
+def _parts_of(joint: BlueprintIR, fixed: Mapping[str, Reason]) -> dict[Value, tuple[Value, int]]:
+    """The operands of concatenations that are kept if they are wanted: of which one, and which operand."""
+    found: dict[Value, tuple[Value, int]] = {}
+    for node in joint.nodes:
+        if node.op == "concat" and fixed.get(node.name) is Reason.MOVED:
+            for index, operand in enumerate(node.operands):
+                if operand is not None and joint.node(operand.node).operands:
+                    found.setdefault(operand, (node.result(), index))
+    return found
+
+
+def _fixed(
+    joint: BlueprintIR, ahead: set[str], moved: set[str], sizes: Mapping[str, int]
+) -> dict[str, Reason]:
+    """The nodes of `ahead` that are not run again, and why. moved: what calls of both passes read."""
     updated = {name for name, _ in joint.updates}
     found: dict[str, Reason] = {}
     depth: dict[str, int] = {}
@@ -122,6 +168,8 @@ def _fixed(joint: BlueprintIR, ahead: set[str], sizes: Mapping[str, int]) -> dic
         else:
             length = before + 1
             reason = _reason(joint, node, sizes)
+            if reason is None and node.name in moved and _only_moves(joint, node):
+                reason = Reason.MOVED
             if reason is None and length >= MAX_CHAIN:
                 reason = Reason.CHAIN
         if reason is not None:
@@ -153,7 +201,11 @@ def _only_moves(joint: BlueprintIR, node: Node) -> bool:
 
 
 def _flow(
-    joint: BlueprintIR, wanted: tuple[Value, ...], fixed: Mapping[str, Reason], sizes: Mapping[str, int]
+    joint: BlueprintIR,
+    wanted: tuple[Value, ...],
+    fixed: Mapping[str, Reason],
+    parts: Mapping[Value, tuple[Value, int]],
+    sizes: Mapping[str, int],
 ) -> nx.DiGraph[_Vertex]:
     """The network whose minimum cut is sought; an edge without `capacity` has no limit."""
     flow: nx.DiGraph[_Vertex] = nx.DiGraph()
@@ -166,7 +218,8 @@ def _flow(
         if isinstance(OPERATORS[node.op].lowering, View):
             flow.add_edge((value, "in"), (value, "out"))
         elif node.operands or node.name in fixed:
-            flow.add_edge((value, "in"), (value, "out"), capacity=_capacity(joint, value, sizes))
+            capacity = 1 if value in parts else _capacity(joint, value, sizes)
+            flow.add_edge((value, "in"), (value, "out"), capacity=capacity)
         if node.name in fixed:
             flow.add_edge(_SOURCE, (value, "in"))
             continue
@@ -181,7 +234,11 @@ def _flow(
 
 
 def _walk_back(
-    joint: BlueprintIR, wanted: tuple[Value, ...], chosen: set[Value], fixed: Mapping[str, Reason]
+    joint: BlueprintIR,
+    wanted: tuple[Value, ...],
+    chosen: set[Value],
+    fixed: Mapping[str, Reason],
+    parts: Mapping[Value, tuple[Value, int]],
 ) -> Cut:
     """From what is wanted to what is kept, which nodes lie between."""
     again: set[str] = set()
@@ -199,7 +256,9 @@ def _walk_back(
                 stack.append(operand)
     order = {node.name: position for position, node in enumerate(joint.nodes)}
     ordered = sorted(kept, key=lambda value: (order[value.node], value.index))
-    return Cut({value: fixed.get(value.node, Reason.CHEAPEST) for value in ordered}, frozenset(again))
+    read_out = {value: parts[value] for value in ordered if value in parts and parts[value][0] in kept}
+    reasons = {value: fixed.get(value.node, Reason.CHEAPEST) for value in ordered if value not in read_out}
+    return Cut(reasons, read_out, frozenset(again))
 
 
 def _capacity(joint: BlueprintIR, value: Value, sizes: Mapping[str, int]) -> int:

@@ -15,6 +15,7 @@ from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
 from esper.ir.operator import OPERATORS, View
 from esper.ir.rewrite import needed_by, replace_results, with_operands
 from esper.ir.types import TensorType
+from esper.ops.rules import attribute_integer
 from esper.passes.autodiff import GRADIENT, SAVED
 from esper.passes.cut import Cut, Reason, minimum_cut
 from esper.passes.errors import NotAJointGraph
@@ -46,7 +47,8 @@ class Partition:
 
     forward: its inputs without `grad.*`; outputs, updates, and one output for each saved value.
     backward: what it reads of the primal inputs, params, buffers and the seed, under their own names, and
-        of the inputs `grad.<output>`; then inputs `saved.<n>`. Its outputs are `grad.<input or param>`.
+        of the inputs `grad.<output>`; then inputs `saved.<n>`, and slices `saved.<n>.<k>` of concatenations
+        among them, where it reads their operand `k`. Its outputs are `grad.<input or param>`.
     """
 
     forward: BlueprintIR
@@ -76,14 +78,18 @@ def partition(joint: BlueprintIR, sizes: Mapping[str, int] | None = None) -> Par
     forward_results = [value.node for _, value in [*primal, *joint.updates]]
     ahead = needed_by(joint, [*forward_results, *(name for name, _ in joint.updates)])
     behind, wanted = _behind(joint, [value for _, value in gradients], ahead)
-    cut = minimum_cut(joint, ahead, wanted, sizes or {})
+    cut = minimum_cut(joint, ahead, behind, wanted, sizes or {})
     saved = {
         value: Saved(f"{SAVED}{index}", value, joint.type(value), reason)
         for index, (value, reason) in enumerate(cut.kept.items())
     }
     back = behind | cut.again
-    replaced = {value: Value(entry.name) for value, entry in saved.items()}
-    sources = [_saved_input(entry) for entry in saved.values()]
+    parts = {
+        value: _part(joint, Value(saved[whole].name), joint.node(whole.node), index)
+        for value, (whole, index) in cut.parts.items()
+    }
+    replaced = {value: Value(entry.name) for value, entry in (*saved.items(), *parts.items())}
+    sources = [*(_saved_input(entry) for entry in saved.values()), *parts.values()]
     back_nodes = [node for node in joint.nodes if node.name in back]
     given = [node for node in back_nodes if node.op in _GIVEN]
     inner = [node for node in back_nodes if node.op not in _GIVEN]
@@ -129,7 +135,10 @@ def _recomputed(joint: BlueprintIR, cut: Cut) -> tuple[Recomputed, ...]:
         own: dict[Value, None] = {}
         for operand in node.operands:
             if operand is not None:
-                own.update({operand: None} if operand in cut.kept else sources[operand.node])
+                if operand in cut.parts:
+                    own[cut.parts[operand][0]] = None
+                else:
+                    own.update({operand: None} if operand in cut.kept else sources[operand.node])
         sources[node.name] = own if node.operands else {node.result(): None}
         if node.operands and not isinstance(OPERATORS[node.op].lowering, View):
             found.append(Recomputed(node.name, tuple(own)))
@@ -138,3 +147,15 @@ def _recomputed(joint: BlueprintIR, cut: Cut) -> tuple[Recomputed, ...]:
 
 def _saved_input(entry: Saved) -> Node:
     return Node(entry.name, "input", (), frozen_attrs({}), (entry.type,))
+
+
+def _part(joint: BlueprintIR, saved: Value, concat: Node, index: int) -> Node:
+    """Operand `index` of a concatenation, read out of the saved result."""
+    rank = concat.type.rank
+    axis = attribute_integer(concat.attrs, "axis") % rank
+    types = [joint.type(operand) for operand in concat.operands if operand is not None]
+    start: Size = 0
+    for type in types[:index]:
+        start = start + type.shape[axis]
+    bounds = {"axes": (axis,), "start": (start,), "stop": (start + types[index].shape[axis],), "step": ()}
+    return Node(f"{saved.node}.{index}", "slice", (saved,), frozen_attrs(bounds), (types[index],))

@@ -162,6 +162,29 @@ def test_what_a_product_of_the_backward_pass_reads_is_computed_again_where_that_
     assert [entry.node for entry in parts.recomputed] == ["exp"]
 
 
+def test_what_is_only_moved_is_kept_where_products_read_it_in_both_passes() -> None:
+    build = Builder("b")
+    x, w = build.input("x", ROWS), build.param("w", TensorType(DType.F32, (8, 4)))
+    halves = build.op("concat", build.op("gelu", x), x, axis=1)
+    for read in (True, False):
+        y = build.op("matmul", halves, w) if read else build.op("gelu", halves)
+        parts = partition(joint_graph(build.finish({"y": y})))
+        expected = [("%concat", Reason.MOVED)] if read else []
+        assert [(str(entry.value), entry.reason) for entry in parts.saved] == expected
+
+
+def test_a_part_of_what_is_kept_is_read_out_of_it() -> None:
+    build = Builder("b")
+    x, w = build.input("x", ROWS), build.param("w", TensorType(DType.F32, (8, 4)))
+    h = build.op("sigmoid", build.op("matmul", x, build.param("v", TensorType(DType.F32, (4, 4)))))
+    y = build.op("matmul", build.op("concat", x, h, axis=1), w)
+    parts = partition(joint_graph(build.finish({"y": y})))
+    assert [str(entry.value) for entry in parts.saved] == ["%concat"]
+    part = parts.backward.node("saved.0.1")
+    assert (part.op, part.operands, part.attrs["start"]) == ("slice", (Value("saved.0"),), (4,))
+    assert not parts.recomputed
+
+
 @pytest.mark.parametrize("entry", library(), ids=lambda entry: entry.name)
 def test_a_normalised_row_is_computed_again_from_its_statistics(entry: LibraryEntry) -> None:
     joint = joint_graph(run_passes(lower(entry.name)))
