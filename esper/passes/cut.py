@@ -117,7 +117,7 @@ def _pieces(flow: nx.DiGraph[_Vertex]) -> Iterable[nx.DiGraph[_Vertex]]:
 
 def _in_memory(joint: BlueprintIR, nodes: set[str]) -> set[Value]:
     """What products and library calls among `nodes` read, be it through views."""
-    found = set()
+    found: set[Value] = set()
     for node in joint.nodes:
         computes = isinstance(OPERATORS[node.op].lowering, Template | Outside) and not _only_moves(
             joint, node

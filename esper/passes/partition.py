@@ -88,7 +88,8 @@ def partition(joint: BlueprintIR, sizes: Mapping[str, int] | None = None) -> Par
         value: _part(joint, Value(saved[whole].name), joint.node(whole.node), index)
         for value, (whole, index) in cut.parts.items()
     }
-    replaced = {value: Value(entry.name) for value, entry in (*saved.items(), *parts.items())}
+    replaced = {value: Value(entry.name) for value, entry in saved.items()}
+    replaced |= {value: part.result() for value, part in parts.items()}
     sources = [*(_saved_input(entry) for entry in saved.values()), *parts.values()]
     back_nodes = [node for node in joint.nodes if node.name in back]
     given = [node for node in back_nodes if node.op in _GIVEN]
