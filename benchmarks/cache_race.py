@@ -62,8 +62,8 @@ def scale(x, y, FACTOR: tl.constexpr):
 def kernels(count: int) -> list[KernelSource]:
     """Kernels that differ in a constant, and so in code and key."""
     arguments = (
-        Argument("x", "pointer", "f32", divisible_by_16=True),
-        Argument("y", "pointer", "f32", divisible_by_16=True, writes=True),
+        Argument("x", "pointer", "f32", divisible_by=16),
+        Argument("y", "pointer", "f32", divisible_by=16, writes=True),
     )
     first = KernelSource("scale", "forward", SOURCE, "scale", arguments, (1,), {"FACTOR": 2.0})
     return [replace(first, constexprs={"FACTOR": 2.0 + number}) for number in range(count)]

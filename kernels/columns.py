@@ -51,8 +51,8 @@ def channels(
     """Sums over the first and last axis of an [A, C, B] space; grid: (C, parts), any number of parts.
 
     A, B: int32 run-time sizes. partials: tuple of float32 pointers to [parts, C].
-    BODY(offsets int32 [BLOCK], channel int32 scalar, mask bool [BLOCK], operands): offsets index the
-    contiguous [A, C, B] space; returns a tuple of float32 [BLOCK] terms, and may store.
+    BODY(before int32 [BLOCK], channel int32 scalar, after int32 [BLOCK], mask bool [BLOCK], operands): the
+    indices of an element of the space; returns a tuple of float32 [BLOCK] terms, and may store.
     """
     channel = tl.program_id(0)
     part = tl.program_id(1)
@@ -60,8 +60,7 @@ def channels(
     for block in range(part, tl.cdiv(A * B, BLOCK), tl.num_programs(1)):
         index = block * BLOCK + tl.arange(0, BLOCK)
         mask = index < A * B
-        offsets = (index // B * C + channel) * B + index % B
-        sums = add_terms(sums, BODY(offsets, channel, mask, operands), mask)
+        sums = add_terms(sums, BODY(index // B, channel, index % B, mask, operands), mask)
     store_sums(sums, partials, part * C + channel, True, 0)
 
 

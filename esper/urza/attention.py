@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -62,7 +62,10 @@ def write_attention(writer: Writer) -> Launch:
     sizes = [writer.size(size) for size in counts]
     mask = _mask_strides(writer.ir, operands["mask"])
     strides = [
-        _tuple(writer, mask if name == "mask" else _strides(writer.ir, operands[name])) for name in step.reads
+        _tuple(writer.step, mask)
+        if name == "mask"
+        else _tuple(writer.size, _strides(writer.ir, operands[name]))
+        for name in step.reads
     ]
     scale = float(str(node.attrs["scale"])) or 1.0 / math.sqrt(width)
     numbers = [literal(number) for number in (scale, node.attrs["dropout"], node.attrs["offset"])]
@@ -137,6 +140,6 @@ def _mask_strides(ir: BlueprintIR, value: Value | None) -> tuple[Size | None, ..
     return (*(None for _ in range(4 - len(spread))), *spread)
 
 
-def _tuple(writer: Writer, strides: Sequence[Size | None]) -> str:
-    texts = ["None" if stride is None else writer.size(stride) for stride in strides]
+def _tuple(text: Callable[[Size], str], strides: Sequence[Size | None]) -> str:
+    texts = ["None" if stride is None else text(stride) for stride in strides]
     return f"({', '.join(texts)})" if texts else "None"

@@ -89,13 +89,13 @@ def _build(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _signature(kernel: KernelSource) -> tuple[dict[str, str], dict[str, Any], dict[Any, Any]]:
-    """Triton's description of the arguments: types, constants, and what is divisible by 16."""
+    """Triton's description of the arguments: types, constants, and what they are divisible by."""
     signature = {argument.name: argument.triton_type for argument in kernel.arguments}
     signature |= dict.fromkeys(kernel.constexprs, "constexpr")
     attributes = {
-        (index,): [["tt.divisibility", 16]]
+        (index,): [["tt.divisibility", argument.divisible_by]]
         for index, argument in enumerate(kernel.arguments)
-        if argument.divisible_by_16
+        if argument.divisible_by > 1
     }
     return signature, dict(kernel.constexprs), attributes
 

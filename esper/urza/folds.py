@@ -55,8 +55,8 @@ class Stretch:
 
     def sizes(self, writer: Writer) -> str:
         """M, R of rows; R, C of columns."""
-        sizes = (self.outer, self.along) if self.form == "rows" else (self.along, self.inner)
-        return ", ".join(map(writer.size, sizes))
+        first, last = (self.outer, self.along) if self.form == "rows" else (self.along, self.inner)
+        return f"{writer.size(first)}, {writer.step(last)}"
 
     def programs(self, writer: Writer) -> Extent:
         if self.form == "rows":

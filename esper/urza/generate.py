@@ -21,7 +21,7 @@ from esper.ops.rules import attribute_integer
 from esper.urza.access import Access, access, row_major
 from esper.urza.grid import Extent, Product
 from esper.urza.groups import Group, Plan
-from esper.urza.kernel import Argument, Direction, KernelSource
+from esper.urza.kernel import VECTOR, Argument, Direction, KernelSource
 from esper.urza.placed import PLACES
 from esper.urza.products import product_sizes
 from esper.urza.space import Segment, index_text
@@ -48,6 +48,7 @@ RESERVED = LIBRARY | {
     *("member", "program", "totals_of_lines", "sums"),
     *keyword.kwlist,
     *("triton", "tl", "float", "operands", "mask", "row", "column", "offsets", "channel", "tile"),
+    *("before", "after"),
     *("slice_index", "totals", "matmul", "rows", "rows_with_sums", "columns", "channels", "finish"),
     *("attention_forward", "attention_query_grad", "attention_key_value_grad", "attention_mask_grad"),
     *("depthwise", "depthwise_weight_grad", "BLOCK_C"),
@@ -122,6 +123,7 @@ class Writer:
     loaded: dict[tuple[str, str], str] = field(default_factory=dict)
     bodies: list[Body] = field(default_factory=list)
     symbols: frozenset[str] = field(init=False)
+    steps: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.group = self.launch
@@ -138,7 +140,7 @@ class Writer:
             name = f"{identifier(buffer)}_ptr"
             while any(argument.name == name for argument in self.pointers.values()):
                 name = f"_{name}"
-            self.pointers[buffer] = Argument(name, "pointer", dtype, divisible_by_16=True, writes=writes)
+            self.pointers[buffer] = Argument(name, "pointer", dtype, divisible_by=16, writes=writes)
         return self.pointers[buffer].name
 
     def body_pointer(self, buffer: str, dtype: str, writes: bool = False) -> str:
@@ -153,6 +155,17 @@ class Writer:
         factor = _common_factor(size)
         name = self._size_argument(size // factor)
         return name if factor == 1 else f"({name} * {factor})"
+
+    def step(self, size: Size) -> str:
+        """Text for a `size` that places are multiples of, are divided by, or end at."""
+        if isinstance(size, Dim) and _common_factor(size) % VECTOR:
+            self.steps.add(self._size_argument(size // _common_factor(size)))
+        return self.size(size)
+
+    def body_step(self, size: Size) -> str:
+        """The same in the body."""
+        self.step(size)
+        return self.body_size(size)
 
     def body_size(self, size: Size) -> str:
         """Text for `size` in the body, which gets it through its operands."""
@@ -196,7 +209,12 @@ class Writer:
         if group.split is not None:
             return (Segment("row", 0, group.split), Segment("column", group.split, rank))
         if group.channel is not None:
-            return (Segment("offsets", 0, rank), Segment("channel", *group.channel))
+            first, last = group.channel
+            return (
+                Segment("before", 0, first),
+                Segment("channel", first, last),
+                Segment("after", last, rank),
+            )
         return (Segment("offsets", 0, rank),)
 
     def mask(self, used: frozenset[str]) -> str:
@@ -229,7 +247,7 @@ class Writer:
         return f"{tile} < {self.body_size(product(axes))}"
 
     def offset(self, read: Access) -> tuple[str, frozenset[str]]:
-        return index_text(self.group.space, self.segments(), read, self.body_size)
+        return index_text(self.group.space, self.segments(), read, self.body_step)
 
     def load(self, read: Access) -> str:
         return self.load_at(read.base, *self.offset(read))
@@ -440,6 +458,7 @@ class Writer:
             num_stages=tile.num_stages,
             trips=trips,
             alternatives=tile.alternatives,
+            steps=tuple(sorted(self.steps)),
         )
         buffers = {argument.name: buffer for buffer, argument in self.pointers.items()}
         return Launch(kernel, buffers, {name: size for size, name in self.sizes.items()}, self.launch)

@@ -33,11 +33,9 @@ TRITON_TYPES = {
 BATCH = "N"
 """The size that is the batch's by the language's convention: it bounds places, and divides none."""
 
-_DIVIDES = re.compile(
-    r"^from esper\.kernels\.(?:depthwise|pooling|columns|folds) import [^\n]*\b"
-    r"(?:channels|fold_\w+|depthwise\w*|max_pool\w*|avg_pool\w*)\b",
-    re.MULTILINE,
-)
+VECTOR = 8
+"""How many bf16 or f16 elements one access of 128 bits moves: what sizes are promised to be multiples of."""
+
 _HAS_PRODUCTS = re.compile(r"^from esper\.kernels\.(?:matmul|attention\w*) import", re.MULTILINE)
 
 
@@ -47,13 +45,13 @@ class Argument:
 
     pointer: a buffer of `dtype` elements; `writes` says that the kernel writes every element of it exactly
     once. size: a 32-bit integer. scalar: a number of `dtype`.
-    divisible_by_16: a promise that the launch checks: a pointer's address, or a size's value.
+    divisible_by: a promise that the launch checks: of a pointer's address, or of a size's value.
     """
 
     name: str
     kind: ArgumentKind
     dtype: str = "i32"
-    divisible_by_16: bool = False
+    divisible_by: int = 1
     writes: bool = False
 
     @property
@@ -80,6 +78,7 @@ class KernelSource:
     grid: up to three extents over the size arguments and constexprs.
     trips: how often the longest loop turns at the default sizes; weighs instructions in the report.
     alternatives: configurations to try, in this order, when the kernel's own spills registers.
+    steps: size arguments that places are multiples, quotients or remainders of, or end at.
     """
 
     name: str
@@ -93,11 +92,12 @@ class KernelSource:
     num_stages: int = 3
     trips: int = 1
     alternatives: tuple[Configuration, ...] = ()
+    steps: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
         """sha256 over everything that the native code depends on, the target and the tools apart."""
-        apart = ("name", "direction", "trips", "alternatives")
+        apart = ("name", "direction", "trips", "alternatives", "steps")
         parts = {key: value for key, value in self.to_json().items() if key not in apart}
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -127,22 +127,22 @@ class KernelSource:
 
     @property
     def aligned(self) -> KernelSource | None:
-        """This kernel under the promise that its run-time sizes are divisible by 16, the batch's apart.
+        """This kernel under the promise that its run-time sizes are multiples of VECTOR, the batch's apart.
 
-        Where a template finds places by multiples, quotients and remainders of such sizes, the promise tells
-        Triton that neighbours lie side by side, so that they are read in one access. None for others.
+        Where places are multiples, quotients and remainders of such sizes, the promise tells Triton that
+        neighbours lie side by side, so that they are read in one access. None for others.
         """
-        promised = [a.name for a in self.arguments if a.kind == "size" and a.name != BATCH]
-        if not promised or _DIVIDES.search(self.source) is None:
+        if set(self.steps) <= {BATCH}:
             return None
         arguments = tuple(
-            replace(a, divisible_by_16=True) if a.name in promised else a for a in self.arguments
+            replace(a, divisible_by=VECTOR) if a.kind == "size" and a.name != BATCH else a
+            for a in self.arguments
         )
         return replace(self, name=f"{self.name}_aligned", arguments=arguments)
 
     def holds(self, sizes: Mapping[str, int]) -> bool:
         """Whether what this kernel promises of its run-time sizes is true of `sizes`, by argument name."""
-        return all(sizes[a.name] % 16 == 0 for a in self.arguments if a.kind == "size" and a.divisible_by_16)
+        return all(sizes[a.name] % a.divisible_by == 0 for a in self.arguments if a.kind == "size")
 
     @property
     def has_products(self) -> bool:
@@ -172,12 +172,13 @@ class KernelSource:
             "direction": self.direction,
             "source": self.source,
             "entry": self.entry,
-            "arguments": [[a.name, a.kind, a.dtype, a.divisible_by_16, a.writes] for a in self.arguments],
+            "arguments": [[a.name, a.kind, a.dtype, a.divisible_by, a.writes] for a in self.arguments],
             "grid": [grid.to_json(extent) for extent in self.grid],
             "constexprs": dict(self.constexprs),
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,
             "trips": self.trips,
+            "steps": list(self.steps),
             "alternatives": [
                 [dict(other.constexprs), other.num_warps, other.num_stages] for other in self.alternatives
             ],
@@ -190,6 +191,7 @@ class KernelSource:
         fields["arguments"] = tuple(Argument(*argument) for argument in data["arguments"])
         fields["grid"] = tuple(grid.from_json(extent) for extent in data["grid"])
         fields["alternatives"] = tuple(Configuration(*other) for other in data["alternatives"])
+        fields["steps"] = tuple(data["steps"])
         return KernelSource(**fields)
 
 

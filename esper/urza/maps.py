@@ -53,4 +53,4 @@ def _five(axes: Sequence[Size], absent: Size, channels_last: bool) -> tuple[Size
 
 def sizes_text(writer: Writer, sizes: Sequence[Size]) -> str:
     """A tuple of sizes or strides in the entry function."""
-    return f"({', '.join(map(writer.size, sizes))})"
+    return f"({', '.join(map(writer.step, sizes))})"

@@ -46,7 +46,7 @@ def _factors(writer: Writer, group: Group) -> _Factors:
         found = (
             *(writer.pointer(buffer_name(read_of(writer.ir, factor).base), dtype) for factor in (a, b)),
             writer.size(k),
-            *(tuple(map(writer.size, strides)) for strides in (a_strides, b_strides)),
+            *(tuple(map(writer.step, strides)) for strides in (a_strides, b_strides)),
         )
         for column, entry in zip(columns, found, strict=True):
             column.append(entry)

@@ -55,6 +55,10 @@ class Places:
     def size(self, size: Size) -> Text:
         return size if isinstance(size, int) else self.writer.body_size(size)
 
+    def step(self, size: Size) -> Text:
+        """A size that places are multiples of."""
+        return size if isinstance(size, int) else self.writer.body_step(size)
+
     def let(self, name: str, text: str) -> str:
         """A name for `text`, like `name`, in the body."""
         unique = self.writer.unique(name)
@@ -94,7 +98,7 @@ class Places:
         rest, _ = writer.offset(Access(read.base, tuple(shape), tuple(strides)))
         terms = [] if rest == "0" else [rest]
         for axis, tap in taps.items():
-            terms.append(times(tap.place, self.size(read.strides[axis])))
+            terms.append(times(tap.place, self.step(read.strides[axis])))
         terms = [term for term in terms if term != "0"]
         return self.read(read.base, " + ".join(terms), valid, other)
 

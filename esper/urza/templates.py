@@ -61,7 +61,7 @@ def _map(writer: Writer) -> Launch:
     numel = product(writer.group.space.shape)
     return writer.finished(
         body="offsets, mask",
-        call=f"pointwise({writer.size(numel)}, {{operands}}, {{body}}, BLOCK)",
+        call=f"pointwise({writer.step(numel)}, {{operands}}, {{body}}, BLOCK)",
         template="pointwise:pointwise",
         grid=(CeilDiv(writer.extent(numel), "BLOCK"),),
         tile=pointwise_tile(),
@@ -122,8 +122,8 @@ def _channels(writer: Writer) -> Launch:
     partials = _partials(writer)
     writer.lines.append(f"return {writer.terms()}")
     return writer.finished(
-        body="offsets, channel, mask",
-        call=f"channels({writer.size(before)}, {writer.size(after)}, {{operands}}, {partials}, {{body}}, "
+        body="before, channel, after, mask",
+        call=f"channels({writer.size(before)}, {writer.step(after)}, {{operands}}, {partials}, {{body}}, "
         f"{width}, BLOCK)",
         template="columns:channels",
         grid=(width, group.partial(group.sums[0]).parts),

@@ -17,7 +17,7 @@ from esper.urza.build import build_kernels
 from esper.urza.cache import KernelCache
 from esper.urza.compiler import Programs, compile_ir, make_programs
 from esper.urza.generate import Launch
-from esper.urza.kernel import BATCH, KernelSource
+from esper.urza.kernel import BATCH, VECTOR, KernelSource
 from esper.urza.launcher import Code, Launches
 from esper.urza.run import Buffers
 from esper.urza.signature import HIDDEN_PARAMETERS
@@ -38,7 +38,7 @@ def shim(tmp_path: Path) -> Shim:
 
 
 def promised(kernel: KernelSource) -> set[str]:
-    return {a.name for a in kernel.arguments if a.kind == "size" and a.divisible_by_16}
+    return {a.name for a in kernel.arguments if a.kind == "size" and a.divisible_by > 1}
 
 
 def code(kernel: KernelSource) -> Code:
@@ -71,7 +71,7 @@ def test_promises_are_relied_on_where_they_hold_and_only_there(
     generic = shim.driver.function(code(step.kernel).cubin, code(step.kernel).symbol, 0, 0).value
     aligned = step.kernel.aligned
     holds = aligned is not None and all(
-        evaluate_size(step.sizes[name], sizes) % 16 == 0 for name in promised(aligned)
+        evaluate_size(step.sizes[name], sizes) % VECTOR == 0 for name in promised(aligned)
     )
     assert (functions(shim, programs, step, sizes, aligned=True) != generic) == holds
     assert functions(shim, programs, step, sizes, aligned=False) == generic
@@ -107,3 +107,20 @@ def test_an_artifact_holds_both(programs: Programs, tmp_path: Path) -> None:
     assert len(programs.sources) > len(programs.kernels)
     names = [kernel["name"] for kernel in compiled.report()["kernels"]]
     assert len(set(names)) == len(names) == len(programs.sources)
+
+
+@pytest.mark.parametrize("start", ["map_", "sums_"])
+def test_parts_of_a_tensor_are_read_widely_under_promises(start: str, tmp_path: Path) -> None:
+    kernels = make_programs(lower("dense_block", precision="bf16")).kernels
+    plain = next(kernel for kernel in kernels if kernel.name.startswith(start) and "concat" in kernel.name)
+    assert plain.aligned is not None
+    (built,) = build_kernels([plain.aligned], ["sm_90"], cache=KernelCache(tmp_path), jobs=1).kernels
+    widths = buffer_widths(built.ptx, 1)
+    maps = [n for n, argument in enumerate(plain.arguments) if argument.dtype == "bf16"]
+    moved = [n for n in maps if sum(widths[n].values()) > 8]  # a thread's share, not one element for all
+    assert len(moved) >= 2 and all(wide_share(widths[n]) == 1.0 for n in moved)
+
+
+def test_a_batch_alone_is_no_reason_to_build_a_kernel_twice() -> None:
+    found = [kernel.aligned for kernel in make_programs(lower("gmlp_block", precision="bf16")).kernels]
+    assert found and not any(found)

@@ -41,8 +41,8 @@ def scale(x, y, N, K: tl.constexpr, BLOCK: tl.constexpr):
 """,
     entry="scale",
     arguments=(
-        Argument("x", "pointer", "bf16", divisible_by_16=True),
-        Argument("y", "pointer", "bf16", divisible_by_16=True, writes=True),
+        Argument("x", "pointer", "bf16", divisible_by=16),
+        Argument("y", "pointer", "bf16", divisible_by=16, writes=True),
         Argument("N", "size"),
     ),
     grid=(1,),
@@ -139,8 +139,8 @@ def sharing(x, y, N, BLOCK: tl.constexpr):
 """,
     entry="sharing",
     arguments=(
-        Argument("x", "pointer", "bf16", divisible_by_16=True),
-        Argument("y", "pointer", "f32", divisible_by_16=True, writes=True),
+        Argument("x", "pointer", "bf16", divisible_by=16),
+        Argument("y", "pointer", "f32", divisible_by=16, writes=True),
         Argument("N", "size"),
     ),
     grid=(1,),

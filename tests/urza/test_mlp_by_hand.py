@@ -127,7 +127,7 @@ PRODUCTS = {"hidden", "output", "grad_hidden", "grad_x", "grad_weight"}
 
 
 def pointer(name: str, dtype: str = "bf16", writes: bool = False) -> Argument:
-    return Argument(name, "pointer", dtype, divisible_by_16=True, writes=writes)
+    return Argument(name, "pointer", dtype, divisible_by=16, writes=writes)
 
 
 def product(

@@ -189,14 +189,14 @@ def test_column_sums_take_every_row_once(template: str, M: int) -> None:
 
 CHANNELS = """
 @triton.jit
-def body(offsets, channel, mask, operands):
-    x, scale = operands
-    value = tl.load(x + offsets, mask, 0.0)
+def body(before, channel, after, mask, operands):
+    x, scale, C, B = operands
+    value = tl.load(x + (before * C + channel) * B + after, mask, 0.0)
     return value, value * tl.load(scale + channel)
 
 @triton.jit
 def entry(x, scale, p, q, A, B, C: tl.constexpr, BLOCK: tl.constexpr):
-    channels(A, B, (x, scale), (p, q), body, C, BLOCK)
+    channels(A, B, (x, scale, C, B), (p, q), body, C, BLOCK)
 """
 
 
