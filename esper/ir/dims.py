@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, Union
 
 from esper.ir.errors import SizeOverflow, UnboundSize
 
@@ -35,7 +35,11 @@ class Quotient:
     denominator: Size
 
     def __str__(self) -> str:
-        return f"{_atomic(self.numerator)}//{_atomic(self.denominator)}"
+        return self.written("//")
+
+    def written(self, operator: str) -> str:
+        """Numerator and denominator with `operator` between them."""
+        return f"{_atomic(self.numerator)}{operator}{_atomic(self.denominator)}"
 
 
 class Dim:
@@ -105,7 +109,22 @@ class Dim:
 
 def symbol(name: str) -> Dim:
     """The size that `name` stands for."""
-    return Dim(((((name, 1),), 1),))
+    return as_size(name)
+
+
+def as_size(atom: Atom) -> Dim:
+    """A symbol or quotient alone."""
+    return Dim(((((atom, 1),), 1),))
+
+
+def quotients_in(size: Dim) -> list[Quotient]:
+    """The quotients that `size` is a sum of products of, not those inside of them."""
+    return [atom for monomial, _ in size.terms for atom, _ in monomial if isinstance(atom, Quotient)]
+
+
+def remainder(quotient: Quotient) -> Size:
+    """Of the division: zero where the denominator divides the numerator."""
+    return quotient.numerator - quotient.denominator * as_size(quotient)
 
 
 def default_size(name: str) -> int:
@@ -148,14 +167,17 @@ def size_symbols(size: Size) -> frozenset[str]:
     return frozenset(found)
 
 
-def substitute(size: Size, values: Mapping[str, Size]) -> Size:
-    """`size` with symbols replaced by the sizes of `values`; other symbols stay."""
+def substitute(size: Size, values: Mapping[str, Size] | Mapping[Atom, Size]) -> Size:
+    """`size` with the atoms of `values` replaced by their sizes there; other symbols stay."""
     if isinstance(size, int):
         return size
+    known: Mapping[Any, Size] = values
 
     def value_of(atom: Atom) -> Size:
+        if atom in known:
+            return known[atom]
         if isinstance(atom, str):
-            return values[atom] if atom in values else symbol(atom)
+            return symbol(atom)
         return _divide(substitute(atom.numerator, values), substitute(atom.denominator, values))
 
     return _evaluate(size, value_of)

@@ -37,16 +37,24 @@ class TypeRuleViolated(EsperError):
 class SizesUnproved(TypeRuleViolated):
     """Operand number `operand` must have the size `wanted` on its axis `axis`, which its type does not show.
 
-    Symbols hide what is equal when the graph runs: a caller that builds graphs may ask for a check there.
+    axes: how many axes from that one on are meant, taken together as one. Symbols hide what is equal when the
+    graph runs: a caller that builds graphs may ask for a check there. way_out: of one who writes a blueprint.
     """
+
+    help = "{way_out}"
 
     operand: int
     axis: int
+    axes: int
     wanted: Size
 
     def __init__(self, *, span: Span | None = None, **details: Any) -> None:
         super().__init__(span=span, **details)
         self.operand, self.axis, self.wanted = (details[key] for key in ("operand", "axis", "wanted"))
+        self.axes = details.get("axes", 1)
+
+    def with_way_out(self, words: str) -> SizesUnproved:
+        return type(self)(span=self.span, **{**self.details, "way_out": words})
 
 
 class NumbersNeeded(TypeRuleViolated):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
-from esper.ir.dims import Dim, Size, simplicity, size_symbols
+from esper.ir.dims import Dim, Size, product, simplicity, size_symbols
 from esper.ir.errors import NumbersNeeded, SizesUnproved, TypeRuleViolated
 from esper.ir.types import DType, TensorType
 
@@ -150,11 +150,14 @@ class Site:
         if not holds:
             raise TypeRuleViolated(operator=self.op.name, reason=reason)
 
-    def require_size(self, operand: int, axis: int, wanted: Size, reason: str) -> None:
-        """Raises `SizesUnproved` with `reason` unless operand number `operand` has that size on `axis`."""
-        if self.type(operand).shape[axis] != wanted:
+    def require_size(self, operand: int, axis: int, wanted: Size, reason: str, axes: int = 1) -> None:
+        """Raises `SizesUnproved` with `reason` unless operand number `operand` has that size on `axis`.
+
+        axes: how many axes from that one on, taken together as one, have that size.
+        """
+        if product(self.type(operand).shape[axis:][:axes]) != wanted:
             raise SizesUnproved(
-                operator=self.op.name, reason=reason, operand=operand, axis=axis, wanted=wanted
+                operator=self.op.name, reason=reason, operand=operand, axis=axis, axes=axes, wanted=wanted
             )
 
     def require_same_size(self, one: tuple[int, int], other: tuple[int, int], reason: str) -> None:

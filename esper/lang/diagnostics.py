@@ -87,7 +87,9 @@ class Report:
             error, notes = too_many(limit=MAX_DIAGNOSTICS), ()
         # A second syntax error at one place is the first one seen from another side.
         kind = "syntax" if error.code.startswith("E01") else error.code
-        message = _clipped(in_spelling(str(error), self.spelling))
+        message, help_text = (
+            _clipped(in_spelling(text, self.spelling)) for text in (str(error), error.help_text)
+        )
         origin = place
         notes = (*error.details.get("notes", ()), *notes)
         calls = [note for note in reversed(self._outer) if not _encloses(note.span, place)]
@@ -99,7 +101,7 @@ class Report:
         notes = (*notes, *calls)
         if len(notes) > MAX_NOTES:
             notes = (*notes[: MAX_NOTES - 1], notes[-1])
-        diagnostic = Diagnostic(error.code, message, place, _clipped(error.help_text), notes)
+        diagnostic = Diagnostic(error.code, message, place, help_text, notes)
         key = (place.file, place.line, place.column, origin.line, origin.column, kind)
         found = self._found.setdefault(key, diagnostic)
         self._shown[is_error] += found is diagnostic
@@ -144,7 +146,7 @@ def _spelled(message: str, printed: str, written: str) -> str:
     """`message` with `written` for `printed`, and `2*written` for twice as many of what `printed` is 4 of."""
     factor, _, rest = printed.partition("*")
     if not factor.isdecimal():
-        return message.replace(printed, written)
+        return message.replace(f"({printed})", written).replace(printed, written)
 
     def spelled(match: re.Match[str]) -> str:
         count, remainder = divmod(int(match[1]), int(factor))

@@ -12,18 +12,21 @@ from dataclasses import dataclass, replace
 
 from esper.errors import EsperError
 from esper.ir.build import Builder
-from esper.ir.dims import Dim, Size, symbol
+from esper.ir.dims import Dim, symbol
 from esper.ir.graph import BlueprintIR, Value
 from esper.lang.ast import Blueprint, Call, expressions_in
 from esper.lang.construction import Graph
 from esper.lang.diagnostics import Note, Report, in_spelling
-from esper.lang.facts import find_facts
+from esper.lang.facts import Facts, learn_facts
 from esper.lang.nesting import deep_recursion
 from esper.lang.scope import Place, place_of
 from esper.lang.settings import Budget, Settings
 from esper.lang.statements import Bound, Spent, Statements, Whole
 from esper.lang.units import Definition, Unit
 from esper.lang.values import AnyValue, Poison, Unknown, describe, shown
+
+MAX_ROUNDS = 8
+"""Of trials: what is learned of one called blueprint may teach more of the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +70,19 @@ class Elaborated:
 def elaborate(unit: Unit, blueprint: Blueprint, settings: Settings, report: Report) -> Elaborated:
     """The graph of `blueprint`, which stands in `unit`; errors go to `report`, and nothing is raised."""
     definition = Definition(blueprint, unit)
-    facts: dict[str, Size] = {}
+    symbols = _symbols(blueprint, settings)
+    facts = Facts(frozenset(symbols))
+    if symbols:
+        learn_facts(facts, blueprint, settings.values, symbols)
     with deep_recursion():
-        while settings.symbolic and _calls_blueprints(definition):
-            _, learned = _run(definition, settings, Report(report.file), facts)
-            if learned.keys() <= facts.keys():
-                break
-            facts = {**learned, **facts}
+        if symbols and _calls_blueprints(definition):
+            for _ in range(MAX_ROUNDS):
+                known = facts.count
+                _run(definition, settings, Report(report.file), facts)
+                if facts.count == known:
+                    break
         errors_before = report.errors
-        elaborated, _ = _run(definition, settings, report, facts)
+        elaborated = _run(definition, settings, report, facts)
         is_sound = report.errors == errors_before and not settings.budget.told_to
         if settings.symbolic and is_sound and elaborated.is_open:
             _check_defaults(definition, settings, report)
@@ -90,12 +97,12 @@ def _check_defaults(definition: Definition, settings: Settings, report: Report) 
         return
     concrete = replace(settings, symbolic=False, budget=Budget())
     aside = Report(report.file)
-    elaborated, _ = _run(definition, concrete, aside, {})
+    elaborated = _run(definition, concrete, aside, Facts(frozenset()))
     if aside.errors:
         values = elaborated.found.texts()
         named = (f"{dim.name.text} = {''.join(values.get(place_of(dim.name), ''))}" for dim in dims)
         with report.within(Note(f"with the defaults {', '.join(named)}", blueprint.name.span)):
-            _run(definition, replace(concrete, budget=Budget()), report, {})
+            _run(definition, replace(concrete, budget=Budget()), report, Facts(frozenset()))
 
 
 def _calls_blueprints(definition: Definition) -> bool:
@@ -105,22 +112,21 @@ def _calls_blueprints(definition: Definition) -> bool:
     )
 
 
-def _run(
-    definition: Definition, settings: Settings, report: Report, facts: Mapping[str, Size]
-) -> tuple[Elaborated, Mapping[str, Size]]:
-    """The graph, and what the blueprints that it calls require of its sizes."""
+def _run(definition: Definition, settings: Settings, report: Report, facts: Facts) -> Elaborated:
+    """The graph. Adds to `facts` what the blueprints that it calls require of its sizes."""
     blueprint = definition.blueprint
     errors_before = report.errors
     symbols = _symbols(blueprint, settings)
-    own = find_facts(blueprint, settings.values, symbols) if symbols else {}
-    report.spelling.update({str(size): name for name, size in {**facts, **own}.items()})
-    graph = Graph(Builder(blueprint.name.text), report, definition.unit.sources, frozenset(symbols))
-    graph.is_open = bool(facts or own)  # which take for granted what the numbers must show
-    whole = Whole(settings, report, graph, symbols)
+    report.spelling.update(facts.spelling())
+    later = frozenset(symbols)
+    graph = Graph(Builder(blueprint.name.text), report, definition.unit.sources, later, later & facts.doubted)
+    graph.is_open = bool(facts.count)  # which take for granted what the numbers must show
+    whole = Whole(settings, report, graph, symbols, facts)
+    values = {name: facts.of(size) for name, size in symbols.items()}
     body = Statements(whole, definition, settings.precision, {}, blueprint.span)
     ir: BlueprintIR | None = None
     try:
-        body.run(settings.values, {**symbols, **facts, **own})
+        body.run(settings.values, values)
         if report.errors == errors_before and blueprint.damaged is None:
             outputs = {name: value for name, value in body.outputs.items() if isinstance(value, Value)}
             if len(outputs) == len(body.outputs):
@@ -132,9 +138,7 @@ def _run(
     finally:
         found = Found(body.scope.found, graph.build, dict(report.spelling))
         report.spelling.clear()
-    return Elaborated(
-        ir, tuple(body.types.sizes), tuple(body.constraints), found, graph.is_open
-    ), whole.learned
+    return Elaborated(ir, tuple(body.types.sizes), tuple(body.constraints), found, graph.is_open)
 
 
 def _symbols(blueprint: Blueprint, settings: Settings) -> dict[str, Dim]:

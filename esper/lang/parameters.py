@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import gcd
 
 from esper.errors import EsperError, Span
 from esper.ir.dims import Dim
@@ -117,6 +118,15 @@ def bind_parameters(
             scope.bind(parameter.name, value, What.PARAMETER)
         except EsperError as error:
             report.add(error)
+
+
+def common_divisors(blueprint: Blueprint, evaluator: Evaluator) -> Iterator[tuple[str, int]]:
+    """Each `dim` parameter whose domain holds multiples of one number above 1, and the largest such."""
+    for parameter in blueprint.parameters:
+        domain = _domain_of(parameter, evaluator) if parameter.kind.text == "dim" else None
+        numbers = [v for v in domain if isinstance(v, int)] if isinstance(domain, tuple) else []
+        if numbers and gcd(*numbers) > 1:
+            yield parameter.name.text, gcd(*numbers)
 
 
 def _value_of(

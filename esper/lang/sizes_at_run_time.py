@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from esper.errors import Span
 from esper.ir.build import Builder, complete_attrs, infer_types
-from esper.ir.dims import Dim, Size, size_symbols
+from esper.ir.dims import Dim, Size, product, quotients_in, remainder, size_symbols
 from esper.ir.errors import SizesUnproved
 from esper.ir.graph import Value
 from esper.ir.operator import OPERATORS, AttrValue
@@ -42,26 +42,33 @@ def with_ensured_sizes(
     entry = OPERATORS[op]
     complete = complete_attrs(entry, dict(attrs), node=op)
     types = [build.type(operand) if isinstance(operand, Value) else None for operand in operands]
+    merged = list(types)
     while True:
         held = types[error.operand]
         assert held is not None, op
-        axis = error.axis % held.rank
-        found, wanted = held.shape[axis], error.wanted
+        axis, end = error.axis % held.rank, error.axis % held.rank + error.axes
+        before, after = held.shape[:axis], held.shape[end:]
+        found, wanted = product(held.shape[axis:end]), error.wanted
         if not can_be_equal(found, wanted, later - doubted):
-            raise error
+            raise error.with_way_out(_way_out(found, wanted, later))
         tell_apart(found, wanted, f"`{op}`", error.span, report, later)
-        types[error.operand] = held.with_shape((*held.shape[:axis], wanted, *held.shape[axis + 1 :]))
+        if error.axes > 1:
+            merged[error.operand] = held.with_shape((*before, found, *after))
+        types[error.operand] = held.with_shape((*before, wanted, *after))
         try:
             infer_types(entry, _with_numbers(operands, types), complete, error.span)
             break
         except SizesUnproved as next_error:
             error = next_error
-    return [
-        ensured(build, operand, type, place, error.span)
-        if isinstance(operand, Value) and type is not None
-        else operand
-        for operand, type in zip(operands, types, strict=True)
-    ]
+    checked: list[Value | float | None] = []
+    for operand, whole, type in zip(operands, merged, types, strict=True):
+        if isinstance(operand, Value) and whole is not None and type is not None:
+            if build.type(operand) != whole:
+                name = build.fresh("merged_axes")
+                operand = build.op("reshape", operand, shape=whole.shape, name=name, span=error.span)
+            operand = ensured(build, operand, type, place, error.span)
+        checked.append(operand)
+    return checked
 
 
 def ensured(build: Builder, value: Value, type: TensorType, place: str, span: Span | None) -> Value:
@@ -72,6 +79,17 @@ def ensured(build: Builder, value: Value, type: TensorType, place: str, span: Sp
         return value
     because = f"{place} needs {' and '.join(claims)}"[:MOST_WORDS]
     return build.op("ensure_shape", value, shape=type.shape, because=because, span=span)
+
+
+def _way_out(found: Size, wanted: Size, later: frozenset[str]) -> str:
+    """What a blueprint would say if two sizes are equal because one divides; nothing for others."""
+    zero = found - wanted
+    if not isinstance(zero, Dim) or not size_symbols(zero) <= later:
+        return ""
+    for quotient in quotients_in(zero):
+        if remainder(quotient) in (zero, -zero):
+            return f'say so where it is true: require {quotient.written(" % ")} == 0: "why"'
+    return ""
 
 
 def tell_apart(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from esper.errors import EsperError, Span
-from esper.ir.dims import Dim, Size
+from esper.ir.dims import Dim
 from esper.ir.graph import Value
 from esper.ir.types import DType
 from esper.lang.ast import (
@@ -59,7 +59,7 @@ from esper.lang.errors import (
     WrongArgumentKind,
 )
 from esper.lang.evaluate import Evaluator, language_operators
-from esper.lang.facts import find_facts
+from esper.lang.facts import Facts, learn_facts
 from esper.lang.inequality import bounds
 from esper.lang.inputs import InputTypes, sizes_from
 from esper.lang.names import closest, did_you_mean
@@ -98,15 +98,15 @@ class Whole:
     """One run: what the blueprint and all that it calls share.
 
     symbols: the `dim` parameters that a check leaves open. opened: the blueprints being elaborated, from the
-    outermost. learned: what called blueprints require of those symbols, as in `find_facts`.
+    outermost. facts: what is known of those symbols; what called blueprints require of them is added.
     """
 
     settings: Settings
     report: Report
     graph: Graph
     symbols: Mapping[str, Dim]
+    facts: Facts
     opened: list[Blueprint] = field(default_factory=list)
-    learned: dict[str, Size] = field(default_factory=dict)
 
     @contextmanager
     def opening(self, blueprint: Blueprint) -> Iterator[None]:
@@ -360,7 +360,8 @@ class Statements:
         types = {name: self.graph.build.type(tensor) for name, tensor in arguments.tensors.items()}
         bound: dict[str, Static] = {**sizes_from(blueprint, types), **arguments.parameters}
         if self.whole.symbols:
-            self._learn(blueprint, bound)
+            if not self.graph.may_be_left_out:
+                learn_facts(self.whole.facts, blueprint, {}, bound)
             # The domains of its parameters are not asked of these.
             self.graph.is_open |= any(
                 isinstance(value, Dim | Unknown) for value in arguments.parameters.values()
@@ -380,13 +381,6 @@ class Statements:
         if ANY_NAME in self.unread and closest(name, known, VERY_CLOSE) is None:
             return not known_operator(name, known)
         return closest(name, [*known, *self.unread]) in self.unread - {ANY_NAME}
-
-    def _learn(self, blueprint: Blueprint, bound: Mapping[str, Static]) -> None:
-        """Notes what `blueprint` requires of sizes that are still symbols of the whole."""
-        for name, fact in find_facts(blueprint, {}, bound).items():
-            size = str(bound[name])
-            if size in self.whole.symbols:
-                self.whole.learned.setdefault(size, fact)
 
     def _require(self, statement: Require) -> None:
         value = self.evaluator.static(statement.condition, "a condition")

@@ -143,16 +143,16 @@ def _axes(site: Site, term: tuple[str, ...], type: TensorType, dots: Letters) ->
 def _sizes(site: Site, terms: Sequence[Letters], types: Sequence[TensorType]) -> dict[str, Size]:
     """The size of each letter; one of size 1 is stretched to the others of its letter."""
     sizes: dict[str, Size] = {}
-    for term, type in zip(terms, types, strict=True):
-        for letter, size in zip(term, type.shape, strict=True):
+    places: dict[str, tuple[int, int]] = {}
+    for operand, (term, type) in enumerate(zip(terms, types, strict=True)):
+        for axis, (letter, size) in enumerate(zip(term, type.shape, strict=True)):
             known = sizes.setdefault(letter, size)
-            if known == 1:
-                sizes[letter] = size
+            if known == 1 or letter not in places:
+                sizes[letter], places[letter] = size, (operand, axis)
             shown = DOTS if letter.startswith(DOTS) else letter
-            site.require(
-                1 in (known, size) or known == size,
-                f"`{shown}` is {known} in one operand and {size} in another",
-            )
+            if 1 not in (known, size):
+                reason = f"`{shown}` is {known} in one operand and {size} in another"
+                site.require_same_size((operand, axis), places[letter], reason)
             site.require(
                 term.count(letter) == 1 or isinstance(size, int),
                 f"`{shown}` stands twice in a term, for an axis of {size}: a diagonal needs a number",

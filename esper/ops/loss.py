@@ -181,7 +181,10 @@ def _infer_classes(site: Site) -> Sequence[TensorType]:
     site.require(x.dtype.is_floating, f"`x` is {x}, expected a floating dtype")
     site.require(x.rank >= 2, f"`x` is {x}, expected [N, classes, ...]")
     expected = TensorType(DType.I64, (x.shape[0], *x.shape[2:]))
-    site.require(target == expected, f"`target` is {target}, expected {expected}: a class for each example")
+    reason = f"`target` is {target}, expected {expected}: a class for each example"
+    site.require(target.dtype is expected.dtype and target.rank == expected.rank, reason)
+    for axis in range(target.rank):
+        site.require_same_size((1, axis), (0, axis + (axis > 0)), reason)
     if site.op.attribute("label_smoothing") is not None:
         smoothing = site.number("label_smoothing")
         site.require(0.0 <= smoothing <= 1.0, f"`label_smoothing` is {smoothing}, expected 0 to 1")

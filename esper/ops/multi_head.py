@@ -56,9 +56,9 @@ def _infer(site: Site) -> Sequence[TensorType]:
     )
     batch, length, features = x.shape
     site.require(heads >= 1, f"`heads` is {heads}, expected at least 1")
-    rest = features % heads
-    known = "not" if isinstance(rest, int) else "not known to be"
-    site.require(rest == 0, f"`x` is {x}: {features} is {known} divisible by heads = {heads}")
+    known = "not" if isinstance(features, int) else "not known to be"
+    reason = f"`x` is {x}: {features} is {known} divisible by heads = {heads}"
+    site.require_size(_X, 2, features // heads * heads, reason)
     kv_heads = kv_heads or heads
     site.require(
         kv_heads >= 1 and heads % kv_heads == 0,

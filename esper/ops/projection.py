@@ -13,6 +13,7 @@ from esper.ir.dims import Size
 from esper.ir.graph import Value
 from esper.ir.operator import Attribute, Creation, Input, Kind, Role, Sampler, Site
 from esper.ir.types import TensorType
+from esper.ops.rules import require_type
 
 BIAS = Attribute("bias", Kind.BOOL, True, doc="whether the layers have biases", stored=False)
 INIT = Attribute(
@@ -50,9 +51,7 @@ def require_layer(site: Site, index: int, x: TensorType, rows: Size, columns: Si
     """Refuses a weight at operand `index`, or a bias after it, that does not map `columns` to `rows`."""
     weight = x.with_shape((rows, columns))
     for offset, expected in enumerate((weight, x.with_shape((rows,)))):
-        found = site.types[index + offset]
-        name = site.op.inputs[index + offset].name
-        site.require(found is None or found == expected, f"`{name}` is {found}, expected {expected}")
+        require_type(site, index + offset, expected)
 
 
 def draw_layer(

@@ -51,6 +51,17 @@ def require_floating(site: Site) -> None:
             )
 
 
+def require_type(site: Site, index: int, expected: TensorType) -> None:
+    """Refuses an operand, if present, that is not of the type `expected`; its sizes may be left to a run."""
+    found = site.types[index]
+    if found is None or found == expected:
+        return
+    reason = f"`{site.op.input_of(index).name}` is {found}, expected {expected}"
+    site.require(found.dtype is expected.dtype and found.rank == expected.rank, reason)
+    for axis, size in enumerate(expected.shape):
+        site.require_size(index, axis, size, reason)
+
+
 def elementwise_cost(flops_per_element: int) -> Callable[[Site], Cost]:
     """Each operand read once, each result written once, some arithmetic for each result element."""
 

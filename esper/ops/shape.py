@@ -40,8 +40,20 @@ def _infer_reshape(site: Site) -> Sequence[TensorType]:
             wanted = elements // others
             if size_symbols(size) and wanted * others == elements:
                 site.require_size(0, axis, wanted, reason)
-    site.require(type.elements == elements, reason)
+        first, axes = _between(type.shape, shape)
+        last = len(shape) - (type.rank - first - axes)
+        site.require(axes > 0 and last > first, reason)
+        site.require_size(0, first, product(shape[first:last]), reason, axes)
     return [type.with_shape(shape)]
+
+
+def _between(one: Sequence[Size], other: Sequence[Size]) -> tuple[int, int]:
+    """Between the axes that two shapes begin and end with alike: the first axis of `one`, and how many."""
+    first = next((i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0)
+    least = min(len(one), len(other)) - first
+    backwards = zip(one[::-1], other[::-1], strict=False)
+    alike = next((i for i, (a, b) in enumerate(backwards) if a != b), least)
+    return first, len(one) - first - min(alike, least)
 
 
 def _sample_reshape(draw: Sampler) -> tuple[Sequence[Value | None], dict[str, AttrValue]]:

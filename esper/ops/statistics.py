@@ -14,6 +14,7 @@ from esper.ir.dims import Size, product
 from esper.ir.graph import Value
 from esper.ir.operator import Creation, Input, Role, Site
 from esper.ir.types import DType, TensorType
+from esper.ops.rules import require_type
 
 
 def statistics_dtype(dtype: DType) -> DType:
@@ -157,8 +158,4 @@ def affine_inputs(axis: int, bias: bool = True) -> tuple[Input, ...]:
 
 def require_vector(site: Site, index: int, length: Size, dtype: DType) -> None:
     """Refuses an operand, if present, that is not `dtype[length]`."""
-    found, expected = site.types[index], TensorType(dtype, (length,))
-    site.require(
-        found is None or found == expected,
-        f"`{site.op.input_of(index).name}` is {found}, expected {expected}",
-    )
+    require_type(site, index, TensorType(dtype, (length,)))

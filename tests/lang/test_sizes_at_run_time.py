@@ -100,6 +100,12 @@ def test_a_run_with_sizes_that_fit_is_that_of_torch_with_its_gradient(tmp_path: 
         "a |> reshape([N, T // 2, 2 * features])",
         "chunk(a, 2, 0, axis=1) + chunk(b, 2, 1, axis=1)",
         "glu(a, axis=1)",
+        "reshape(a, [N, 6 * features])",
+        "reshape(a, [N, 3, 2, 2, T * features // 12])",
+        "reshape(a, [2, 6 * features])",
+        'einsum(a, b, equation="nta,nta->n")',
+        'einsum(a, b, equation="nta,nua->a") + einsum(a, b, equation="nta,nta->a")',
+        "cross_entropy(permute(a, [0, 2, 1]), argmax(b, axis=-1))",
     ],
 )
 def test_operators_leave_what_they_ask_of_sizes_to_the_run(line: str, tmp_path: Path) -> None:
