@@ -61,7 +61,8 @@ fuzz: setup ## feed the language 1,000,000 inputs of a coverage-guided fuzzer; g
 replay: setup ## how the library's kernels differ from those of a commit (BASE=HEAD~3)
 	$(BIN)/python -m benchmarks.replay $(BASE)
 
-docs: setup ## write what of docs/ is generated
+docs: setup ## write what of docs/ is generated, and the tables of the parser
+	$(BIN)/python -m esper.cli.parser_table -o grammar/blueprint.json
 	$(BIN)/python -m esper.cli.grammar_page -o docs/grammar.md
 	$(BIN)/python -m esper.cli.operators_page -o docs/operators.md
 	$(BIN)/python -m esper.cli.library_page -o docs/library.md

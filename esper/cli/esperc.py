@@ -23,6 +23,7 @@ main = Program(
     COMMANDS,
     help="Compile blueprints of small neural network modules to Triton kernels.",
     example="esperc compile mlp_block --precision bf16 --target sm_90 -o mlp.seed",
+    is_brief=True,
 )
 
 if __name__ == "__main__":

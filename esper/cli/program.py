@@ -7,12 +7,13 @@ and imports what is heavy inside its function, so that `--help` loads neither to
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from types import FrameType
@@ -24,6 +25,9 @@ from click.shell_completion import get_completion_class
 import esper
 from esper.cli.failure import failure_of
 
+SELDOM = 50_000
+"""So many more objects than were freed are made before the youngest are looked through; Python's 700 is for
+programs that run on."""
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
@@ -52,13 +56,18 @@ def detail(text: str) -> None:
 class Program(click.Group):
     """A group of commands given as a table: name -> "module:command".
 
+    is_brief: what its commands make mostly lives until they end, so the collector of cycles, which would walk
+    it again and again, runs seldom.
+
     Exit codes: 0 done; 1 the input is at fault, or a check failed; 2 wrong usage; 3 a device, tool or
     package is missing; 130 and 143 after SIGINT and SIGTERM. A command raises `EsperError` for the first
     and the fourth, and prints data on stdout alone. Paths are checked by what reads them, not by click,
     whose own check would call a missing file wrong usage.
     """
 
-    def __init__(self, name: str, table: Mapping[str, str], help: str, example: str) -> None:
+    def __init__(
+        self, name: str, table: Mapping[str, str], help: str, example: str, is_brief: bool = False
+    ) -> None:
         colour = False if os.environ.get("NO_COLOR") else None
         super().__init__(
             name,
@@ -68,6 +77,7 @@ class Program(click.Group):
             params=[_debug_option(), _version_option(name), _completion_option(name)],
         )
         self.table = dict(table)
+        self.is_brief = is_brief
         self._loaded: dict[str, click.Command] = {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -101,7 +111,7 @@ class Program(click.Group):
     ) -> NoReturn:
         """Runs the program and leaves with its exit code."""
         settings = Settings()
-        with _termination_as_exit():
+        with _termination_as_exit(), _seldom_collected() if self.is_brief else nullcontext():
             try:
                 code = super().main(
                     args,
@@ -149,6 +159,16 @@ def _termination_as_exit() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    previous = gc.get_threshold()
+    gc.set_threshold(SELDOM, *previous[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*previous)
 
 
 def _with_shared_options(command: click.Command, name: str) -> click.Command:

@@ -73,7 +73,7 @@ def rules() -> tuple[Rule, ...]:
     """In the order in which they are tried; between them they match every character but white space."""
     patterns = {terminal.name: terminal.pattern.to_regexp() for terminal in grammar().terminals}
     widths = {terminal.name: terminal.pattern.max_width for terminal in grammar().terminals}
-    ignored = set(grammar().ignore_tokens)
+    ignored = set(grammar().lexer_conf.ignore)
     painted = _WORD_PARTS | {Part.KEYWORD: KEYWORDS.difference(*_WORD_PARTS.values())}
     signs = sorted(patterns.keys() - _OPEN - KEYWORDS - ignored, key=lambda name: (-widths[name], name))
     return (

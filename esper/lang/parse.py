@@ -23,6 +23,7 @@ from esper.lang.ast import Blueprint, Import, Program
 from esper.lang.diagnostics import Report
 from esper.lang.documentation import attach
 from esper.lang.errors import EmptyFile, LineContinues, NestingTooDeep, UnclosedBracket
+from esper.lang.grammar_table import GRAMMAR, TABLE, parser
 from esper.lang.keywords import STATEMENT_STARTS
 from esper.lang.landmarks import (
     GOES_ON,
@@ -40,7 +41,7 @@ from esper.lang.nesting import MAX_NESTING
 from esper.lang.recognize import recognized, state_of
 from esper.lang.source import Source, scan
 from esper.lang.syntax import explain
-from esper.lang.tree import FILE, TreeBuilder, span_of
+from esper.lang.tree import FILE, span_of
 from esper.resources import grammar_text
 
 _CLOSING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
@@ -51,13 +52,8 @@ _BODY_STARTS = STATEMENT_STARTS | {"LBRACE", "RBRACE", "BLUEPRINT", "$END"}
 @cache
 def grammar() -> Lark:
     """The parser, made once a process."""
-    return Lark(
-        grammar_text("blueprint.lark"),
-        parser="lalr",
-        lexer="basic",
-        maybe_placeholders=False,
-        transformer=TreeBuilder(),
-    )
+    with _without_collection():
+        return parser(grammar_text(GRAMMAR), grammar_text(TABLE))
 
 
 def parse(source: Source, report: Report) -> Program:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -15,8 +16,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from esper.cli.esper import COMMANDS as GROWTH
+from esper.cli.esper import main as growth
 from esper.cli.esperc import COMMANDS as COMPILER
-from esper.cli.program import Program
+from esper.cli.esperc import main as compiler
+from esper.cli.program import SELDOM, Program
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,6 +63,11 @@ def broken():
     raise ZeroDivisionError("by nothing")
 
 @click.command()
+def collecting():
+    import gc
+    click.echo(gc.get_threshold()[0])
+
+@click.command()
 @click.argument("file")
 def waiting(file):
     part = Path(file)
@@ -70,7 +78,7 @@ def waiting(file):
     finally:
         part.unlink()
 '''
-NAMES = ["told", "wrong", "lacking", "absent", "unreadable", "broken", "waiting"]
+NAMES = ["told", "wrong", "lacking", "absent", "unreadable", "broken", "collecting", "waiting"]
 
 Invoke = Callable[..., Result]
 
@@ -87,8 +95,8 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def invoke(samples: Path) -> Invoke:
     table = {name: f"sample_commands:{name}" for name in NAMES}
 
-    def run(*arguments: str) -> Result:
-        program = Program("sample", table, help="A program for tests.", example="sample told")
+    def run(*arguments: str, is_brief: bool = False) -> Result:
+        program = Program("sample", table, "A program for tests.", "sample told", is_brief)
         return CliRunner().invoke(program, list(arguments))
 
     return run
@@ -102,6 +110,14 @@ def test_data_goes_to_stdout_and_notes_to_stderr(invoke: Invoke) -> None:
 def test_quiet_drops_notes_and_verbose_adds_details(invoke: Invoke) -> None:
     assert invoke("told", "--quiet").stderr == ""
     assert invoke("told", "-v").stderr == "a note\na detail\n"
+
+
+def test_the_collector_runs_seldom_in_a_brief_program_alone(invoke: Invoke) -> None:
+    before = gc.get_threshold()
+    assert int(invoke("collecting").stdout) == before[0]
+    assert int(invoke("collecting", is_brief=True).stdout) == SELDOM > before[0]
+    assert gc.get_threshold() == before
+    assert compiler.is_brief and not growth.is_brief
 
 
 def test_an_error_is_told_with_its_place_its_line_and_the_way_out(invoke: Invoke, samples: Path) -> None:
