@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from esper.ir.dims import Size, product
 from esper.ir.graph import Value
@@ -76,6 +77,7 @@ def write_fold(writer: Writer) -> Launch:
     used = {f"{stretch.form}_of_program"}
     runs = [group, *group.passes]
     known: list[Value] = []
+    reads: Counter[str] = Counter()
     for number, run in enumerate(runs):
         ending = f"_{number}" if number else ""
         values = "values" if known else "()"
@@ -83,14 +85,16 @@ def write_fold(writer: Writer) -> Launch:
         for node in run.nodes:
             writer.compute(node)
         writer.store_results()
+        operands = [] if run.whole is None else [writer.operand(node.operands[0]) for node in run.sums]
+        reads.update({pointer for pointer, _ in writer.loaded})
         if run.whole is None:
             body = writer.end(f"body{ending}", "values, outer, along, inner, mask")
             function, bodies, more = f"each_of_{stretch.form}", [body], "BLOCK_R"
         else:
-            writer.lines.append(f"return {_tuple([writer.operand(node.operands[0]) for node in run.sums])}")
+            writer.lines.append(f"return {_tuple(operands)}")
             terms = writer.end(f"terms{ending}", "values, outer, along, inner, mask")
             _begin(writer, run.whole, known)
-            write_totals(writer, [f"totals[{place}]" for place in range(len(run.sums))])
+            write_totals(writer, [f"totals[{index}]" for index in range(len(run.sums))])
             known = _for_later(writer, known, runs[number + 1 :])
             writer.lines.append(f"return {_tuple([writer.names[value] for value in known])}")
             finish = writer.end(f"finish{ending}", "totals, values, outer, inner, mask")
@@ -101,7 +105,7 @@ def write_fold(writer: Writer) -> Launch:
         target = "values = " if known and run is not runs[-1] else ""
         calls.append(f"{target}{function}({place}, {sizes}, {values}, {given}, {more})")
         used.add(function)
-    return writer.finished(
+    launch = writer.finished(
         None,
         "\n".join(calls),
         f"folds:{', '.join(sorted(used))}",
@@ -109,12 +113,13 @@ def write_fold(writer: Writer) -> Launch:
         stretch.tile,
         trips=stretch.trips,
     )
+    return replace(launch, passes={name: times for name, times in reads.items() if times > 1})
 
 
 def _begin(writer: Writer, part: Group, known: Sequence[Value]) -> None:
     """Turns to a part of the launch that finds the values `known` in its parameter `values`."""
     writer.begin(part)
-    writer.names |= {value: f"values[{place}]" for place, value in enumerate(known)}
+    writer.names |= {value: f"values[{index}]" for index, value in enumerate(known)}
 
 
 def _for_later(writer: Writer, known: Sequence[Value], later: Sequence[Group]) -> list[Value]:

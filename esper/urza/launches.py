@@ -6,8 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from esper.ir.graph import BlueprintIR, Node, Value
+from esper.urza.access import access
 from esper.urza.groups import Group
 from esper.urza.placed import is_placed
+
+NEEDED = "one needs what the other computes"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why `node` is not in the kernel of `group`, or in any where that is None."""
+
+    node: str
+    group: Group | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +41,31 @@ class Uses:
 class Launches:
     """Groups in the order in which they may run; some become parts of others.
 
-    partials: the group that writes the partial sums of a node, by its name.
+    partials: the group that writes the partial sums of a node, by its name. refusals: what may not become
+    part of what, and why.
     """
 
     def __init__(self, uses: Uses, launches: Iterable[Group]) -> None:
         self.uses = uses
         self.launches = list(launches)
         self.partials = {node.name: group for group in self.launches for node in group.partials}
+        self.refusals: list[Refused] = []
         self._homes: dict[Group, Group] = {}
         self._before: dict[Group, set[Group]] = {}
         for group in self.launches:
             if group.kind == "fold" and group.whole is not None:
                 self._homes[group.whole] = group
                 self.partials.update((node.name, group) for node in group.sums)
+
+    def refuse(self, node: Node, group: Group, reason: str) -> None:
+        """Notes why `node` is not in the kernel of `group`."""
+        self.refusals.append(Refused(node.name, group, reason))
+
+    def base(self, value: Value) -> Value:
+        """The value whose buffer `value` is read from."""
+        found = access(self.uses.ir, value)
+        assert found is not None
+        return found.base
 
     def launch_of(self, group: Group) -> Group:
         """The launch that a group ended in."""

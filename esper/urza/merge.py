@@ -1,22 +1,23 @@
 """Sharing kernels: what `esper.urza.plan` grouped along the flow of values may also be merged across it.
 
-Five rules, in this order. Products whose results are only added become terms of one product. The sum of a
+Six rules, in this order. Products whose results are only added become terms of one product. The sum of a
 product's factor along its inner dimension (the gradient of a bias) is taken from the product's own tiles.
-A pointwise or row kernel joins another over the same space that reads the same tensor. Products that share
-a factor stand side by side in one launch. Totals of partial sums wait until something needs one of them, and
-are finished together. Groups may share a kernel where neither needs what the other makes, be it by way of
-others; whether they should is asked apart, and each refusal is kept.
+A pointwise or row kernel joins another over the same space that reads the same tensor. What needs a fold and
+goes along the same axes becomes a pass of it (`esper.urza.fold_passes`). Products that share a factor stand
+side by side in one launch. Totals of partial sums wait until something needs one of them, and are finished
+together. Groups may share a kernel where neither needs what the other makes, be it by way of others; whether
+they should is asked apart, and each refusal is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.urza.access import access
+from esper.urza.fold_passes import FoldPasses
 from esper.urza.groups import Group
-from esper.urza.launches import Launches, Uses
+from esper.urza.launches import NEEDED
 from esper.urza.placed import is_placed
 from esper.urza.products import product_sizes, shared_slices
 from esper.urza.registers import in_registers
@@ -24,39 +25,22 @@ from esper.urza.registers import in_registers
 MOST_TENSORS = 12
 """The most tensors of its whole space that a kernel reads and writes after it was merged with another."""
 
-NEEDED = "one needs what the other computes"
 
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why `node` is not in the kernel of `group`, or in any where that is None."""
-
-    node: str
-    group: Group | None
-    reason: str
-
-
-class Merger(Launches):
-    """Merges `launches`, groups in the order in which they may run, in place."""
-
-    def __init__(self, uses: Uses, launches: Iterable[Group]) -> None:
-        super().__init__(uses, launches)
-        self.refusals: list[Refused] = []
+class Merger(FoldPasses):
+    """Merges launches, groups in the order in which they may run, in place."""
 
     def run(self) -> list[Group]:
         """The launches in the order in which they run, numbered."""
         self._add_up_products()
         self._sum_factors()
         self._merge_tiles()
+        self.follow_folds()
         self._put_products_side_by_side()
         ordered = self._ordered()
         for index, launch in enumerate(ordered):
             for group in (launch, *launch.parts):
                 group.index = index
         return ordered
-
-    def _refuse(self, node: Node, group: Group, reason: str) -> None:
-        self.refusals.append(Refused(node.name, group, reason))
 
     # --- terms of one product ---
 
@@ -80,7 +64,7 @@ class Merger(Launches):
                 reason = self._no_term(launch, owner, node, value)
                 if reason is None:
                     return node, owner
-                self._refuse(node, owner, reason)
+                self.refuse(node, owner, reason)
         return None
 
     def _no_term(self, launch: Group, other: Group, total: Node, value: Value) -> str | None:
@@ -118,7 +102,7 @@ class Merger(Launches):
             if reason is not None:
                 for node, products in found:
                     for product in products[:1]:
-                        self._refuse(node, product, reason)
+                        self.refuse(node, product, reason)
                 continue
             self._move_sum(node, group, free[0], finish)
 
@@ -188,7 +172,7 @@ class Merger(Launches):
                     _widen(host, guest)
                     self.take(guest, host)
                     break
-                self._refuse((guest.sums + guest.nodes)[-1], host, reason)
+                self.refuse((guest.sums + guest.nodes)[-1], host, reason)
 
     def _whole_reads(self, group: Group) -> set[Value]:
         """The tensors of its whole space that a group reads element by element.
@@ -278,7 +262,7 @@ class Merger(Launches):
             return False
         reason = self._not_beside(group, row)
         if reason is not None:
-            self._refuse(group.accumulated[-1], row[0], reason)
+            self.refuse(group.accumulated[-1], row[0], reason)
         return reason is None
 
     def _not_beside(self, group: Group, row: Sequence[Group]) -> str | None:

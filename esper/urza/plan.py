@@ -24,8 +24,8 @@ from esper.urza.eligible import why_outside
 from esper.urza.errors import UnsupportedElementType
 from esper.urza.fold_uses import KINDS, Along, along, with_folds
 from esper.urza.groups import Group, Kind, Plan, Refusal, parts_of
-from esper.urza.launches import Uses
-from esper.urza.merge import Merger, Refused
+from esper.urza.launches import Refused, Uses
+from esper.urza.merge import Merger
 from esper.urza.moments import with_one_pass_moments
 from esper.urza.placed import UNREAD, is_placed
 from esper.urza.products import inner_slices
@@ -187,7 +187,7 @@ class _Planner:
     def _fold(self, node: Node) -> None:
         """A reduction along axes side by side; those of one operand shape share a kernel."""
         axes = along(self.ir, node)
-        group = self._fold_home(node, axes) if self._is_aligned(node) else None
+        group = self._fold_home(node, axes)
         if group is None:
             group = self._opened("fold", node)
             group.along = axes
@@ -203,10 +203,13 @@ class _Planner:
         """The latest fold that the reduction may join."""
         (base,) = self.reads[node.name]
         space = Space(self._operand_shape(node))
+        aligned = self._is_aligned(node)
+        if not aligned and base.node in self.virtual:
+            return None
         for group in reversed(self.groups):
             if group.kind != "fold" or group.along != axes or group.space != space:
                 continue
-            if base.node in group or self._pull(base.node, group):
+            if (aligned and base.node in group) or (base.node not in group and self._pull(base.node, group)):
                 return group
         return None
 
