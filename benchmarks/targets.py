@@ -6,10 +6,8 @@ sm_80, sm_90 and sm_100 and AMD's gfx942. A product is a kernel whose TTIR has `
 instructions. The share of wide accesses is of the bytes that kernels move at `esperc compile`'s default
 sizes, all of them multiples of 8: each buffer counts by the widths of the accesses to it, which their loops'
 turns weigh, and by its bytes. Where a kernel is built under promises on its sizes too, what is launched at
-the default sizes counts. On gfx942, whose assembly does not tell buffers apart, accesses count as they
-stand in the code, vectors that all threads read among them. Built kernels stay in the kernel cache, so a run
-that was stopped goes on where it was. Fails where a kernel spills, does not build, or is a product without
-matrix instructions.
+the default sizes counts. Built kernels stay in the kernel cache, so a run that was stopped goes on where it
+was. Fails where a kernel spills, does not build, or is a product without matrix instructions.
 
     nice -n 15 python benchmarks/targets.py --write
 """
@@ -35,6 +33,7 @@ from esper.urza.build import build_each
 from esper.urza.compiler import Programs, make_programs
 from esper.urza.generate import Launch
 from esper.urza.kernel import BuiltKernel, KernelSource
+from esper.urza.llvm_widths import llvm_widths
 from esper.urza.program import Program
 from esper.urza.toolchain import SHARED_BYTES, is_amd, triton_version
 from esper.urza.traffic import traffic_of_buffers
@@ -123,8 +122,7 @@ def row(
     one = built.get(kernel.name)
     if one is None:
         return Row(blueprint, target, kernel.direction, kernel.name, total, failures[kernel.name])
-    used = one.resources
-    wide = used.wide_share if is_amd(target) else share(one, moved)
+    used, wide = one.resources, share(one, moved)
     return Row(
         blueprint=blueprint,
         target=target,
@@ -143,7 +141,8 @@ def row(
 
 def share(one: BuiltKernel, moved: Mapping[str, int]) -> float:
     """The part of the bytes that a kernel moves which goes in accesses of 128 bits."""
-    widths = buffer_widths(one.ptx, one.kernel.trips)
+    trips = one.kernel.trips
+    widths = llvm_widths(one.llir, trips) if is_amd(one.target) else buffer_widths(one.ptx, trips)
     names = {number: argument.name for number, argument in enumerate(one.kernel.arguments)}
     wide = sum(moved[names[n]] * wide_share(found) for n, found in widths.items() if names.get(n) in moved)
     return wide / (sum(moved.values()) or 1)
@@ -157,8 +156,8 @@ def reason(one: BuiltKernel, moved: Mapping[str, int]) -> str:
         return "places are quotients and remainders of run-time sizes, whose divisors are not known"
     if sum(moved.values()) < 2**20:
         return "it moves less than 1 MiB"
-    if one.resources.wide_share < ENOUGH and is_amd(one.target):
-        return "a thread has fewer than 8 elements, or reads vectors that all threads share"
+    if is_amd(one.target) and one.resources.matrix_kind:
+        return "a thread holds 4 elements side by side of what the matrix instructions leave in registers"
     return "another"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 from esper.urza.resources import accesses
 
@@ -45,14 +46,25 @@ def wide_share(widths: dict[int, int]) -> float:
 
 def _origins(lines: list[str]) -> defaultdict[str, frozenset[int]]:
     """The parameters that each register's value is computed from."""
-    origins: defaultdict[str, frozenset[int]] = defaultdict(frozenset)
+    given: defaultdict[str, frozenset[int]] = defaultdict(frozenset)
     steps: list[tuple[str, list[str]]] = []
     for line in lines:
-        if given := _PARAMETER.search(line):
-            for register in _REGISTER.findall(given[1]):
-                origins[register] |= {int(given[2])}
+        if parameter := _PARAMETER.search(line):
+            for register in _REGISTER.findall(parameter[1]):
+                given[register] |= {int(parameter[2])}
         elif written := _WRITES.match(line):
             steps.append((written[1], _REGISTER.findall(written[2])))
+    return followed(given, steps)
+
+
+def followed(
+    given: Mapping[str, frozenset[int]], steps: Sequence[tuple[str, list[str]]]
+) -> defaultdict[str, frozenset[int]]:
+    """The parameters that each value comes from: those that are `given`, and those of what it is made of.
+
+    steps: (value, what it is computed from), a value several times where several instructions write it.
+    """
+    origins: defaultdict[str, frozenset[int]] = defaultdict(frozenset, given)
     changed = True
     while changed:
         changed = False

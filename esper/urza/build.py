@@ -25,7 +25,7 @@ from esper.urza.signature import check_parameters
 from esper.urza.toolchain import SHARED_BYTES, check_target, code_files, is_amd, templates_digest, versions
 from esper.urza.workers import MEMORY_BYTES, Workers, side_by_side
 
-_FORMAT = 3
+_FORMAT = 4
 """Part of every key: raised when what is stored of a kernel, or how it is measured, changes."""
 
 
@@ -193,4 +193,5 @@ def _obtain_candidate(kernel: KernelSource, target: str, cache: KernelCache, wor
         ttir=files["kernel.ttir"].decode(),
         ptx=text,
         cached=cached,
+        llir=files.get("kernel.llir", b"").decode(),
     )

@@ -23,7 +23,7 @@ from typing import Any
 
 from esper.urza.kernel import KernelSource
 from esper.urza.source_module import module_from_source
-from esper.urza.toolchain import code_files, is_amd
+from esper.urza.toolchain import is_amd, kept_files
 
 THREADS_IN_WARP, THREADS_IN_WAVE = 32, 64
 """Of NVIDIA's GPUs and of AMD's CDNA."""
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _build(request: dict[str, Any]) -> dict[str, Any]:
-    """Builds `kernel` for `target` into `folder`: native code, assembly (`code_files`), and kernel.ttir."""
+    """Builds `kernel` for `target` into `folder`: its `kept_files`."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -74,10 +74,9 @@ def _build(request: dict[str, Any]) -> dict[str, Any]:
         triton.knobs.nvidia.dump_ptxas_log = True
         compiled = triton.compile(source, target=target, options=options)
     folder = Path(request["folder"])
-    code, assembly = (Path(file) for file in code_files(name))
-    (folder / code).write_bytes(compiled.asm[code.suffix[1:]])
-    (folder / assembly).write_text(compiled.asm[assembly.suffix[1:]])
-    (folder / "kernel.ttir").write_text(str(compiled.asm["ttir"]))
+    for file in kept_files(name):
+        content = compiled.asm[file.removeprefix("kernel.")]
+        (folder / file).write_bytes(content if isinstance(content, bytes) else str(content).encode())
     metadata = compiled.metadata
     return {
         "symbol": metadata.name,

@@ -218,7 +218,8 @@ class Resources:
 class BuiltKernel:
     """A kernel as native code for one target.
 
-    cubin and ptx: native code and its assembly, of AMD's targets an hsaco and AMDGCN.
+    cubin and ptx: native code and its assembly, of AMD's targets an hsaco and AMDGCN. llir: the LLVM IR of
+    AMD's targets, "" for others.
     symbol: the function's name in `cubin`. num_warps: as built (specialised warps add to it).
     scratch_bytes: global scratch memory for each program, 0 for every template here.
     """
@@ -233,3 +234,4 @@ class BuiltKernel:
     ttir: str
     ptx: str
     cached: bool
+    llir: str = ""

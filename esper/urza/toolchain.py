@@ -46,6 +46,12 @@ def code_files(target: str) -> tuple[str, str]:
     return ("kernel.hsaco", "kernel.amdgcn") if is_amd(target) else ("kernel.cubin", "kernel.ptx")
 
 
+def kept_files(target: str) -> tuple[str, ...]:
+    """What a build keeps: native code, assembly, Triton's IR, and what tells buffers apart where that is not
+    the assembly."""
+    return (*code_files(target), "kernel.ttir", *(("kernel.llir",) if is_amd(target) else ()))
+
+
 def check_target(target: str) -> str:
     """`target` itself; UnknownTarget when it is none of TARGETS."""
     if target not in TARGETS:

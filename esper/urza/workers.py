@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from esper.urza.errors import KernelBuildFailed
 from esper.urza.kernel import KernelSource
 from esper.urza.processes import child_environment
-from esper.urza.toolchain import code_files
+from esper.urza.toolchain import kept_files
 
 MEMORY_BYTES = 8 * 1024**3
 """A worker's address space; Triton and ptxas take about 0.3 GB for a kernel of the library."""
@@ -71,8 +71,7 @@ class Workers:
             )
             if "error" in answer:
                 raise KernelBuildFailed(kernel=kernel.name, target=target, reason=answer["error"])
-            names = (*code_files(target), "kernel.ttir")
-            files = {name: (Path(folder) / name).read_bytes() for name in names}
+            files = {name: (Path(folder) / name).read_bytes() for name in kept_files(target)}
         files["kernel.py"] = kernel.source.encode()
         return answer, files
 
