@@ -10,6 +10,7 @@ from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ops.axes import integers_of
 from esper.ops.rules import attribute_integer, attribute_number
 from esper.urza.places import Places, Tap, Text, at_least, below, minus, only, plus, times
+from esper.urza.slices import bounds_of
 
 if TYPE_CHECKING:
     from esper.urza.generate import Writer
@@ -20,9 +21,9 @@ MOST_TAPS = 27
 
 def write_slice(writer: Writer, node: Node) -> str:
     """Elements `start + step * i`."""
-    bounds = _bounds(node, writer.ir.type(only(node)).shape)
-    starts = {axis: start for axis, start, _, _ in bounds}
-    steps = {axis: step for axis, _, _, step in bounds}
+    bounds = bounds_of(node, writer.ir.type(only(node)).shape)
+    starts = {axis: start for axis, (start, _, _) in bounds.items()}
+    steps = {axis: step for axis, (_, _, step) in bounds.items()}
     return Places(writer, node).load_strided(only(node), starts, steps)
 
 
@@ -30,7 +31,7 @@ def write_slice_backward(writer: Writer, node: Node) -> str:
     """The elements that a slice names; zeros between, before and after them."""
     places = Places(writer, node)
     taps = {}
-    for axis, start, stop, step in _bounds(node, node.type.shape):
+    for axis, (start, stop, step) in bounds_of(node, node.type.shape).items():
         at = places.coordinate(axis)
         past = minus(at, places.size(start))
         valid = at_least(past, 0) if start != 0 else ()
@@ -187,22 +188,6 @@ def _padding(node: Node) -> list[tuple[int, int, int]]:
     pad = integers_of(node.attrs["pad"])
     pairs = zip(pad[::2], pad[1::2], strict=True)
     return [(node.type.rank - 1 - n, *pair) for n, pair in enumerate(pairs) if any(pair)]
-
-
-def _bounds(node: Node, shape: tuple[Size, ...]) -> list[tuple[int, Size, Size, int]]:
-    """(axis, start, stop, step) of a slice of a tensor of `shape`."""
-    axes = [axis % len(shape) for axis in integers_of(node.attrs["axes"])]
-    starts = _sizes(node, "start") or (0,) * len(axes)
-    stops = _sizes(node, "stop") or tuple(shape[axis] for axis in axes)
-    steps = integers_of(node.attrs["step"]) or (1,) * len(axes)
-    return [
-        (axis, _from_front(start, shape[axis]), _from_front(stop, shape[axis]), step)
-        for axis, start, stop, step in zip(axes, starts, stops, steps, strict=True)
-    ]
-
-
-def _from_front(at: Size, size: Size) -> Size:
-    return size + at if isinstance(at, int) and at < 0 else at
 
 
 def _sizes(node: Node, name: str) -> tuple[Size, ...]:

@@ -30,6 +30,7 @@ from esper.urza.moments import with_one_pass_moments
 from esper.urza.placed import UNREAD, is_placed
 from esper.urza.products import inner_slices
 from esper.urza.registers import in_registers
+from esper.urza.slices import with_slices_first
 from esper.urza.space import Space
 from esper.urza.tiles import ROW_LIMIT
 from esper.urza.window_uses import WEIGHT_GRADIENTS
@@ -41,6 +42,7 @@ MAX_CONE = 24
 def make_plan(ir: BlueprintIR) -> Plan:
     """Groups the nodes of a forward or backward graph. Raises `UnsupportedElementType` for float64."""
     prepared = run_passes(ir, "expand,decompose,canonicalize,fold,cse,dce")
+    prepared = run_passes(with_slices_first(prepared), "cse,dce")
     prepared = run_passes(with_one_pass_moments(prepared, partial(_keeps_rows, prepared)), "dce")
     prepared = with_folds(with_kept_axes(prepared), lambda build, node: isinstance(_form(build, node), Form))
     prepared = with_copies(prepared)
@@ -402,7 +404,7 @@ class _Planner:
             return None
         owners = {self.owners.get(base.node) for base in self.reads[node.name]}
         (source,) = owners if len(owners) == 1 else (None,)
-        if source is None or source.kind not in ("tile", "finish"):
+        if source is None or source.kind not in ("tile", "finish", "product"):
             return None
         for operand in node.operands:
             assert operand is not None

@@ -26,7 +26,10 @@ def assert_verified(found: Programs, **sizes: int) -> None:
 
 
 def around(case: Case, dtype: DType = DType.F32) -> Programs:
-    """`gelu(op(exp(x)))`: a kernel before the node, one around it, and their gradients."""
+    """`gelu(op(exp(x)))`: a kernel before the node, one around it, and their gradients.
+
+    Of slices there is one kernel: their elements of x are read, and `exp` is computed of these alone.
+    """
     op, shape, attrs = case
     build = Builder(op)
     x = build.op("exp", build.input("x", TensorType(dtype, shape)))
@@ -54,7 +57,7 @@ CASES: list[Case] = [
 def test_a_node_that_moves_elements_is_part_of_a_kernel(case: Case) -> None:
     found = around(case)
     assert found.outside_calls == ()
-    assert len(found.forward.kernels) == 2
+    assert len(found.forward.kernels) == (1 if case[0] == "slice" else 2)
     assert_verified(found, N=5, **({"T": 6} if T in case[1] else {}))
 
 
@@ -100,7 +103,7 @@ def test_halves_are_read_by_the_kernel_that_gates_them() -> None:
     x = build.input("x", TensorType(DType.F32, (N, 16)))
     a, b = (build.op("slice", x, axes=(1,), start=(s,), stop=(s + 8,)) for s in (0, 8))
     found = programs(build, y=build.op("mul", a, build.op("sigmoid", b)))
-    assert (len(found.forward.kernels), len(found.backward.kernels)) == (1, 2)
+    assert (len(found.forward.kernels), len(found.backward.kernels)) == (1, 1)
     assert_verified(found)
 
 
