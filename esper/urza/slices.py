@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from esper.ir.build import Builder
 from esper.ir.dims import Dim, Size
@@ -137,7 +138,8 @@ class _Slices:
             operands = [self._operand(build, operand, shape, bounds) for operand in node.operands]
             if node.op == "broadcast_to":
                 return build.op(node.op, *operands, shape=_shape(shape, bounds))
-            return build.op(node.op, *operands, **node.attrs)
+            attrs: dict[str, Any] = dict(node.attrs)
+            return build.op(node.op, *operands, **attrs)
         return build.op(
             "slice",
             value,
