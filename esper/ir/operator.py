@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, Union
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Union
 
 from esper.ir.dims import Dim, Size, product, simplicity, size_symbols
 from esper.ir.errors import NumbersNeeded, SizesUnproved, TypeRuleViolated
@@ -148,7 +148,11 @@ class Site:
     def require(self, holds: bool, reason: str) -> None:
         """Raises `TypeRuleViolated` with `reason` unless `holds`."""
         if not holds:
-            raise TypeRuleViolated(operator=self.op.name, reason=reason)
+            self.refuse(reason)
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raises `TypeRuleViolated`: for rules that most nodes pass, whose reasons are dear to spell."""
+        raise TypeRuleViolated(operator=self.op.name, reason=reason)
 
     def require_size(self, operand: int, axis: int, wanted: Size, reason: str, axes: int = 1) -> None:
         """Raises `SizesUnproved` with `reason` unless operand number `operand` has that size on `axis`.

@@ -340,6 +340,8 @@ class Statements:
         """The outputs of the blueprint that `call` names, its nodes added; None if it names none."""
         definition = self.callable.get(call.function.text)
         if definition is None:
+            if not self.unread:
+                return None
             name = call.function.text
             known = [*language_operators(), *self.names]
             if name in known or not self._was_to_be_imported(name, known):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from esper.errors import EsperError
 from esper.ir.dims import Dim, Size, size_symbols
+from esper.ir.types import DType
 from esper.lang.errors import DivisionByZero, OperandKind, OperandKinds, ValueOverflow
 from esper.lang.inequality import bounds, never_equal
 from esper.lang.values import OperatorName, Static, Unknown, describe, is_size
@@ -121,10 +122,12 @@ def _compare(symbol: str, left: Static, right: Static) -> Static:
     if (
         symbol in ("==", "!=")
         and type(left) is type(right)
-        and isinstance(left, bool | str | OperatorName | tuple)
+        and isinstance(left, bool | str | OperatorName | DType | tuple)
     ):
         return (left == right) == (symbol == "==")
-    raise _mismatch(symbol, left, right)
+    texts = [value for value in (left, right) if isinstance(value, str)]
+    is_quoted = bool(texts) and any(isinstance(value, OperatorName | DType) for value in (left, right))
+    raise _mismatch(symbol, left, right, f"it stands without quotes: `{texts[0]}`" if is_quoted else "")
 
 
 def _is_number(value: Static) -> bool:

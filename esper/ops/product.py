@@ -123,20 +123,17 @@ define(
 def _infer_linear(site: Site) -> Sequence[TensorType]:
     require_floating(site)
     x, weight, bias = site.type(0), site.type(1), site.types[2]
-    site.require(x.rank >= 2, f"`x` is {x}, expected at least two axes")
-    site.require(weight.rank == 2, f"`weight` is {weight}, expected two axes")
-    site.require(
-        x.shape[-1] == weight.shape[1],
-        f"`x` is {x}, its last axis is not `weight`'s {weight.shape[1]} inputs",
-    )
-    site.require(
-        bias is None or bias.shape == weight.shape[:1], f"`bias` is {bias}, expected {weight.shape[0]} values"
-    )
+    if x.rank < 2:
+        site.refuse(f"`x` is {x}, expected at least two axes")
+    if weight.rank != 2:
+        site.refuse(f"`weight` is {weight}, expected two axes")
+    if x.shape[-1] != weight.shape[1]:
+        site.refuse(f"`x` is {x}, its last axis is not `weight`'s {weight.shape[1]} inputs")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        site.refuse(f"`bias` is {bias}, expected {weight.shape[0]} values")
     for name, other in (("weight", weight), ("bias", bias)):
-        site.require(
-            other is None or other.dtype is x.dtype,
-            f"`{name}` is {other}, expected the dtype of `x`, {x.dtype}",
-        )
+        if other is not None and other.dtype is not x.dtype:
+            site.refuse(f"`{name}` is {other}, expected the dtype of `x`, {x.dtype}")
     return [x.with_shape((*x.shape[:-1], weight.shape[0]))]
 
 

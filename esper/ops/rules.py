@@ -15,20 +15,20 @@ def broadcast(site: Site) -> tuple[TensorType]:
     types = [type for type in site.types if type is not None]
     dtype = types[0].dtype
     for index, type in enumerate(types):
-        site.require(
-            type.dtype is dtype,
-            f"`{site.op.input_of(index).name}` is {type}, but `{site.op.inputs[0].name}` has dtype {dtype}",
-        )
-    return (TensorType(dtype, broadcast_shape(site, f"{' and '.join(map(str, types))}")),)
+        if type.dtype is not dtype:
+            first = site.op.inputs[0].name
+            site.refuse(f"`{site.op.input_of(index).name}` is {type}, but `{first}` has dtype {dtype}")
+    return (TensorType(dtype, broadcast_shape(site)),)
 
 
-def broadcast_shape(site: Site, named: str) -> tuple[Size, ...]:
-    """The shape that all operands broadcast to; `named` stands for them in the error."""
+def broadcast_shape(site: Site, named: str = "") -> tuple[Size, ...]:
+    """The shape that all operands broadcast to; `named`, else their types, stands for them in the error."""
     shapes = [() if type is None else type.shape for type in site.types]
     shape = broadcast_shapes(*shapes)
     if shape is not None:
         return shape
-    reason = f"the shapes {named} do not broadcast"
+    types = " and ".join(str(type) for type in site.types if type is not None)
+    reason = f"the shapes {named or types} do not broadcast"
     for axis in range(-max(map(len, shapes)), 0):
         wide = [i for i, s in enumerate(shapes) if len(s) >= -axis and s[axis] != 1]
         for index in wide[1:]:
@@ -44,11 +44,8 @@ def broadcast_floating(site: Site) -> tuple[TensorType]:
 
 def require_floating(site: Site) -> None:
     for index, type in enumerate(site.types):
-        if type is not None:
-            site.require(
-                type.dtype.is_floating,
-                f"`{site.op.input_of(index).name}` is {type}, expected a floating dtype",
-            )
+        if type is not None and not type.dtype.is_floating:
+            site.refuse(f"`{site.op.input_of(index).name}` is {type}, expected a floating dtype")
 
 
 def require_type(site: Site, index: int, expected: TensorType) -> None:

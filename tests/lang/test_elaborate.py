@@ -162,6 +162,15 @@ def test_a_divisibility_that_is_required_lets_a_reshape_cancel(tmp_path: Path) -
         assert check(path) == []
 
 
+def test_element_types_and_operators_are_compared(tmp_path: Path) -> None:
+    body = "input x: dt[N] h = x if dt == bf16 and act != relu { h = act(h) } output h"
+    path = tmp_path / "b.esp"
+    path.write_text(f"blueprint b(dt: dtype = f32, act: op = gelu) {{ {body} }}", encoding="utf-8")
+    assert not lower(path).of("gelu")
+    assert lower(path, dt="bf16").of("gelu")
+    assert not lower(path, dt="bf16", act="relu").of("gelu")
+
+
 def test_one_mistake_is_told_once(tmp_path: Path) -> None:
     body = "input x: f32[N] h = nothing(x) h = relu(h) + h * 2 g = [h] output h @ h"
     assert _refused(tmp_path, body.replace("g = [h] ", "")) == ["E0201"]
