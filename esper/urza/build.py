@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -22,7 +23,14 @@ from esper.urza.errors import KernelBuildFailed
 from esper.urza.kernel import BuiltKernel, KernelSource
 from esper.urza.resources import resources
 from esper.urza.signature import check_parameters
-from esper.urza.toolchain import SHARED_BYTES, check_target, code_files, is_amd, templates_digest, versions
+from esper.urza.toolchain import (
+    SHARED_BYTES,
+    check_target,
+    code_files,
+    is_amd,
+    templates_digest,
+    tool_versions,
+)
 from esper.urza.workers import MEMORY_BYTES, Workers, side_by_side
 
 _FORMAT = 4
@@ -97,13 +105,24 @@ def _built_or_failed(future: Future[BuiltKernel]) -> BuiltKernel | KernelBuildFa
 def _futures(
     tasks: Sequence[tuple[KernelSource, str]], cache: KernelCache, workers: Workers, jobs: int | None
 ) -> list[Future[BuiltKernel]]:
-    """What is built of each (kernel, target), in order, once everything is done."""
+    """What is built of each (kernel, target), in order, once everything is done.
+
+    The dearest are begun first, so that no worker is left alone with one at the end.
+    """
+    distinct = {_task_key(*task): task for task in tasks}
     by_key = {
         key: partial(_obtain, *task, cache, workers)
-        for key, task in {_task_key(*task): task for task in tasks}.items()
+        for key, task in sorted(distinct.items(), key=lambda one: dearness(one[1][0]), reverse=True)
     }
     found = dict(zip(by_key, side_by_side(by_key.values(), jobs or os.cpu_count() or 1), strict=True))
     return [_named(found[_task_key(*task)], task[0]) for task in tasks]
+
+
+def dearness(kernel: KernelSource) -> tuple[int, int]:
+    """Sorts kernels by the time that Triton and the assembler take: by the tile of a product, which is
+    unrolled, then by the length of the text."""
+    tile = (value for name, value in kernel.constexprs.items() if name in ("BLOCK_M", "BLOCK_N"))
+    return math.prod(map(int, tile)) if kernel.has_products else 0, len(kernel.source)
 
 
 def kernel_key(kernel: KernelSource, target: str) -> str:
@@ -113,7 +132,7 @@ def kernel_key(kernel: KernelSource, target: str) -> str:
         "kernel": kernel.digest,
         "target": target,
         **({"waves": kernel.num_waves} if is_amd(target) else {}),
-        **versions([target]),
+        **tool_versions([target]),
         "templates": templates_digest(kernel.source),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -23,7 +23,7 @@ from typing import Any
 
 from esper.urza.kernel import KernelSource
 from esper.urza.source_module import module_from_source
-from esper.urza.toolchain import is_amd, kept_files
+from esper.urza.toolchain import is_amd, kept_files, triton_version
 
 THREADS_IN_WARP, THREADS_IN_WAVE = 32, 64
 """Of NVIDIA's GPUs and of AMD's CDNA."""
@@ -58,6 +58,7 @@ def _build(request: dict[str, Any]) -> dict[str, Any]:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    _name_cache_by_version()
     kernel = KernelSource.from_json(request["kernel"])
     entry = getattr(_module(kernel.source), kernel.entry)
     source = ASTSource(entry, *_signature(kernel))
@@ -85,6 +86,14 @@ def _build(request: dict[str, Any]) -> dict[str, Any]:
         "scratch_bytes": getattr(metadata, "global_scratch_size", 0),  # AMD's has none
         "ptxas_log": log.getvalue(),
     }
+
+
+def _name_cache_by_version() -> None:
+    """Triton names the folders of its cache by a digest of itself, for which it reads half a gigabyte. Its
+    cache does not outlast a kernel here, so its version tells as much."""
+    from triton.runtime import cache
+
+    cache.triton_key = triton_version
 
 
 def _signature(kernel: KernelSource) -> tuple[dict[str, str], dict[str, Any], dict[Any, Any]]:

@@ -93,11 +93,16 @@ def templates_digest(source: str | None = None) -> str:
     while needed:
         name = needed.pop()
         reached.add(name)
-        needed |= set(TEMPLATE.findall(templates.get(name, b"").decode())) - reached
+        needed |= _imported(templates.get(name, b"")) - reached
     digest = hashlib.sha256()
     for name in sorted(reached):
         digest.update(name.encode() + b"\0" + templates.get(name, b"") + b"\0")
     return digest.hexdigest()
+
+
+@functools.cache
+def _imported(template: bytes) -> frozenset[str]:
+    return frozenset(TEMPLATE.findall(template.decode()))
 
 
 @functools.cache
@@ -107,6 +112,7 @@ def _templates() -> dict[str, bytes]:
     return {file.name.removesuffix(".py"): file.read_bytes() for file in found}
 
 
+@functools.cache
 def esper_version() -> str:
     """This package's version, or `checkout` where it is not installed."""
     try:
@@ -116,7 +122,12 @@ def esper_version() -> str:
 
 
 def versions(targets: Iterable[str]) -> dict[str, str]:
-    """What an artifact states of the tools that built it: esper, triton, ptxas and the templates' digest.
+    """What an artifact states of the tools that built it: esper, triton, ptxas and the templates' digest."""
+    return tool_versions(targets) | {"templates": templates_digest()}
+
+
+def tool_versions(targets: Iterable[str]) -> dict[str, str]:
+    """The versions of esper, triton and ptxas.
 
     Code for AMD GPUs comes from the LLVM inside Triton: no ptxas is named where no target needs one.
     """
@@ -125,7 +136,6 @@ def versions(targets: Iterable[str]) -> dict[str, str]:
         "esper": esper_version(),
         "triton": triton_version(),
         **({"ptxas": ", ".join(ptxas)} if ptxas else {}),
-        "templates": templates_digest(),
     }
 
 

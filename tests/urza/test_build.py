@@ -213,6 +213,26 @@ def test_a_kernel_that_fails_its_process_is_reported_and_the_others_are_built(
     assert build_kernels([SCALE], ["sm_90"], cache=cache).cached
 
 
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not count what is read")
+def test_a_build_reads_a_small_part_of_triton(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    counted = f"open({str(told)!r}, 'w').write(open('/proc/self/io').readline())\n"
+    after = replace(SCALE, name="after", source=counted + SCALE.source)
+    build_kernels([SCALE, after], ["sm_90"], cache=KernelCache(tmp_path), jobs=1)
+    assert int(told.read_text().removeprefix("rchar:")) < 50 * 1024**2
+
+
+def test_the_dearest_kernels_are_built_first(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    texts = {"short": "", "long": "# so long that\n", "product": "from esper.kernels.matmul import matmul\n"}
+    kernels = [
+        replace(SCALE, source=f"print('{name}', file=open({str(told)!r}, 'a'))\n{text}{SCALE.source}")
+        for name, text in texts.items()
+    ]
+    build_kernels(kernels, ["sm_90"], cache=KernelCache(tmp_path), jobs=1)
+    assert told.read_text().split() == ["product", "long", "short"]
+
+
 def test_a_build_process_that_hangs_is_ended(tmp_path: Path) -> None:
     endless = replace(SCALE, source="import time\ntime.sleep(600)\n")
     with pytest.raises(KernelBuildFailed, match=r"it took longer than 0\.5 s"):
