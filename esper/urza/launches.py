@@ -115,7 +115,26 @@ class Launches:
         """Notes that `group` is a launch no longer, but part of `home`."""
         self._homes[group] = home
         self.launches.remove(group)
+        self.changed()
+
+    def changed(self) -> None:
+        """Notes that some launch reads, or stores, something else."""
         self._before.clear()
+
+    def needed(self, part: Group, stored: Set[Value], without: Node | None = None) -> list[Node]:
+        """The nodes of a part that others or its own results need, if it loads the result of `without`.
+
+        stored: as of `stored`.
+        """
+        ends = [operand for node in [*part.sums, *part.joined] for operand in node.operands if operand]
+        wanted = {self.base(operand).node for operand in ends} | {node.name for node in part.accumulated}
+        found: list[Node] = []
+        for node in reversed(part.nodes):
+            leaves = self.uses.owners.get(node.name) is part and not stored.isdisjoint(node.results)
+            if node is not without and (node.name in wanted or leaves):
+                found.append(node)
+                wanted.update(base.node for base in self.uses.reads[node.name])
+        return found[::-1]
 
     def take(self, guest: Group, host: Group) -> None:
         """Gives all nodes of `guest` to `host`."""

@@ -21,6 +21,7 @@ from esper.urza.launches import NEEDED
 from esper.urza.placed import is_placed
 from esper.urza.products import product_sizes, shared_slices
 from esper.urza.registers import in_registers
+from esper.urza.stores import store_once
 
 MOST_TENSORS = 12
 """The most tensors of its whole space that a kernel reads and writes after it was merged with another."""
@@ -35,6 +36,7 @@ class Merger(FoldPasses):
         self._sum_factors()
         self._merge_tiles()
         self.follow_folds()
+        store_once(self)
         self._put_products_side_by_side()
         ordered = self._ordered()
         for index, launch in enumerate(ordered):
@@ -147,13 +149,7 @@ class Merger(FoldPasses):
 
     def _prune(self, group: Group) -> None:
         """Leaves out of a group what nobody needs of it, or the group."""
-        stored = self.stored()
-        wanted: set[str] = set()
-        for node in reversed(group.nodes):
-            owned = self.uses.owners.get(node.name) is group
-            if node.name in wanted or (owned and stored.intersection(node.results)):
-                wanted |= {node.name, *(base.node for base in self.uses.reads[node.name])}
-        group.nodes = [node for node in group.nodes if node.name in wanted]
+        group.nodes = self.needed(group, self.stored())
         if not group.nodes:
             self.launches.remove(group)
 

@@ -12,12 +12,9 @@ from esper.ir.types import TensorType
 from esper.urza.access import access
 from esper.urza.generate import Launch, buffer_name
 from esper.urza.grid import evaluate
-from esper.urza.placed import is_placed
 from esper.urza.products import product_sizes
 from esper.urza.program import Program
-
-NAMED: Mapping[str, int] = {"slice": 0, "gather": 0, "embedding": 1}
-"""Operators that read as many elements as they make of the operand at this place."""
+from esper.urza.reads import Reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +45,7 @@ def traffic_of_buffers(program: Program, launch: Launch, sizes: Mapping[str, int
     bytes_of = {name: _bytes(type, sizes) for name, type in types_of_buffers(program).items()}
     bytes_of |= {name: 4 * partial.parts * partial.width for name, partial in program.partials.items()}
     rereads = _rereads(program, launch, sizes)
-    named = _named_alone(program, launch, sizes)
-    bytes_of |= {name: min(size, bytes_of[name]) for name, size in named.items()}
+    bytes_of |= _read(program, launch, sizes)
     used = set(launch.buffers.values())
     return {name: Traffic(bytes_of[name] * rereads.get(name, 1), bytes_of[name]) for name in used}
 
@@ -75,24 +71,13 @@ def types_of_buffers(program: Program) -> dict[str, TensorType]:
     return {**leaves, **program.buffers}
 
 
-def _named_alone(program: Program, launch: Launch, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Bytes that slices and look-ups name, of the buffers through which nothing else reads."""
-    ir = program.ir
-    named: dict[str, int] = {}
-    whole = set(launch.written)
+def _read(program: Program, launch: Launch, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Bytes of the buffers that `launch` reads and does not write."""
+    reads = Reads(program.ir, lambda type: _bytes(type, sizes))
     for part in launch.group.parts:
-        for node in [*part.nodes, *part.sums]:
-            picks = NAMED.get(node.op) if is_placed(ir, node) else None
-            for place, operand in enumerate(node.operands):
-                if operand is None:
-                    continue
-                buffer, type = _buffer(ir, operand), ir.type(operand)
-                if place == picks:
-                    size = type.dtype.bytes * evaluate_size(node.type.elements, sizes)
-                    named[buffer] = named.get(buffer, 0) + size
-                elif buffer not in part:
-                    whole.add(buffer)
-    return {buffer: size for buffer, size in named.items() if buffer not in whole}
+        reads.add([*part.nodes, *part.sums], part.__contains__)
+    found = {buffer_name(value): size for value, size in reads.bytes().items()}
+    return {name: size for name, size in found.items() if name not in launch.written}
 
 
 def _bytes(type: TensorType, sizes: Mapping[str, int]) -> int:
