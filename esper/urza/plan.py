@@ -27,6 +27,7 @@ from esper.urza.groups import Group, Kind, Plan, Refusal, parts_of
 from esper.urza.launches import Refused, Uses
 from esper.urza.merge import Merger
 from esper.urza.moments import with_one_pass_moments
+from esper.urza.outer import with_outer_products
 from esper.urza.placed import UNREAD, is_placed
 from esper.urza.products import inner_slices
 from esper.urza.registers import in_registers
@@ -42,7 +43,7 @@ MAX_CONE = 24
 def make_plan(ir: BlueprintIR) -> Plan:
     """Groups the nodes of a forward or backward graph. Raises `UnsupportedElementType` for float64."""
     prepared = run_passes(ir, "expand,decompose,canonicalize,fold,cse,dce")
-    prepared = run_passes(with_slices_first(prepared), "cse,dce")
+    prepared = run_passes(with_slices_first(with_outer_products(prepared)), "cse,dce")
     prepared = run_passes(with_one_pass_moments(prepared, partial(_keeps_rows, prepared)), "dce")
     prepared = with_folds(with_kept_axes(prepared), lambda build, node: isinstance(_form(build, node), Form))
     prepared = with_copies(prepared)
