@@ -100,8 +100,7 @@ def rows(target: str, names: Sequence[str], jobs: int) -> Iterator[Row]:
 def launched_at(launch: Launch, kernel: KernelSource, sizes: Mapping[str, int]) -> str:
     """The name of what is launched at `sizes`: the kernel, or the same under promises that hold."""
     numbers = {name: evaluate_size(size, sizes) for name, size in launch.sizes.items()}
-    aligned = kernel.aligned
-    return aligned.name if aligned is not None and aligned.holds(numbers) else kernel.name
+    return kernel.at(numbers).name
 
 
 def moved_by(program: Program, launch: Launch, sizes: Mapping[str, int]) -> dict[str, int]:

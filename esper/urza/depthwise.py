@@ -7,8 +7,14 @@ from dataclasses import replace
 from esper.ir.graph import Node, Value
 from esper.urza.generate import Launch, Writer
 from esper.urza.grid import CeilDiv
-from esper.urza.maps import read_map, sizes_text, written_map
-from esper.urza.window_tiles import depthwise_sums_tile, depthwise_tile
+from esper.urza.kernel import Configuration, KernelSource
+from esper.urza.maps import Map, read_map, sizes_text, written_map
+from esper.urza.window_tiles import (
+    depthwise_sums_tile,
+    depthwise_sums_vectors,
+    depthwise_tile,
+    depthwise_vectors,
+)
 from esper.urza.window_uses import CHANNELS_LAST, Filters, filters_of
 
 LOOP_TRIPS = 16
@@ -31,10 +37,10 @@ def write_depthwise(writer: Writer) -> Launch:
         sizes_text(writer, (weight_map.strides[0], *weight_map.strides[2:])),
         sizes_text(writer, result.strides),
         *_literals(filters, channels),
-        *(str(back), str(last), "BLOCK_P", "BLOCK_C"),
+        *(str(back), str(last), "VECTOR", "BLOCK_P", "BLOCK_C"),
     ]
     grid = (CeilDiv(writer.extent(result.pixels), "BLOCK_P"), CeilDiv(channels, "BLOCK_C"))
-    return writer.finished(
+    launch = writer.finished(
         None,
         f"depthwise({', '.join(values)})",
         "depthwise:depthwise",
@@ -42,6 +48,8 @@ def write_depthwise(writer: Writer) -> Launch:
         depthwise_tile(channels, filters.kernel[2], last),
         filters.kernel[0] * filters.kernel[1],
     )
+    in_vectors = not last and (filters.stride == 1 or not back) and _in_vectors(writer, x, result)
+    return replace(launch, kernel=_promised(launch.kernel, in_vectors, depthwise_vectors(channels)))
 
 
 def write_depthwise_weight_grad(writer: Writer) -> Launch:
@@ -58,7 +66,7 @@ def write_depthwise_weight_grad(writer: Writer) -> Launch:
         writer.size(g.sizes[0]),
         *(sizes_text(writer, sizes) for sizes in (g.sizes[2:], x.sizes[2:], g.strides, x.strides)),
         *_literals(filters, channels),
-        *(str(last), "BLOCK_P", "BLOCK_C"),
+        *(str(last), "VECTOR", "BLOCK_P", "BLOCK_C"),
     ]
     lines = filters.kernel[0] * filters.kernel[1]
     launch = writer.finished(
@@ -69,7 +77,18 @@ def write_depthwise_weight_grad(writer: Writer) -> Launch:
         depthwise_sums_tile(channels, filters.kernel[2], last),
         LOOP_TRIPS,
     )
-    return replace(launch, passes={g_pointer: lines, x_pointer: lines})
+    in_vectors = not last and _in_vectors(writer, x, g)
+    kernel = _promised(launch.kernel, in_vectors, depthwise_sums_vectors(channels))
+    return replace(launch, kernel=kernel, passes={g_pointer: lines, x_pointer: lines})
+
+
+def _in_vectors(writer: Writer, read: Map, other: Map) -> bool:
+    """Whether lines of both are whole vectors under promises, which lie side by side where taps read."""
+    return read.strides[4] == 1 and all(writer.is_promised(one.sizes[4]) for one in (read, other))
+
+
+def _promised(kernel: KernelSource, in_vectors: bool, chosen: tuple[Configuration, ...]) -> KernelSource:
+    return replace(kernel, promised=chosen) if in_vectors else kernel
 
 
 def _operands(node: Node) -> tuple[Value, Value]:

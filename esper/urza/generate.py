@@ -21,7 +21,7 @@ from esper.ops.rules import attribute_integer
 from esper.urza.access import Access, access, row_major
 from esper.urza.grid import Extent, Product
 from esper.urza.groups import Group, Plan
-from esper.urza.kernel import VECTOR, Argument, Direction, KernelSource
+from esper.urza.kernel import BATCH, VECTOR, Argument, Direction, KernelSource
 from esper.urza.placed import PLACES
 from esper.urza.products import product_sizes
 from esper.urza.space import Segment, index_text
@@ -55,6 +55,7 @@ RESERVED = LIBRARY | {
     *("max_pool", "max_pool_backward", "avg_pool", "avg_pool_backward"),
     *("outer", "along", "inner", "values", "fold_rows", "fold_columns", "each_of_rows", "each_of_columns"),
     *("rows_of_program", "columns_of_program", "running_rows", "running_columns", "BLOCK_R"),
+    *("scan", "state", "held", "step", "steps", "STAGES"),
     *("pointwise", "BLOCK", "BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK_P", "BLOCK_W"),
 }
 """What no value and no size of a kernel may be called."""
@@ -155,6 +156,13 @@ class Writer:
         factor = _common_factor(size)
         name = self._size_argument(size // factor)
         return name if factor == 1 else f"({name} * {factor})"
+
+    def is_promised(self, size: Size) -> bool:
+        """Whether kernels under promises may take `size` for a multiple of VECTOR."""
+        if isinstance(size, int):
+            return size % VECTOR == 0
+        factor = _common_factor(size)
+        return factor % VECTOR == 0 or self._size_argument(size // factor) != BATCH
 
     def step(self, size: Size) -> str:
         """Text for a `size` that places are multiples of, are divided by, or end at."""

@@ -36,7 +36,7 @@ BATCH = "N"
 VECTOR = 8
 """How many bf16 or f16 elements one access of 128 bits moves: what sizes are promised to be multiples of."""
 
-_HAS_PRODUCTS = re.compile(r"^from esper\.kernels\.(?:matmul|attention\w*) import", re.MULTILINE)
+_HAS_PRODUCTS = re.compile(r"^from esper\.kernels\.(?:matmul|attention\w*|scan) import", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ class KernelSource:
     trips: how often the longest loop turns at the default sizes; weighs instructions in the report.
     alternatives: configurations to try, in this order, when the kernel's own spills registers.
     steps: size arguments that places are multiples, quotients or remainders of, or end at.
+    promised: the configurations of `aligned`, the preferred first; none where they are the kernel's own.
     """
 
     name: str
@@ -93,11 +94,12 @@ class KernelSource:
     trips: int = 1
     alternatives: tuple[Configuration, ...] = ()
     steps: tuple[str, ...] = ()
+    promised: tuple[Configuration, ...] = ()
 
     @property
     def digest(self) -> str:
         """sha256 over everything that the native code depends on, the target and the tools apart."""
-        apart = ("name", "direction", "trips", "alternatives", "steps")
+        apart = ("name", "direction", "trips", "alternatives", "steps", "promised")
         parts = {key: value for key, value in self.to_json().items() if key not in apart}
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -138,11 +140,20 @@ class KernelSource:
             replace(a, divisible_by=VECTOR) if a.kind == "size" and a.name != BATCH else a
             for a in self.arguments
         )
-        return replace(self, name=f"{self.name}_aligned", arguments=arguments)
+        kernel = replace(self, name=f"{self.name}_aligned", arguments=arguments)
+        if not self.promised:
+            return kernel
+        first, *others = self.promised
+        return replace(kernel.configured(first), alternatives=tuple(others))
 
     def holds(self, sizes: Mapping[str, int]) -> bool:
         """Whether what this kernel promises of its run-time sizes is true of `sizes`, by argument name."""
         return all(sizes[a.name] % a.divisible_by == 0 for a in self.arguments if a.kind == "size")
+
+    def at(self, sizes: Mapping[str, int]) -> KernelSource:
+        """What is launched at `sizes`, by argument name: it, or `aligned` where its promises hold."""
+        aligned = self.aligned
+        return aligned if aligned is not None and aligned.holds(sizes) else self
 
     @property
     def has_products(self) -> bool:
@@ -179,9 +190,13 @@ class KernelSource:
             "num_stages": self.num_stages,
             "trips": self.trips,
             "steps": list(self.steps),
-            "alternatives": [
-                [dict(other.constexprs), other.num_warps, other.num_stages] for other in self.alternatives
-            ],
+            **{
+                name: [[dict(one.constexprs), one.num_warps, one.num_stages] for one in configurations]
+                for name, configurations in (
+                    ("alternatives", self.alternatives),
+                    ("promised", self.promised),
+                )
+            },
         }
 
     @staticmethod
@@ -190,7 +205,8 @@ class KernelSource:
         fields = dict(data)
         fields["arguments"] = tuple(Argument(*argument) for argument in data["arguments"])
         fields["grid"] = tuple(grid.from_json(extent) for extent in data["grid"])
-        fields["alternatives"] = tuple(Configuration(*other) for other in data["alternatives"])
+        for name in ("alternatives", "promised"):
+            fields[name] = tuple(Configuration(*one) for one in data[name])
         fields["steps"] = tuple(data["steps"])
         return KernelSource(**fields)
 

@@ -6,7 +6,7 @@ Kernels run together, in a process of their own, up to the next library operator
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -91,7 +91,8 @@ class _Run:
 
     def _kernel_call(self, launch: Launch) -> KernelCall:
         numbers = {name: evaluate_size(size, self.sizes) for name, size in launch.sizes.items()}
-        return KernelCall(launch.kernel, launch.buffers, numbers)
+        kernel = replace(launch.kernel.at(numbers), name=launch.kernel.name)
+        return KernelCall(kernel, launch.buffers, numbers)
 
 
 def as_array(tensor: torch.Tensor) -> NDArray[Any]:

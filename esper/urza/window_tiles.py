@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from esper.urza.kernel import Configuration
+from esper.urza.kernel import VECTOR, Configuration
 from esper.urza.tiles import Tile, power_of_two
 
 REGISTERS = 88
@@ -23,6 +23,25 @@ def depthwise_tile(channels: int, taps: int, channels_last: bool) -> Tile:
     return _tile(block_c, (16 if channels_last else 8) // (2 if taps > LONG else 1))
 
 
+def depthwise_vectors(channels: int) -> tuple[Configuration, ...]:
+    """For `depthwise` over vectors of pixels: a vector for each thread, or half as many threads."""
+    return _vectors(min(2, power_of_two(channels)))
+
+
+def depthwise_sums_vectors(channels: int) -> tuple[Configuration, ...]:
+    """The same for `depthwise_weight_grad`."""
+    return _vectors(min(8, power_of_two(channels)))
+
+
+def _vectors(block_c: int) -> tuple[Configuration, ...]:
+    return tuple(
+        Configuration(
+            {"BLOCK_P": 32 * warps * VECTOR // block_c, "BLOCK_C": block_c, "VECTOR": VECTOR}, warps, 3
+        )
+        for warps in (WARPS, WARPS // 2)
+    )
+
+
 def depthwise_sums_tile(channels: int, taps: int, channels_last: bool) -> Tile:
     """For `depthwise_weight_grad` along a last axis of `taps`: BLOCK_P, BLOCK_C.
 
@@ -35,7 +54,9 @@ def depthwise_sums_tile(channels: int, taps: int, channels_last: bool) -> Tile:
 def _tile(block_c: int, elements: int) -> Tile:
     """A tile with so many `elements` a thread; if that spills, half of them."""
     choices = [
-        Configuration({"BLOCK_P": max(1, 32 * WARPS * count // block_c), "BLOCK_C": block_c}, WARPS, 3)
+        Configuration(
+            {"BLOCK_P": max(1, 32 * WARPS * count // block_c), "BLOCK_C": block_c, "VECTOR": 1}, WARPS, 3
+        )
         for count in (elements, elements // 2)
     ]
     return Tile(dict(choices[0].constexprs), WARPS, alternatives=tuple(choices[1:]))

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
-from esper.ir.dims import Size
+from esper.ir.dims import Size, evaluate_size
 from esper.ir.graph import Value
 from esper.lang import lower
+from esper.urza.buffer_widths import buffer_widths, wide_share
 from esper.urza.build import build_kernels
 from esper.urza.cache import KernelCache
 from esper.urza.compiler import make_programs
 from esper.urza.eligible import ELIGIBLE
+from esper.urza.llvm_widths import llvm_widths
 from esper.urza.verify import KernelVerdict, verify_programs
 
 N, H, W, D = symbol("N"), symbol("H"), symbol("W"), symbol("D")
@@ -88,7 +90,7 @@ CASES = {
     "last_volume": Case(channels_last=True, axes=3, channels=3, stride=3, dtype=DType.BF16),
     "permuted": Case(permuted=True, channels=4, stride=2),
 }
-SIZES = [(1, 1, 1, 3), (2, 2, 5, 7), (1, 3, 8, 16)]
+SIZES = [(1, 1, 1, 3), (2, 2, 5, 7), (1, 3, 8, 16), (3, 8, 8, 8), (1, 8, 16, 24)]
 DIRECTIONS = ("convolution", "convolution_input_grad", "convolution_weight_grad")
 
 
@@ -133,6 +135,31 @@ def test_kernels_build_without_spills(tmp_path: Path) -> None:
     assert [built.kernel.name for built in build.kernels if built.resources.spill_bytes] == []
     sums = [b for b in build.kernels if b.kernel.name.startswith("convolution_weight_grad_channels_last")]
     assert all(built.resources.wide_share > 0.9 for built in sums)
+
+
+VECTORS = {
+    "plain": Case(channels=64, dtype=DType.BF16),
+    "wide": Case(channels=64, kernel=7, padding=3, dtype=DType.BF16),
+    "far": Case(channels=32, dilation=3, padding=3, dtype=DType.BF16),
+}
+
+
+def test_lines_of_whole_vectors_move_in_vectors(tmp_path: Path) -> None:
+    steps = [launch for _, launch, _ in make_programs(graph(VECTORS)).launches()]
+    kernels = [
+        launch.kernel.at(
+            {name: evaluate_size(size, {"N": 1, "H": 16, "W": 8}) for name, size in launch.sizes.items()}
+        )
+        for launch in steps
+        if launch.kernel.name.startswith("convolution")
+    ]
+    assert len(kernels) == 3 * len(VECTORS) and all(kernel.constexprs["VECTOR"] == 8 for kernel in kernels)
+    for built in build_kernels(kernels, ["sm_90", "gfx942"], cache=KernelCache(tmp_path), jobs=2).kernels:
+        amd, trips = built.target == "gfx942", built.kernel.trips
+        widths = llvm_widths(built.llir, trips) if amd else buffer_widths(built.ptx, trips)
+        maps = [n for n, a in enumerate(built.kernel.arguments) if a.dtype == "bf16" and "w_" not in a.name]
+        assert [wide_share(widths[number]) for number in maps] == [1.0, 1.0]
+        assert built.resources.spill_bytes == 0
 
 
 def refusal(case: Case, groups: int, per_group: int = 1) -> str | None:
