@@ -23,6 +23,7 @@ from esper.urza.access import access, is_view, with_copies, with_kept_axes
 from esper.urza.eligible import why_outside
 from esper.urza.errors import UnsupportedElementType
 from esper.urza.fold_uses import KINDS, Along, along, with_folds
+from esper.urza.frames import with_frames
 from esper.urza.groups import Group, Kind, Plan, Refusal, parts_of
 from esper.urza.launches import Refused, Uses
 from esper.urza.merge import Merger
@@ -47,6 +48,7 @@ def make_plan(ir: BlueprintIR) -> Plan:
     prepared = run_passes(with_one_pass_moments(prepared, partial(_keeps_rows, prepared)), "dce")
     prepared = with_folds(with_kept_axes(prepared), lambda build, node: isinstance(_form(build, node), Form))
     prepared = with_copies(prepared)
+    prepared = run_passes(with_frames(prepared, partial(_is_row, prepared)), "cse,dce")
     for node in prepared.nodes:
         for type in node.types:
             if type.dtype is DType.F64:
@@ -60,6 +62,12 @@ def _keeps_rows(ir: BlueprintIR, node: Node) -> bool:
     assert operand is not None
     shape = ir.type(operand).shape
     return node.attrs["axes"] == (len(shape) - 1,) and _narrow(shape[-1:])
+
+
+def _is_row(ir: BlueprintIR, node: Node) -> bool:
+    """Whether a reduction is of rows that a kernel keeps in registers."""
+    form = _form(ir, node)
+    return form is not None and form.rows
 
 
 class _Planner:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from esper.ir.build import Builder
 from esper.ir.dims import Size
 from esper.ir.graph import BlueprintIR, Value
 from esper.urza.access import access
 from esper.urza.space import Space
 
 
-def in_registers(ir: BlueprintIR, operand: Value, space: Space) -> bool:
+def in_registers(ir: BlueprintIR | Builder, operand: Value, space: Space) -> bool:
     """Whether `operand`, computed in `space`, is read there in the frame in which it was computed."""
     read = access(ir, operand)
     assert read is not None
