@@ -42,6 +42,7 @@ def matmul(
     EVEN_K: tl.constexpr = False,
     PROLOGUE_A: tl.constexpr = keep_tile,
     PROLOGUE_B: tl.constexpr = keep_tile,
+    SPREAD: tl.constexpr = False,
     SUM_OF: tl.constexpr = "",
     SUM: tl.constexpr = None,
     sum_operands=(),
@@ -58,6 +59,8 @@ def matmul(
     to multiply, in the element type of B; PROLOGUE_B likewise with inner [BLOCK_K, 1] and
     column [1, BLOCK_N]. Elements outside the mask must stay zero.
     EVEN_K: each of K is a multiple of BLOCK_K, so the inner dimension needs no mask.
+    SPREAD: the epilogue's tile is spread evenly over the threads, a row side by side. Matrix instructions of
+    AMD's GPUs leave a thread four columns of a row, half of what one access could store of a narrow type.
     PRECISION: of float32 products: "ieee", "tf32x3" or "tf32"; narrow types ignore it.
     SUM_OF: "a" or "b" to sum that factor along the inner dimension, "" for none; one term, and no batch.
     SUM(sums float32 [BLOCK_M] or [BLOCK_N], slice int32, offsets int32 alike, mask, sum_operands):
@@ -108,6 +111,10 @@ def matmul(
         a_tile = PROLOGUE_A(a_tile, slice_index, row, a_inner, a_mask, operands)
         b_tile = PROLOGUE_B(b_tile, slice_index, b_inner, column, b_mask, operands)
         accumulator = tl.dot(a_tile, b_tile, accumulator, input_precision=PRECISION)
+    if SPREAD:
+        # What is flat has another layout. Two reshapes alone would be none: adding zero stands between them.
+        flat = tl.reshape(accumulator, [BLOCK_M * BLOCK_N]) + 0.0
+        accumulator = tl.reshape(flat, [BLOCK_M, BLOCK_N])
     EPILOGUE(accumulator, slice_index, row, column, (row < M) & (column < N), operands)
     if SUM_OF == "a":
         offsets = row_block * BLOCK_M + tl.arange(0, BLOCK_M)

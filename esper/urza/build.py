@@ -131,7 +131,7 @@ def kernel_key(kernel: KernelSource, target: str) -> str:
         "format": _FORMAT,
         "kernel": kernel.digest,
         "target": target,
-        **({"waves": kernel.num_waves} if is_amd(target) else {}),
+        **({"on_amd": kernel.on_amd.digest} if is_amd(target) else {}),
         **tool_versions([target]),
         "templates": templates_digest(kernel.source),
     }

@@ -59,17 +59,17 @@ def _build(request: dict[str, Any]) -> dict[str, Any]:
     from triton.compiler import ASTSource
 
     _name_cache_by_version()
-    kernel = KernelSource.from_json(request["kernel"])
+    kernel, name = KernelSource.from_json(request["kernel"]), request["target"]
+    if is_amd(name):
+        kernel = kernel.on_amd
     entry = getattr(_module(kernel.source), kernel.entry)
     source = ASTSource(entry, *_signature(kernel))
-    name = request["target"]
     target = (
         GPUTarget("hip", name, THREADS_IN_WAVE)
         if is_amd(name)
         else GPUTarget("cuda", int(name.removeprefix("sm_")), THREADS_IN_WARP)
     )
-    warps = kernel.num_waves if is_amd(name) else kernel.num_warps
-    options = {"num_warps": warps, "num_stages": kernel.num_stages, "sanitize_overflow": False}
+    options = {"num_warps": kernel.num_warps, "num_stages": kernel.num_stages, "sanitize_overflow": False}
     log = io.StringIO()
     with contextlib.redirect_stdout(log):
         triton.knobs.nvidia.dump_ptxas_log = True

@@ -48,7 +48,7 @@ RESERVED = LIBRARY | {
     *("member", "program", "totals_of_lines", "sums"),
     *keyword.kwlist,
     *("triton", "tl", "float", "operands", "mask", "row", "column", "offsets", "channel", "tile"),
-    *("before", "after"),
+    *("before", "after", "SPREAD", "VECTOR"),
     *("slice_index", "totals", "matmul", "rows", "rows_with_sums", "columns", "channels", "finish"),
     *("attention_forward", "attention_query_grad", "attention_key_value_grad", "attention_mask_grad"),
     *("depthwise", "depthwise_weight_grad", "BLOCK_C"),

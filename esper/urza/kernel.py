@@ -30,6 +30,9 @@ TRITON_TYPES = {
 }
 """Triton's name for each element type."""
 
+SPREAD = "SPREAD"
+"""A constexpr that holds where a product's results are spread over the threads before they are stored."""
+
 BATCH = "N"
 """The size that is the batch's by the language's convention: it bounds places, and divides none."""
 
@@ -161,13 +164,17 @@ class KernelSource:
         return _HAS_PRODUCTS.search(self.source) is not None
 
     @property
-    def num_waves(self) -> int:
-        """What `num_warps` is on AMD's GPUs, whose waves have twice the threads of a warp.
+    def on_amd(self) -> KernelSource:
+        """This kernel as AMD's GPUs take it, whose waves have twice the threads of a warp.
 
         Half as many share out a tile alike, so that a thread has as much to read at once. The tile of a
-        matrix product is shared out by waves: there the number stays.
+        matrix product is shared out by waves: there the number stays, and what the matrix instructions leave
+        in registers is spread again over the threads, where the template knows how.
         """
-        return self.num_warps if self.has_products else max(1, self.num_warps // 2)
+        if not self.has_products:
+            return replace(self, num_warps=max(1, self.num_warps // 2))
+        spread = {SPREAD: True} if SPREAD in self.constexprs else {}
+        return replace(self, constexprs={**self.constexprs, **spread})
 
     def launch_grid(self, sizes: Mapping[str, int]) -> tuple[int, int, int]:
         """The grid for run-time `sizes` by argument name."""

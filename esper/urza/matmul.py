@@ -7,7 +7,7 @@ the member's number, epilogues are called by it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from esper.ir.dims import Size, product
@@ -15,6 +15,7 @@ from esper.urza.attention_uses import present, read_of
 from esper.urza.generate import Launch, Writer, buffer_name
 from esper.urza.grid import CeilDiv, Product, Sum
 from esper.urza.groups import Group
+from esper.urza.kernel import SPREAD
 from esper.urza.products import about, product_sizes
 from esper.urza.sharing import dispatched, picked, write_totals
 from esper.urza.tiles import product_tile
@@ -96,7 +97,7 @@ def write_product(writer: Writer) -> Launch:
         *(_terms([getattr(one, name) for one in factors]) for name in ("inner", "a_strides", "b_strides")),
         *(body.operands_text, body.name, "BLOCK_M", "BLOCK_N", "BLOCK_K", '"ieee"'),
     ]
-    flags = f", SPLITS={slices}" if slices > 1 else ""
+    flags = f", SPREAD={SPREAD}" + (f", SPLITS={slices}" if slices > 1 else "")
     flags += f", EVEN_K={even}" if all(isinstance(k, int) for k in inner) else ""
     lines.append(f"matmul({', '.join(arguments)}{flags}{sums})")
     return writer.finished(
@@ -107,7 +108,7 @@ def write_product(writer: Writer) -> Launch:
             tiles[0] if len(tiles) == 1 else Sum(tuple(tiles)),
             writer.extent(slices if not batch else product(batch)),
         ),
-        tile=tile,
+        tile=replace(tile, constexprs={**tile.constexprs, SPREAD: False}),
         trips=_trips(inner, int(tile.constexprs["BLOCK_K"])),
     )
 

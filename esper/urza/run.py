@@ -329,9 +329,9 @@ def launch(stretch: Sequence[Launch], buffers: Buffers, sizes: Mapping[str, int]
             buffers[step.buffers[argument.name]] if argument.kind == "pointer" else numbers[argument.name]
             for argument in kernel.arguments
         ]
-        warps = kernel.num_warps if torch.version.hip is None else kernel.num_waves
+        kernel = kernel if torch.version.hip is None else kernel.on_amd
         _entry(kernel.source, kernel.entry)[kernel.launch_grid(numbers)](
-            *arguments, **kernel.constexprs, num_warps=warps, num_stages=kernel.num_stages
+            *arguments, **kernel.constexprs, num_warps=kernel.num_warps, num_stages=kernel.num_stages
         )
 
 

@@ -9,9 +9,11 @@ import pytest
 from esper.lang import lower
 from esper.urza.amdgcn import access_bytes, parameter_bits, resources
 from esper.urza.artifact import read_artifact, write_artifact
+from esper.urza.buffer_widths import wide_share
 from esper.urza.build import build_kernels
 from esper.urza.cache import KernelCache
 from esper.urza.compiler import Compilation, compile_ir
+from esper.urza.llvm_widths import llvm_widths
 from esper.urza.signature import expected_bits
 from esper.urza.toolchain import versions
 
@@ -101,6 +103,17 @@ def test_threads_share_out_a_tile_as_on_other_gpus_unless_waves_do(compiled: Com
     for one in compiled.build.kernels:
         products = one.kernel.name.startswith("matmul")
         assert one.num_warps == one.kernel.num_warps // (1 if products else 2)
+
+
+def test_products_store_whole_vectors(compiled: Compilation) -> None:
+    stored = [
+        wide_share(llvm_widths(one.llir, one.kernel.trips)[number])
+        for one in compiled.build.kernels
+        if one.kernel.has_products
+        for number, argument in enumerate(one.kernel.arguments)
+        if argument.writes and argument.dtype == "bf16"
+    ]
+    assert len(stored) >= 3 and set(stored) == {1.0}
 
 
 def test_what_was_built_is_found_again(compiled: Compilation, tmp_path: Path) -> None:

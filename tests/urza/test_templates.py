@@ -223,7 +223,7 @@ def epilogue(tile, slice_index, row, column, mask, operands):
 
 @triton.jit
 def entry(a, b, c, M, N, K, BATCHED: tl.constexpr, A_TRANSPOSED: tl.constexpr, B_TRANSPOSED: tl.constexpr,
-          SPLITS: tl.constexpr, PRECISION: tl.constexpr, NEGATE: tl.constexpr,
+          SPLITS: tl.constexpr, PRECISION: tl.constexpr, NEGATE: tl.constexpr, SPREAD: tl.constexpr,
           BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
     if A_TRANSPOSED:
         a_strides = (BATCHED * M * K, 1, M)
@@ -235,7 +235,8 @@ def entry(a, b, c, M, N, K, BATCHED: tl.constexpr, A_TRANSPOSED: tl.constexpr, B
         b_strides = (BATCHED * N * K, N, 1)
     matmul(tl.program_id(0), (a,), (b,), M, N, (K,), (a_strides,), (b_strides,), (c, M, N), epilogue,
            BLOCK_M, BLOCK_N, BLOCK_K, PRECISION, GROUP_M=2, SPLITS=SPLITS,
-           PROLOGUE_A=negate if NEGATE else keep_tile)
+           PROLOGUE_A=negate if NEGATE else keep_tile,
+           SPREAD=SPREAD)
 """
 
 
@@ -247,6 +248,7 @@ def product(
     splits: int = 1,
     precision: str = "ieee",
     negate: bool = False,
+    spread: bool = False,
 ) -> torch.Tensor:
     """The batched product of a [S, M, K] and b [S, K, N] by the template; for splits, their sum."""
     slices, M, K = a.shape
@@ -264,6 +266,7 @@ def product(
         SPLITS=splits,
         PRECISION=precision,
         NEGATE=negate,
+        SPREAD=spread,
         BLOCK_M=16,
         BLOCK_N=16,
         BLOCK_K=16,
@@ -283,6 +286,12 @@ def test_products_of_every_transpose(a_transposed: bool, b_transposed: bool) -> 
 def test_batched_products_keep_slices_apart() -> None:
     a, b = torch.randn(3, 5, 17), torch.randn(3, 17, 9)
     close(product(a, b), a @ b)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (20, 37)])
+def test_a_tile_that_is_spread_over_threads_is_the_same(rows: int, columns: int) -> None:
+    a, b = torch.randn(1, rows, 17), torch.randn(1, 17, columns)
+    close(product(a, b, spread=True), a @ b)
 
 
 @pytest.mark.parametrize("inner", [1, 16, 100])
@@ -310,6 +319,7 @@ def test_the_interpreter_shows_the_error_of_tf32() -> None:
 def test_every_template_builds_without_spills(tmp_path: Path) -> None:
     tile = {"K": 512, "BLOCK_M": 4, "BLOCK_K": 512}
     flags: dict[str, Constant] = {"BATCHED": 1, "A_TRANSPOSED": True, "B_TRANSPOSED": False, "NEGATE": True}
+    flags["SPREAD"] = False
     blocks = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32}
     kernels = [
         kernel(POINTWISE, "x bias y", "y", "N", (1,), K=512, BLOCK=1024),
