@@ -20,6 +20,7 @@ from esper.ir.operator import OPERATORS, Leaf, Pointwise, Reduction
 from esper.ir.types import DType
 from esper.passes import run_passes
 from esper.urza.access import access, is_view, with_copies, with_kept_axes
+from esper.urza.concats import with_concats_first
 from esper.urza.eligible import why_outside
 from esper.urza.errors import UnsupportedElementType
 from esper.urza.fold_uses import KINDS, Along, along, with_folds
@@ -44,7 +45,7 @@ MAX_CONE = 24
 def make_plan(ir: BlueprintIR) -> Plan:
     """Groups the nodes of a forward or backward graph. Raises `UnsupportedElementType` for float64."""
     prepared = run_passes(ir, "expand,decompose,canonicalize,fold,cse,dce")
-    prepared = run_passes(with_slices_first(with_outer_products(prepared)), "cse,dce")
+    prepared = run_passes(with_concats_first(with_slices_first(with_outer_products(prepared))), "cse,dce")
     prepared = run_passes(with_one_pass_moments(prepared, partial(_keeps_rows, prepared)), "dce")
     prepared = with_folds(with_kept_axes(prepared), lambda build, node: isinstance(_form(build, node), Form))
     prepared = with_copies(prepared)
