@@ -9,9 +9,10 @@ reads v. Every path from source to sink then needs one kept value, and with S th
 
     saved bytes = sum of bytes(v) over v with v.in in S and v.out not in S
 
-is least for a minimum cut (max-flow min-cut). Of several, one that keeps the fewest copies (slices, which
-would have to be written first); of these, the one nearest to the sink is taken: it computes least again, and
-it is unique, so the choice depends on the graph alone.
+is least for a minimum cut (max-flow min-cut). Of several, one that keeps the fewest values that would have
+to be written first, copies above all: outputs, and what library calls make or read, are in memory anyway.
+Of these, the one nearest to the sink is taken: it computes least again, and it is unique, so the choice
+depends on the graph alone.
 
 What is computed again costs arithmetic, and at most one trip through memory each:
 - pointwise operators are, casts and random draws (from their counter) included; views always are;
@@ -26,7 +27,7 @@ Inputs, params, constants, the seed, and buffers that the step does not update a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -81,11 +82,11 @@ def minimum_cut(
     the backward pass reads. sizes: values of size symbols; those of others are `default_size`'s.
     """
     wanted = tuple(dict.fromkeys(wanted))
-    in_memory = _in_memory(joint, behind)
-    moved = {value.node for value in in_memory & _in_memory(joint, ahead)}
-    fixed = _fixed(joint, ahead, moved, sizes)
-    parts = {value: place for value, place in _parts_of(joint, fixed).items() if value not in in_memory}
-    flow = _flow(joint, wanted, fixed, parts, sizes)
+    read_ahead, read_behind = (_in_memory(joint, nodes) for nodes in (ahead, behind))
+    fixed = _fixed(joint, ahead, {value.node for value in read_ahead & read_behind}, sizes)
+    parts = {value: place for value, place in _parts_of(joint, fixed).items() if value not in read_behind}
+    stays = read_ahead | {_base(joint, value) for value in joint.results if value.node in ahead}
+    flow = _flow(joint, wanted, fixed, parts, lambda value: _capacity(joint, value, stays, sizes))
     chosen: set[Value] = set()
     for part in _pieces(flow):
         _, (near_source, near_sink) = nx.minimum_cut(part, _SOURCE, _SINK)
@@ -205,7 +206,7 @@ def _flow(
     wanted: tuple[Value, ...],
     fixed: Mapping[str, Reason],
     parts: Mapping[Value, tuple[Value, int]],
-    sizes: Mapping[str, int],
+    capacity_of: Callable[[Value], int],
 ) -> nx.DiGraph[_Vertex]:
     """The network whose minimum cut is sought; an edge without `capacity` has no limit."""
     flow: nx.DiGraph[_Vertex] = nx.DiGraph()
@@ -218,7 +219,7 @@ def _flow(
         if isinstance(OPERATORS[node.op].lowering, View):
             flow.add_edge((value, "in"), (value, "out"))
         elif node.operands or node.name in fixed:
-            capacity = 1 if value in parts else _capacity(joint, value, sizes)
+            capacity = 1 if value in parts else capacity_of(value)
             flow.add_edge((value, "in"), (value, "out"), capacity=capacity)
         if node.name in fixed:
             flow.add_edge(_SOURCE, (value, "in"))
@@ -261,10 +262,14 @@ def _walk_back(
     return Cut(reasons, read_out, frozenset(again))
 
 
-def _capacity(joint: BlueprintIR, value: Value, sizes: Mapping[str, int]) -> int:
-    """What keeping a value costs: its bytes, and of equal bytes a copy costs more than what it copies."""
+def _capacity(joint: BlueprintIR, value: Value, in_memory: set[Value], sizes: Mapping[str, int]) -> int:
+    """What keeping a value costs: its bytes; of equal bytes, less where it is `in_memory` anyway, most for a
+    copy. A product's result is not: what its kernel makes of it may be written in its place."""
     node = joint.node(value.node)
-    return _bytes(joint.type(value), sizes) * len(joint.nodes) + _only_moves(joint, node)
+    called = isinstance(OPERATORS[node.op].lowering, Template | Outside) and node.op != "matmul"
+    copy = _only_moves(joint, node)
+    written_first = 2 if copy else 0 if called or value in in_memory else 1
+    return _bytes(joint.type(value), sizes) * (2 * len(joint.nodes) + 1) + written_first
 
 
 def _bytes(type: TensorType, sizes: Mapping[str, int]) -> int:

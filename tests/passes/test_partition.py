@@ -173,6 +173,18 @@ def test_what_is_only_moved_is_kept_where_products_read_it_in_both_passes() -> N
         assert [(str(entry.value), entry.reason) for entry in parts.saved] == expected
 
 
+@pytest.mark.parametrize("is_output", [False, True])
+def test_of_equal_bytes_what_is_in_memory_anyway_is_kept(is_output: bool) -> None:
+    """A gate that does not leave the graph need not be written: a call made what it is computed from."""
+    build = Builder("gate")
+    x = build.input("x", TensorType(DType.F32, (2, 4, 8)))
+    weight = build.param("weight", TensorType(DType.F32, (4, 4, 1)))
+    gate = build.op("sigmoid", build.op("convolution", x, weight, stride=1, padding=0, dilation=1, groups=1))
+    outputs = {"y": build.op("mul", x, gate)} | ({"gate": gate} if is_output else {})
+    found = partition(joint_graph(build.finish(outputs)))
+    assert [saved.value.node for saved in found.saved] == ["sigmoid" if is_output else "convolution"]
+
+
 def test_a_part_of_what_is_kept_is_read_out_of_it() -> None:
     build = Builder("b")
     x, w = build.input("x", ROWS), build.param("w", TensorType(DType.F32, (8, 4)))
