@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from esper.ir.dims import Size, product
 from esper.ir.graph import BlueprintIR, Node
+from esper.ir.types import DType
 from esper.urza.tiles import splits
 
 RUN_TIME_SIZE = 2048
@@ -25,11 +26,18 @@ def product_sizes(ir: BlueprintIR, node: Node) -> tuple[tuple[Size, ...], Size, 
 
 
 def inner_slices(ir: BlueprintIR, node: Node) -> int:
-    """How many programs share the inner dimension: as many as fill a GPU where M and N alone do not."""
+    """How many programs share the inner dimension: as many as fill a GPU where M and N alone do not.
+
+    But not so many that their partial sums, written and read, are more bytes than the factors.
+    """
     batch, m, n, k = product_sizes(ir, node)
     if batch or not isinstance(m, int) or not isinstance(n, int) or isinstance(k, int):
         return 1
-    return splits(m, n, RUN_TIME_SIZE)
+    factors = (m + n) * RUN_TIME_SIZE * node.type.dtype.bytes
+    slices = splits(m, n, RUN_TIME_SIZE)
+    while slices > 1 and 2 * DType.F32.bytes * m * n * slices > factors:
+        slices //= 2
+    return slices
 
 
 def shared_slices(ir: BlueprintIR, nodes: Sequence[Node]) -> int:

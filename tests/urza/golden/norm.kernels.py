@@ -46,7 +46,7 @@ def rows_0_rms_norm_mul_3(
     )
 
 
-# forward: grid (ceil(size_0 / BLOCK_M) * ceil(32 / BLOCK_N), 1), BLOCK_M = 64, BLOCK_N = 32, BLOCK_K = 32, 4 warps
+# forward: grid (ceil(size_0 / BLOCK_M) * ceil(32 / BLOCK_N), 1), BLOCK_M = 64, BLOCK_N = 32, BLOCK_K = 32, SPREAD = False, 4 warps
 @triton.jit
 def matmul_1_linear_matmul_body(tile, slice_index, row, column, mask, operands):
     (linear_bias_ptr, x_ptr, add_ptr) = operands
@@ -68,6 +68,7 @@ def matmul_1_linear_matmul(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    SPREAD: tl.constexpr,
 ):
     matmul(
         tl.program_id(0),
@@ -84,11 +85,12 @@ def matmul_1_linear_matmul(
         BLOCK_N,
         BLOCK_K,
         "ieee",
+        SPREAD=SPREAD,
         EVEN_K=32 % BLOCK_K == 0,
     )
 
 
-# backward: grid (ceil(size_0 / BLOCK_M) * ceil(32 / BLOCK_N), 1), BLOCK_M = 64, BLOCK_N = 32, BLOCK_K = 32, 4 warps
+# backward: grid (ceil(size_0 / BLOCK_M) * ceil(32 / BLOCK_N), 1), BLOCK_M = 64, BLOCK_N = 32, BLOCK_K = 32, SPREAD = False, 4 warps
 @triton.jit
 def matmul_0_linear_matmul_matmul_body(tile, slice_index, row, column, mask, operands):
     (linear_matmul_matmul_ptr,) = operands
@@ -104,6 +106,7 @@ def matmul_0_linear_matmul_matmul(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    SPREAD: tl.constexpr,
 ):
     matmul(
         tl.program_id(0),
@@ -120,6 +123,7 @@ def matmul_0_linear_matmul_matmul(
         BLOCK_N,
         BLOCK_K,
         "ieee",
+        SPREAD=SPREAD,
         EVEN_K=32 % BLOCK_K == 0,
     )
 
@@ -192,7 +196,7 @@ def rows_1_rms_norm_rms_norm_backward_sum_2(
     )
 
 
-# backward: grid (ceil(32 / BLOCK_M) * ceil(32 / BLOCK_N), 16), BLOCK_M = 64, BLOCK_N = 32, BLOCK_K = 32, 4 warps
+# backward: grid (ceil(32 / BLOCK_M) * ceil(32 / BLOCK_N), 16), BLOCK_M = 64, BLOCK_N = 32, BLOCK_K = 32, SPREAD = False, 4 warps
 @triton.jit
 def matmul_2_linear_matmul_matmul_2_body(tile, slice_index, row, column, mask, operands):
     (partials_linear_matmul_matmul_2_ptr,) = operands
@@ -215,6 +219,7 @@ def matmul_2_linear_matmul_matmul_2(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    SPREAD: tl.constexpr,
 ):
     matmul(
         tl.program_id(0),
@@ -231,6 +236,7 @@ def matmul_2_linear_matmul_matmul_2(
         BLOCK_N,
         BLOCK_K,
         "ieee",
+        SPREAD=SPREAD,
         SPLITS=16,
         SUM_OF="a",
         SUM=matmul_2_linear_matmul_matmul_2_sums,
