@@ -213,11 +213,13 @@ def _vjp(v: Vjp) -> Sequence[Value | None]:
                 so_far[index] = step.build.op("add", before, sums.rest)
     slices = {index: value for index, value in found.items() if carries <= index < layout.constants}
     given = {Value(name): value for name, value in step.sequences.items()}
-    summed = dict.fromkeys(part for sums in totals.values() for part in sums.parts if part not in given)
-    outputs_of_step = [*next_carries.values(), *so_far.values(), *slices.values(), *summed]
-    made = iter(step.scan(v, outputs_of_step) if outputs_of_step else ())
-    results = dict(zip((*next_carries, *so_far, *slices), made, strict=False))
-    stacked = {**given, **dict(zip(summed, made, strict=True))}
+    parts = (part for sums in totals.values() for part in sums.parts if part not in given)
+    yielded = list(dict.fromkeys([*slices.values(), *parts]))
+    carried_on = [*next_carries.values(), *so_far.values()]
+    made = step.scan(v, [*carried_on, *yielded]) if carried_on or yielded else ()
+    results = dict(zip((*next_carries, *so_far), made, strict=False))
+    stacked = {**given, **dict(zip(yielded, made[len(carried_on) :], strict=True))}
+    results |= {index: stacked[value] for index, value in slices.items()}
     for index, sums in totals.items():
         if (total := sums.total(v.build, stacked, results.get(index))) is not None:
             results[index] = total

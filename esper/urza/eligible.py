@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from esper.ir.graph import BlueprintIR, Node
 from esper.urza.attention_uses import refuses_attention, refuses_mask_grad
 from esper.urza.placed import PLACES, refuses_place
+from esper.urza.scan_uses import refuses_scan
 from esper.urza.window_uses import WINDOW_USES
 
 Refuses = Callable[[BlueprintIR, Node], str | None]
@@ -18,6 +19,7 @@ ELIGIBLE: Mapping[str, Refuses] = {
     "attention_mask_grad": refuses_mask_grad,
     **WINDOW_USES,
     "cumsum": lambda ir, node: None,
+    "scan": refuses_scan,
 }
 """Operators that get a kernel without neighbours, whose writer is in `templates.TEMPLATES`: why a node cannot
 have that kernel, or None."""
@@ -25,7 +27,6 @@ have that kernel, or None."""
 OUTSIDE: Mapping[str, str] = {
     "ensure_shape": "it checks sizes before anything runs, and moves nothing",
     "embedding_backward": "a sum over equal indices in no fixed order, which a kernel would need atomics for",
-    "scan": "a loop whose steps wait for each other: torch runs its body, one step after another",
 }
 """Operators that have no kernel, and why."""
 

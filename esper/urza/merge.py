@@ -21,6 +21,7 @@ from esper.urza.launches import NEEDED
 from esper.urza.placed import is_placed
 from esper.urza.products import product_sizes, shared_slices
 from esper.urza.registers import in_registers
+from esper.urza.space import Space
 from esper.urza.stores import store_once
 
 MOST_TENSORS = 12
@@ -90,6 +91,9 @@ class Merger(FoldPasses):
 
     def _sum_factors(self) -> None:
         for group in list(self.launches):
+            if self._is_pile(group):
+                self._take_apart(group)
+        for group in list(self.launches):
             if group.kind != "tile" or not group.sums or group.channel is not None:
                 continue
             found = [(node, self._product_that_reads(node)) for node in group.sums]
@@ -107,6 +111,30 @@ class Merger(FoldPasses):
                         self.refuse(node, product, reason)
                 continue
             self._move_sum(node, group, free[0], finish)
+
+    def _is_pile(self, group: Group) -> bool:
+        """Whether sums have nothing but a space in common, and products that read each."""
+        if group.kind != "tile" or group.nodes or group.reduces_rows or group.channel is not None:
+            return False
+        reads = [self.reads(group, [node]) for node in group.sums]
+        return (
+            len(set[Value]().union(*reads)) == len(reads)
+            and not any(self.uses.owners[node.name].nodes for node in group.sums)
+            and all(self._product_that_reads(node) for node in group.sums)
+        )
+
+    def _take_apart(self, group: Group) -> None:
+        """Gives all sums of a group but the first groups of their own, and so their totals."""
+        for node in group.sums[1:]:
+            finish = self.uses.owners[node.name]
+            apart = Group(group.index, "tile", group.space, split=group.split, sums=[node])
+            total = Group(finish.index, "finish", Space.squeeze(node.type.shape), totals=[node])
+            group.sums.remove(node)
+            finish.totals.remove(node)
+            self.uses.owners[node.name] = total
+            self.launches.insert(self.launches.index(group) + 1, apart)
+            self.launches.insert(self.launches.index(finish) + 1, total)
+            self.writes(apart, [node])
 
     def _product_that_reads(self, node: Node) -> list[Group]:
         """The products with a free factor whose sum along the inner dimension `node` is."""
@@ -252,9 +280,14 @@ class Merger(FoldPasses):
                     one.slices = slices if one.shares_inner else 1
 
     def _may_join(self, group: Group, row: Sequence[Group]) -> bool:
-        """Whether a product shares the launch of those in `row`."""
+        """Whether a product shares the launch of those in `row`.
+
+        They read a factor together, or have a part of the inner dimension each and wait for the same.
+        """
         factors = set.intersection(*(self._factors(one) for one in (group, *row)))
-        if not factors or _form(self.uses.ir, group.products[0]) != _form(self.uses.ir, row[0].products[0]):
+        together = group.shares_inner and all(self.needs(one) == self.needs(group) for one in row)
+        one, other = (_form(self.uses.ir, found.products[0]) for found in (group, row[0]))
+        if not (factors or together) or one != other:
             return False
         reason = self._not_beside(group, row)
         if reason is not None:

@@ -14,6 +14,7 @@ from esper.urza.groups import Group, Plan
 from esper.urza.kernel import Direction
 from esper.urza.matmul import write_product
 from esper.urza.pooling import write_pooling
+from esper.urza.scan import write_scan
 from esper.urza.sharing import form, picked, united, write_totals, written
 from esper.urza.tiles import Tile, columns_tile, finish_tile, pointwise_tile, rows_tile
 from esper.urza.window_uses import CONVOLUTIONS, POOLINGS, WEIGHT_GRADIENTS
@@ -31,6 +32,7 @@ TEMPLATES: Mapping[str, Callable[[Writer], Launch]] = {
     **dict.fromkeys(WEIGHT_GRADIENTS, write_depthwise_weight_grad),
     **dict.fromkeys(POOLINGS, write_pooling),
     "cumsum": write_running_sum,
+    "scan": write_scan,
 }
 """What writes the kernel of an operator of `ELIGIBLE`."""
 

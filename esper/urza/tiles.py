@@ -104,6 +104,16 @@ def attention_tile(op: str, width: int, element_bytes: int) -> Tile:
     return Tile(dict(first.constexprs), first.num_warps, first.num_stages, tuple(rest))
 
 
+def scan_tile(products: int, element_bytes: int) -> Tile:
+    """For `scan`, whose steps have so many products of tiles: BLOCK_M rows of the state, STAGES of its loads.
+
+    Few rows, so that many programs share out a small batch: a step waits for the one before it in any case.
+    """
+    warps = 8 if element_bytes == 4 or products > 16 else 4
+    more = [Configuration({"BLOCK_M": 16, "STAGES": 1}, wide, 1) for wide in sorted({2 * warps, 16})]
+    return Tile({"BLOCK_M": 16, "STAGES": 2}, warps, 2, tuple(more))
+
+
 _Choices = Mapping[str, Mapping[int, Sequence[tuple[int, int, int]]]]
 """Step of attention -> width of a head -> (queries, keys, warps), the preferred first."""
 

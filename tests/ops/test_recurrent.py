@@ -17,9 +17,7 @@ from esper.ops.reference.evaluate import evaluate
 from esper.ops.reference.initialise import initial_values
 from esper.passes import joint_graph, run_passes
 from esper.testing.laws import REAL_TOLERANCE
-from esper.urza.compiler import make_programs
 from esper.urza.torch_tier import call, graph_module
-from esper.urza.verify import verify_programs
 
 LAYERS: dict[str, type[nn.RNN | nn.GRU | nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -120,21 +118,6 @@ def test_the_torch_tier_runs_any_batch_and_length(name: str, tmp_path: Path) -> 
         (y,) = call(module, ir, {"x": x, **weights})
         torch.testing.assert_close(y, layer(x)[0], rtol=1e-4, atol=1e-5)
         y.sum().backward()
-
-
-@each_layer
-def test_the_planner_calls_the_loop_outside(name: str, tmp_path: Path) -> None:
-    programs = make_programs(lower(source(tmp_path, name)))
-    for program in programs.both:
-        assert "scan" in program.outside
-
-
-def test_the_kernels_around_the_loop_are_right(tmp_path: Path) -> None:
-    """The loops' first carries are constants, which no kernel stores."""
-    programs = make_programs(lower(source(tmp_path, "gru")))
-    assert [node.op for node in programs.forward.constants] == ["constant"]
-    found = verify_programs(programs, sizes={"T": 3})
-    assert found.ok and found.outside == ("scan",)
 
 
 def test_a_seed_file_keeps_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,338 @@
+"""The kernel of a loop: its start, its step and its end as functions that the template calls.
+
+The step is written value by value and segment by segment (`scan_uses`), in float32. A product of rows with a
+matrix adds up the products of their tiles; slices and concatenations are names of tiles, and the zeros of a
+slice's gradient are none at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from esper.ir.dims import Dim, product
+from esper.ir.graph import Node, Value
+from esper.ir.operator import OPERATORS, Pointwise, View
+from esper.ir.types import DType, TensorType
+from esper.urza.attention_uses import present
+from esper.urza.generate import Body, Launch, Writer, identifier, literal
+from esper.urza.grid import CeilDiv, Extent, Product
+from esper.urza.scan_places import Places, block
+from esper.urza.scan_uses import Segment, Step, columns_of_slice
+from esper.urza.tiles import scan_tile
+
+LOOP_TRIPS = 64
+"""Steps, assumed where the report weighs instructions."""
+
+MOST_HELD = 64 * 1024
+"""In bytes: the most of matrices that is loaded before the loop; more is loaded in each step."""
+
+ZERO = "0.0"
+"""The text of columns that are zero whatever the step is."""
+
+TILE_TYPES = {DType.F32: "tl.float32", DType.BF16: "tl.bfloat16", DType.F16: "tl.float16"}
+
+
+def write_scan(writer: Writer) -> Launch:
+    """The kernel of a loop."""
+    (node,) = writer.group.nodes
+    step = Step.of(node)
+    return _Loop(writer, node, step, Places(writer, node, step)).write()
+
+
+@dataclass
+class _Loop:
+    """A loop while it is written.
+
+    names: the tile of each segment of a value, as text, in the body that is being written.
+    held: names of tiles that steps read again and again, and the text that loads each before the loop.
+    kept: names of tiles by what they are, in the body that is being written or before the loop.
+    lines: names of tiles that may have one line for all rows.
+    products: how many products of tiles a step has.
+    """
+
+    writer: Writer
+    node: Node
+    step: Step
+    places: Places
+    names: dict[tuple[Value, Segment], str] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+    kept: dict[object, str] = field(default_factory=dict)
+    lines: set[str] = field(default_factory=set)
+    products: int = 0
+
+    def write(self) -> Launch:
+        writer, layout, step = self.writer, self.step.layout, self.step
+        bodies = {"step": self._write_step(), "start": self._write_start(), "finish": self._write_finish()}
+        ordered = [bodies[name] for name in ("start", "step", "finish")]
+        sequence = self.places.read(layout.carries)
+        steps = layout.steps(TensorType(DType.F32, sequence.shape))
+        rows = product(step.rows)
+        arguments = [
+            *(writer.size(rows), writer.size(steps)),
+            *(body.operands_text for body in ordered),
+            *(body.name for body in ordered),
+            *(str(self.node.attrs["reverse"]), "BLOCK_M", "STAGES"),
+        ]
+        programs = CeilDiv(writer.extent(rows), "BLOCK_M")
+        tile = scan_tile(self.products, step.matrix_type.bytes)
+        call = f"scan({', '.join(arguments)})"
+        launch = writer.finished(None, call, "scan:scan", (programs,), tile, LOOP_TRIPS)
+        again: Extent = programs if self._holds_matrices else Product((programs, writer.extent(steps)))
+        return replace(launch, passes={self.places.matrix_pointer(i): again for i in sorted(step.matrices)})
+
+    @property
+    def _holds_matrices(self) -> bool:
+        return self.step.matrix_bytes <= MOST_HELD
+
+    # --- the three functions ---
+
+    def _write_step(self) -> Body:
+        layout, body = self.step.layout, self.step.body
+        state: list[str] = []
+        for index, leaf in enumerate(body.inputs):
+            value = leaf.result()
+            if index < layout.carries:
+                state += self._name_all(value)
+            elif index not in self.step.matrices:
+                for segment in self._of(value):
+                    self._read(index, value, segment)
+        for node in body.nodes:
+            if node.op == "constant":
+                self._name_all(node.result(), literal(node.attrs["value"]))
+            elif node.op != "input":
+                self._compute(node)
+        after = [text for _, value in body.outputs[: layout.carries] for text in self._with_rows(value)]
+        yielded = [value for _, value in body.outputs[layout.carries :]]
+        if self.node.attrs["histories"]:
+            yielded += [leaf.result() for leaf in body.inputs[: layout.carries]]
+        for result, value in zip(self.node.results[layout.carries :], yielded, strict=True):
+            self._store(result, value, is_slice=True)
+        held = [f"({', '.join(self.held)},) = held"] if self.held else []
+        self.writer.lines[:0] = [f"({', '.join(state)},) = state", *held]
+        self.writer.lines.append(f"return ({', '.join(after)},)")
+        return self._end("step", "state, held, row, mask, step")
+
+    def _write_start(self) -> Body:
+        lines, state = self.writer.lines, []
+        for index, leaf in enumerate(self.step.body.inputs[: self.step.layout.carries]):
+            number = self.places.constant(index)
+            for segment in self._of(leaf.result()):
+                text = self.places.whole(index, segment) if number is None else number
+                name = self._fresh(f"{leaf.name}_{segment.first}")
+                lines.append(f"{name} = {_full(text, segment, is_number=number is not None)}")
+                state.append(name)
+        lines += [f"{name} = {text}" for name, text in self.held.items()]
+        held = "".join(f"{name}, " for name in self.held)
+        lines.append(f"return ({', '.join(state)},), ({held.rstrip()})")
+        return self._end("start", "row, mask")
+
+    def _write_finish(self) -> Body:
+        leaves = self.step.body.inputs[: self.step.layout.carries]
+        state = [name for leaf in leaves for name in self._name_all(leaf.result())]
+        for result, leaf in zip(self.node.results, leaves, strict=False):
+            self._store(result, leaf.result(), is_slice=False)
+        if self.writer.lines:
+            self.writer.lines.insert(0, f"({', '.join(state)},) = state")
+        return self._end("finish", "state, row, mask")
+
+    def _end(self, name: str, parameters: str) -> Body:
+        """Ends a body, whose first lines count the places of its tiles."""
+        words = {word for line in self.writer.lines for word in re.findall(r"\w+", line)}
+        places = []
+        for size in sorted({block(one) for found in self.step.segments.values() for one in found}):
+            for kind, shape in (("column", "None, :"), ("line", ":, None")):
+                if f"{kind}_{size}" in words:
+                    places.append(f"{kind}_{size} = tl.arange(0, {size})[{shape}]")
+        self.writer.lines[:0] = places
+        self.names.clear()
+        self.kept.clear()
+        return self.writer.end(name, parameters)
+
+    def _store(self, result: Value, value: Value, is_slice: bool) -> None:
+        if result not in self.writer.plan.stored:
+            return
+        store = self.places.store_slice if is_slice else self.places.store
+        for segment, text in zip(self._of(value), self._with_rows(value), strict=True):
+            self.writer.lines.append(store(result, segment, text))
+
+    # --- names ---
+
+    def _of(self, value: Value) -> Sequence[Segment]:
+        return self.step.segments[value]
+
+    def _fresh(self, stem: str) -> str:
+        """A name like `stem` that no tile has."""
+        taken = {*self.names.values(), *self.held, *self.kept.values()}
+        name = self.writer.unique(identifier(stem))
+        while name in taken:
+            name = self.writer.unique(f"_{name}")
+        return name
+
+    def _name_all(self, value: Value, text: str = "") -> list[str]:
+        """Calls all segments of `value` by `text`, or each by a name of its own; what they are called."""
+        found = []
+        for segment in self._of(value):
+            self.names[value, segment] = text or self._fresh(self._stem(value, segment))
+            found.append(self.names[value, segment])
+        return found
+
+    def _stem(self, value: Value, segment: Segment) -> str:
+        return value.node if len(self._of(value)) == 1 else f"{value.node}_{segment.first}"
+
+    def _assign(self, value: Value, segment: Segment, text: str) -> None:
+        name = self._fresh(self._stem(value, segment))
+        self.writer.lines.append(f"{name} = {text}")
+        self.names[value, segment] = name
+
+    def _text(self, value: Value, segment: Segment) -> str:
+        """The tile of a segment, or of the only column of a value that has one."""
+        own = self._of(value)
+        return self.names[value, segment if segment in own else own[0]]
+
+    def _with_rows(self, value: Value) -> list[str]:
+        """The tiles of `value`, with a line for each row."""
+        found = ((one, self.names[value, one]) for one in self._of(value))
+        return [
+            text
+            if text.isidentifier() and text not in self.lines
+            else _full(text, one, not text.isidentifier())
+            for one, text in found
+        ]
+
+    # --- what a step computes ---
+
+    def _read(self, index: int, value: Value, segment: Segment) -> None:
+        """Names a segment of a slice of a sequence, or of a constant."""
+        number = self.places.constant(index)
+        if number is not None:
+            self.names[value, segment] = number
+        elif index < self.step.layout.constants:
+            self._assign(value, segment, self.places.slice(index, segment))
+            self._note_lines(index, self.names[value, segment])
+        else:
+            name = self._fresh(self._stem(value, segment))
+            self.held[name] = self.places.whole(index, segment)
+            self.names[value, segment] = name
+            self._note_lines(index, name)
+
+    def _note_lines(self, index: int, name: str) -> None:
+        if not self.places.is_full(index):
+            self.lines.add(name)
+
+    def _compute(self, node: Node) -> None:
+        value = node.result()
+        operands = [present(operand) for operand in node.operands]
+        if node.op == "matmul":
+            for one in self._of(value):
+                self._product(node, one)
+        elif node.op == "slice":
+            first, _ = columns_of_slice(node)
+            for one in self._of(value):
+                self.names[value, one] = self.names[operands[0], one.moved(first)]
+        elif node.op == "slice_backward":
+            first, last = columns_of_slice(node)
+            for one in self._of(value):
+                inside = first <= one.first and one.last <= last
+                self.names[value, one] = self.names[operands[0], one.moved(-first)] if inside else ZERO
+        elif node.op == "concat":
+            first = 0
+            for operand in operands:
+                for one in self._of(operand):
+                    self.names[value, one.moved(first)] = self.names[operand, one]
+                first += self._of(operand)[-1].last
+        elif isinstance(OPERATORS[node.op].lowering, View):
+            for one in self._of(value):
+                self.names[value, one] = self._text(operands[0], one)
+        else:
+            for one in self._of(value):
+                self._pointwise(node, one)
+
+    def _pointwise(self, node: Node, segment: Segment) -> None:
+        texts = [self._text(present(operand), segment) for operand in node.operands]
+        if node.op == "add" and ZERO in texts:
+            self.names[node.result(), segment] = texts[1 - texts.index(ZERO)]
+            return
+        if not any(text.isidentifier() for text in texts):
+            texts = [_full(text, segment, is_number=True) for text in texts]
+        self._assign(node.result(), segment, self._expression(node, texts))
+        if all(text in self.lines for text in texts if text.isidentifier()):
+            self.lines.add(self.names[node.result(), segment])
+
+    def _expression(self, node: Node, texts: Sequence[str]) -> str:
+        entry = OPERATORS[node.op]
+        assert isinstance(entry.lowering, Pointwise), node.op
+        names = {entry.input_of(index).name: text for index, text in enumerate(texts)}
+        for name, value in node.attrs.items():
+            size = self.writer.body_size(value) if isinstance(value, Dim) else None
+            names[name] = literal(value) if size is None else f"({size} * 1.0)"
+        text = entry.lowering.expression.format(**names)
+        if node.op == "cast" and not self.step.body.type(present(node.operands[0])).dtype.is_floating:
+            return f"({text}).to(tl.float32)"
+        return text
+
+    # --- products ---
+
+    def _product(self, node: Node, segment: Segment) -> None:
+        """The columns `segment` of a product: what the segments of its left factor give, added up."""
+        left, right = (present(operand) for operand in node.operands)
+        index = self.step.place(right)
+        axis_of_inner = 1 if node.attrs["transpose_b"] else 0
+        total = ""
+        for inner, text in zip(self._of(left), self._with_rows(left), strict=True):
+            if self.names[left, inner] == ZERO:
+                continue
+            self.products += 1
+            if inner.width == 1:
+                line = self._line(index, 1 - axis_of_inner, segment, inner.first)
+                found = f"{text} * {line}"
+            elif segment.width == 1:
+                line = self._line(index, axis_of_inner, inner, segment.first)
+                found = f"tl.sum({_masked(text, inner)} * {line}, 1)[:, None]"
+            else:
+                tile = self._tile(index, *((segment, inner) if axis_of_inner else (inner, segment)))
+                tile = f"tl.trans({tile})" if axis_of_inner else tile
+                factor = f"{_masked(text, inner)}.to({TILE_TYPES[self.step.matrix_type]})"
+                found = f'tl.dot({factor}, {tile}{total and f", {total}"}, input_precision="ieee")'
+            is_sum = total and not found.startswith("tl.dot")
+            if not total:
+                self._assign(node.result(), segment, found)
+                total = self.names[node.result(), segment]
+            else:
+                self.writer.lines.append(f"{total} = {f'{total} + ' if is_sum else ''}{found}")
+        if not total:
+            self._assign(node.result(), segment, _full(ZERO, segment, is_number=True))
+
+    def _tile(self, index: int, lines: Segment, columns: Segment) -> str:
+        key = ("tile", index, lines, columns)
+        if key not in self.kept:
+            self._keep(key, index, self.places.tile(index, lines, columns))
+        return self.kept[key]
+
+    def _line(self, index: int, axis: int, run: Segment, fixed: int) -> str:
+        key = ("line", index, axis, run, fixed)
+        if key not in self.kept:
+            self._keep(key, index, self.places.line(index, axis, run, fixed))
+        return self.kept[key]
+
+    def _keep(self, key: object, index: int, text: str) -> None:
+        """Names what a load of a part of a matrix gives: before the loop, or in the step."""
+        name = self._fresh(f"{self.step.body.inputs[index].name}_part_{len(self.kept)}")
+        if self._holds_matrices:
+            self.held[name] = text
+        else:
+            self.writer.lines.append(f"{name} = {text}")
+        self.kept[key] = name
+
+
+def _full(text: str, segment: Segment, is_number: bool) -> str:
+    """A tile with a line for each row from the text of one that may have one for all, or of a number."""
+    shape = f"[row.shape[0], {block(segment)}]"
+    return f"tl.full({shape}, {text}, tl.float32)" if is_number else f"tl.broadcast_to({text}, {shape})"
+
+
+def _masked(text: str, segment: Segment) -> str:
+    """A tile that is zero beyond its columns: what stands there may be no number."""
+    size = block(segment)
+    return text if size == segment.width else f"tl.where(column_{size} < {segment.width}, {text}, 0.0)"
