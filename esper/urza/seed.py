@@ -20,6 +20,7 @@ from esper.ir.types import DType
 from esper.ops.reference.evaluate import TORCH_DTYPES
 from esper.ops.reference.initialise import initial_values
 from esper.urza import host_compile, recomputation
+from esper.urza.ahead import Ahead
 from esper.urza.artifact import write_artifact
 from esper.urza.compiler import compile_ir
 from esper.urza.device import default_targets
@@ -78,6 +79,7 @@ class CompiledSeed(nn.Module):
         self._tiers = Tiers(ir.name, tier, shared_supply(ir) if supply is None else supply)
         self._graphs: dict[tuple[bool, torch.dtype | None], Ready] = {}
         self._draws: recomputation.Draws[int | Tensor] = recomputation.Draws()
+        self._ahead = Ahead()
         self._arity = len(ir.inputs)
         self._names = tuple(node.name for node in (*ir.params, *ir.buffers))
         for node in (*ir.params, *ir.buffers):
@@ -141,12 +143,12 @@ class CompiledSeed(nn.Module):
     ) -> tuple[Tensor, ...]:
         """The outputs of a call; buffers are updated. narrow: autocast's dtype, inside it."""
         graph = self._graphs.get((self.training, dtype)) or self._graph(self.training, dtype)
-        given: list[Tensor | int] = [*inputs, *state]
+        given: list[Any] = [*inputs, *state]
         again = bool(self._ir.updates) and self.training and recomputation.is_recomputation()
         if again:
             first = len(given) - len(self._ir.buffers)
             given[first:] = [buffer.clone() for buffer in state[len(self._ir.params) :]]
-        if graph.draws:
+        if graph.streams is not None:
             given.append(self._draw())
         names, results = graph.updated, None
         if self._tiers.wants_kernels and self.training:
@@ -160,6 +162,8 @@ class CompiledSeed(nn.Module):
                 names = tuple(name for name, _ in self._ir.updates)
         if results is None:
             self._tiers.calls["torch"] += 1
+            if graph.streams is not None and type(given[-1]) is int:
+                given[-1] = self._ahead(graph.streams, given[-1], inputs)
             if _profiler_enabled():
                 with profiled(self._ir.name):
                     results = graph.run(*given)
@@ -185,7 +189,7 @@ class CompiledSeed(nn.Module):
         dtype = self._dtype()
         given = [*inputs, *(self._find(name) for name in self._names)]
         graph = self._graphs[self.training, dtype]
-        if graph.draws:
+        if graph.streams is not None:
             given.append(self.random_seed.clone())
             if self.training:
                 self.random_seed.add_(1)

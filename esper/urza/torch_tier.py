@@ -26,6 +26,7 @@ from esper.ops.reference.evaluate import TORCH_DTYPES, reference
 from esper.ops.rules import attribute_number
 from esper.passes import run_passes
 from esper.passes.manager import CLEAN
+from esper.urza.ahead import Streams
 
 INFERENCE = f"inference,{CLEAN}"
 REMEMBERED = 256
@@ -92,14 +93,14 @@ class Ready(NamedTuple):
     """A graph ready to be called in one mode.
 
     run: `graph_module(ir, dtype, in_place=True).forward`. outputs: how many of its results are outputs.
-    updated: the buffers that the others are for, by name. draws: whether it takes a random seed.
+    updated: the buffers that the others are for, by name. streams: of the random seed that it takes, if any.
     """
 
     ir: BlueprintIR
     run: Callable[..., tuple[torch.Tensor, ...]]
     outputs: int
     updated: tuple[str, ...]
-    draws: bool
+    streams: Streams | None
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -112,7 +113,8 @@ def ready(ir: BlueprintIR, training: bool, dtype: torch.dtype | None = None) -> 
     module = graph_module(optimised, dtype, in_place=True)
     in_place = updated_in_place(optimised)
     updated = tuple(name for name, _ in optimised.updates if name not in in_place)
-    return Ready(optimised, module.forward, len(optimised.outputs), updated, bool(optimised.of("seed")))
+    streams = Streams(optimised) if optimised.of("seed") else None
+    return Ready(optimised, module.forward, len(optimised.outputs), updated, streams)
 
 
 def leaves(ir: BlueprintIR) -> tuple[Node, ...]:

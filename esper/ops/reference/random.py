@@ -7,7 +7,8 @@ no unsigned arithmetic, so keys are mixed in int64 and masked, and tiles in int3
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -19,48 +20,76 @@ _STEPS = (16, 0xFFFF, _FIRST, 15, 0x1FFFF, _SECOND - 2**32, 8, 0xFFFFFF)
 """The numbers that tiles are mixed with, as int32."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """An integer seed with masks that were drawn of it ahead, by offset and probability.
+
+    Dropout takes it in place of the seed; a mask that is not there, or in another shape, is drawn then.
+    dropped: the mask and the factor of what is kept, a scalar in float32.
+    """
+
+    seed: int
+    dropped: Mapping[tuple[int, float], tuple[torch.Tensor, torch.Tensor]]
+
+
+Seed = int | torch.Tensor | Drawn
+"""A 64-bit integer, an int64 scalar tensor, or an integer with masks."""
+
+
 def uniform(
-    seed: int | torch.Tensor, offset: int, shape: Sequence[int], device: torch.device | str | None = None
+    seed: Seed, offset: int, shape: Sequence[int], device: torch.device | str | None = None
 ) -> torch.Tensor:
     """Float32 numbers in [0, 1), multiples of 2^-24, in `shape`.
 
-    seed: a 64-bit integer or an int64 scalar tensor. offset: non-negative, below 2^32; one for each random
-    node of a graph. The mixing steps are Wellons' "lowbias32"; a second key enters between its rounds, so
-    that no stream is another one in a different order.
+    offset: non-negative, below 2^32; one for each random node of a graph. The mixing steps are Wellons'
+    "lowbias32"; a second key enters between its rounds, so that no stream is another one in another order.
     """
     return _numerators(seed, offset, shape, device).to(torch.float32) * 2.0**-24
 
 
 def _numerators(
-    seed: int | torch.Tensor, offset: int, shape: Sequence[int], device: torch.device | str | None
+    seed: Seed, offset: int, shape: Sequence[int], device: torch.device | str | None
 ) -> torch.Tensor:
     """`uniform` times 2^24, in int32; a seed that is an integer is mixed without torch."""
-    keys: tuple[torch.Tensor | int, torch.Tensor | int]
-    numbers: tuple[torch.Tensor | int, ...]
+    keys: tuple[torch.Tensor, torch.Tensor] | tuple[int, int]
+    numbers: tuple[torch.Tensor, ...] | tuple[int, ...]
     if isinstance(seed, torch.Tensor):
         device = seed.device if device is None else device
         seed = seed.to(device)
-        first = _mix((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
-        second = _mix((((seed >> 32) & _MASK) + first) & _MASK)
-        keys, numbers = (first.to(torch.int32), second.to(torch.int32)), _STEPS
+        keys, numbers = _key_tensors(seed, _mix_integer((offset + _GOLDEN) & _MASK)), _STEPS
     else:
-        numbers = _steps()
-        number = _mix_integer((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
-        keys = _signed(number), _signed(_mix_integer((((seed >> 32) & _MASK) + number) & _MASK))
-
-    count = 1
-    for size in shape:
-        count *= size
-    sixteen, low16, first_factor, fifteen, low17, second_factor, eight, low24 = numbers
+        keys, numbers = _keys(seed.seed if isinstance(seed, Drawn) else seed, offset), _steps()
+    count = math.prod(shape)
     x = torch.arange(count, dtype=torch.int32, device=device)
     x ^= keys[0]
+    return _mixed(x, keys[1], numbers).view(tuple(shape))
+
+
+def _keys(seed: int, offset: int) -> tuple[int, int]:
+    """The two keys of a stream, as int32."""
+    first = _mix_integer((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
+    return _signed(first), _signed(_mix_integer((((seed >> 32) & _MASK) + first) & _MASK))
+
+
+def _key_tensors(seed: torch.Tensor, mixed_offset: int | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `_keys`, of an int64 tensor of seeds."""
+    first = _mix((seed & _MASK) ^ mixed_offset)
+    second = _mix((((seed >> 32) & _MASK) + first) & _MASK)
+    return first.to(torch.int32), second.to(torch.int32)
+
+
+def _mixed(
+    x: torch.Tensor, second: torch.Tensor | int, numbers: tuple[torch.Tensor, ...] | tuple[int, ...]
+) -> torch.Tensor:
+    """The upper 24 bits of `x`, int32, mixed with the second key; `x` is overwritten."""
+    sixteen, low16, first_factor, fifteen, low17, second_factor, eight, low24 = numbers
     x ^= (x >> sixteen).bitwise_and_(low16)
     x *= first_factor
-    x += keys[1]
+    x += second
     x ^= (x >> fifteen).bitwise_and_(low17)
     x *= second_factor
     x ^= (x >> sixteen).bitwise_and_(low16)
-    return (x >> eight).bitwise_and_(low24).view(tuple(shape))
+    return (x >> eight).bitwise_and_(low24)
 
 
 @cache
@@ -88,10 +117,61 @@ def _signed(x: int) -> int:
     return x - 2**32 if x >= 2**31 else x
 
 
-def dropout(x: torch.Tensor, seed: int | torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
+def dropout(x: torch.Tensor, seed: Seed, *, p: float, offset: int) -> torch.Tensor:
     """`x / (1 - p)` where the uniform number of an element's row-major index is at least `p`, else zero."""
+    found = seed.dropped.get((offset, p)) if isinstance(seed, Drawn) else None
+    if found is not None and x.dtype is torch.float32 and found[0].shape == x.shape:
+        dropped, factor = found
+        return (x * factor).masked_fill_(dropped, 0.0)
     dropped = _numerators(seed, offset, x.shape, x.device) < p * 2.0**24
     return (x * (1.0 / (1.0 - p))).masked_fill(dropped, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """What is dropped of a tensor of `shape`, with probability `p`, by the stream `offset`."""
+
+    offset: int
+    p: float
+    shape: tuple[int, ...]
+
+
+class Masks:
+    """The masks of one call after another, drawn in one pass over the elements of all, on the CPU.
+
+    A call's seed is one more than that of the call before.
+    """
+
+    def __init__(self, masks: Sequence[Mask], calls: int) -> None:
+        self._masks = tuple(masks)
+        self._calls = calls
+        self._calls_ahead = torch.arange(calls).unsqueeze(1)
+        self._offsets = torch.tensor([_mix_integer((mask.offset + _GOLDEN) & _MASK) for mask in masks])
+        self._counts = [math.prod(mask.shape) for mask in masks]
+        self._names = [(mask.offset, mask.p) for mask in masks]
+        self._factors = [torch.tensor(1.0 / (1.0 - mask.p), dtype=torch.float32) for mask in masks]
+        counts = torch.tensor(self._counts * calls)
+        # The comparison in `dropout` rounds to float32, too.
+        bounds = torch.tensor([mask.p * 2.0**24 for mask in masks] * calls, dtype=torch.float32).ceil()
+        index = torch.cat([torch.arange(count, dtype=torch.int32) for count in self._counts])
+        self._index = index.repeat(calls)
+        self._mask_of = torch.repeat_interleave(counts)
+        self._bounds = bounds.to(torch.int32).repeat_interleave(counts)
+
+    def drawn(self, seed: int) -> dict[int, Drawn]:
+        """By seed, from `seed` on: the masks that `dropout` would draw of it."""
+        first, second = _key_tensors(self._calls_ahead + seed, self._offsets)
+        x = self._index ^ first.flatten().index_select(0, self._mask_of)
+        dropped = _mixed(x, second.flatten().index_select(0, self._mask_of), _steps()) < self._bounds
+        pieces = dropped.view(self._calls, -1).split(self._counts, 1)
+        of_calls = [
+            piece.view(self._calls, *mask.shape).unbind()
+            for piece, mask in zip(pieces, self._masks, strict=True)
+        ]
+        return {
+            one: Drawn(one, dict(zip(self._names, zip(masks, self._factors, strict=True), strict=True)))
+            for one, masks in enumerate(zip(*of_calls, strict=True), seed)
+        }
 
 
 def feature_dropout(x: torch.Tensor, seed: torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
@@ -110,12 +190,14 @@ def _dropped_ones(x: torch.Tensor, axes: int, seed: torch.Tensor, p: float, offs
 
 
 def normal(
-    seed: int | torch.Tensor, offset: int, shape: Sequence[int], device: torch.device | str | None = None
+    seed: Seed, offset: int, shape: Sequence[int], device: torch.device | str | None = None
 ) -> torch.Tensor:
     """Float32 standard normal numbers in `shape`: `sqrt(-2 log(1 - u)) cos(2 pi v)` of two uniform ones.
 
     u and v have the same bits on every tier; the logarithm and the cosine may differ in the last ones.
     """
+    if isinstance(seed, Drawn):
+        seed = seed.seed
     if not isinstance(seed, torch.Tensor):
         seed = torch.tensor(seed, dtype=torch.int64, device=device)
     u = uniform(seed, offset, shape, device)
