@@ -16,5 +16,11 @@ def pointwise(numel, operands, BODY: tl.constexpr, BLOCK: tl.constexpr):
     numel: int32 size of the iteration space. operands: tuple of pointers and scalars, handed to `BODY`.
     BODY(offsets int32 [BLOCK], mask bool [BLOCK], operands): returns nothing.
     """
-    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    elements(tl.program_id(0), numel, operands, BODY, BLOCK)
+
+
+@triton.jit
+def elements(program, numel, operands, BODY: tl.constexpr, BLOCK: tl.constexpr):
+    """As `pointwise`, for elements program * BLOCK and after."""
+    offsets = program * BLOCK + tl.arange(0, BLOCK)
     BODY(offsets, offsets < numel, operands)

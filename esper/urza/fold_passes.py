@@ -98,7 +98,7 @@ def _goes_along(guest: Group, host: Group) -> bool:
     """Whether a launch is a fold along the axes of `host`, or computes each element for itself."""
     if guest.kind == "fold":
         return guest.along == host.along
-    return guest.kind == "tile" and guest.split is None and guest.channel is None and not guest.members
+    return guest.is_map and not guest.members
 
 
 def _programs(host: Group) -> Size:

@@ -56,7 +56,7 @@ RESERVED = LIBRARY | {
     *("outer", "along", "inner", "values", "fold_rows", "fold_columns", "each_of_rows", "each_of_columns"),
     *("rows_of_program", "columns_of_program", "running_rows", "running_columns", "BLOCK_R"),
     *("scan", "state", "held", "step", "steps", "STAGES"),
-    *("pointwise", "BLOCK", "BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK_P", "BLOCK_W"),
+    *("pointwise", "elements", "BLOCK", "BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK_P", "BLOCK_W"),
 }
 """What no value and no size of a kernel may be called."""
 
@@ -426,7 +426,7 @@ class Writer:
 
         body: the parameters of the last body before its operands, then `call` has places for `{body}` and
         `{operands}`; None where all bodies are ended.
-        template: the module of templates, and those of its functions that the entry calls.
+        template: the module of templates, and those of its functions that the entry calls; `;`, and more.
         """
         entry = self.launch.name
         if body is not None:
@@ -474,8 +474,8 @@ class Writer:
     def _imports(self, call: str, template: str) -> list[str]:
         text = "\n".join([*(line for one in self.bodies for line in one.lines), call])
         library = sorted(set(FUNCTION_CALL.findall(text)) & LIBRARY)
-        module, functions = template.split(":")
-        imports = [f"from esper.kernels.{module} import {functions}"]
+        modules = (one.split(":") for one in template.split(";"))
+        imports = [f"from esper.kernels.{module} import {functions}" for module, functions in modules]
         if library:
             imports.append(f"from esper.kernels.functions import {', '.join(library)}")
         if shared := [name for name in SHARING if f"{name}(" in text]:

@@ -54,6 +54,7 @@ class Group:
     of its results.
     passes: what else the programs of a fold do along the same axes, in order: folds and maps, `earlier` of
     which are the groups whose results these programs hold by then.
+    beside: totals that programs of their own add up in the launch of a map.
     joined: concatenations whose operands it computes, and stores side by side.
     """
 
@@ -74,6 +75,7 @@ class Group:
     along: tuple[int, int] | None = None
     passes: list[Group] = field(default_factory=list)
     earlier: tuple[Group, ...] = ()
+    beside: list[Group] = field(default_factory=list)
     joined: list[Node] = field(default_factory=list)
 
     @property
@@ -105,14 +107,19 @@ class Group:
 
     @property
     def parts(self) -> tuple[Group, ...]:
-        """The groups that this launch computes: its members or itself, those within these, its passes."""
+        """The groups that this launch computes: its members or itself, those within and beside it."""
         own = tuple(self.members) or (self,)
         wholes = (group.whole for group in own if group.whole is not None)
-        return (*own, *wholes, *(part for one in self.passes for part in one.parts))
+        return (*own, *wholes, *(part for one in self.passes for part in one.parts), *self.beside)
 
     @property
     def products(self) -> list[Node]:
         return [node for node in self.accumulated if node.op == "matmul"]
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it computes each element for itself."""
+        return self.kind == "tile" and not self.reduces_rows and self.split is None and self.channel is None
 
     @property
     def shares_inner(self) -> bool:

@@ -5,8 +5,8 @@ product's factor along its inner dimension (the gradient of a bias) is taken fro
 A pointwise or row kernel joins another over the same space that reads the same tensor. What needs a fold and
 goes along the same axes becomes a pass of it (`esper.urza.fold_passes`). Products that share a factor stand
 side by side in one launch. Totals of partial sums wait until something needs one of them, and are finished
-together. Groups may share a kernel where neither needs what the other makes, be it by way of others; whether
-they should is asked apart, and each refusal is kept.
+together, beside a map that runs by then if there is one. Groups may share a kernel where neither needs what
+the other makes, be it by way of others; whether they should is asked apart, and each refusal is kept.
 """
 
 from __future__ import annotations
@@ -330,11 +330,25 @@ class Merger(FoldPasses):
             chosen = next((one for one in ready if one.kind != "finish"), None)
             if chosen is None:
                 waiting = [one for one in waiting if one not in ready]
-                ordered.append(ready[0] if len(ready) == 1 else self._beside(ready))
+                if not self._put_beside_a_map(ready, ordered):
+                    ordered.append(ready[0] if len(ready) == 1 else self._beside(ready))
             else:
                 waiting.remove(chosen)
                 ordered.append(chosen)
         return ordered
+
+    def _put_beside_a_map(self, totals: Sequence[Group], ordered: Sequence[Group]) -> bool:
+        """Whether the totals went into the launch of a map that runs after all that they need."""
+        needed = {launch for total in totals for launch in self.needs(total)}
+        for launch in reversed(ordered):
+            if launch in needed:
+                return False
+            if launch.is_map and not launch.members:
+                for total in totals:
+                    launch.beside.append(total)
+                    self.moved(total, launch)
+                return True
+        return False
 
 
 def _form(ir: BlueprintIR, node: Node) -> tuple[object, ...]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from esper.ir.dims import product
+from esper.ir.dims import Size, product
 from esper.urza.attention import write_attention
 from esper.urza.depthwise import write_depthwise, write_depthwise_weight_grad
 from esper.urza.folds import write_fold, write_running_sum
 from esper.urza.generate import Launch, Writer
-from esper.urza.grid import CeilDiv
+from esper.urza.grid import CeilDiv, Sum
 from esper.urza.groups import Group, Plan
 from esper.urza.kernel import Direction
 from esper.urza.matmul import write_product
@@ -61,12 +61,29 @@ def generate(plan: Plan, group: Group, direction: Direction) -> Launch:
 def _map(writer: Writer) -> Launch:
     writer.store_results()
     numel = product(writer.group.space.shape)
+    if writer.launch.beside:
+        return _map_beside_totals(writer, numel)
     return writer.finished(
         body="offsets, mask",
         call=f"pointwise({writer.step(numel)}, {{operands}}, {{body}}, BLOCK)",
         template="pointwise:pointwise",
         grid=(CeilDiv(writer.extent(numel), "BLOCK"),),
         tile=pointwise_tile(),
+    )
+
+
+def _map_beside_totals(writer: Writer, numel: Size) -> Launch:
+    body = writer.end("body", "offsets, mask")
+    size = writer.size(numel)
+    blocks, calls = _totals(writer, writer.launch.beside)
+    calls += ["else:", f"    elements(program, {size}, {body.operands_text}, {body.name}, BLOCK)"]
+    counts = ", ".join([*map(str, blocks), f"tl.cdiv({size}, BLOCK)"])
+    return writer.finished(
+        None,
+        "\n".join([f"member, program = member_of_program(({counts}))", *calls]),
+        "columns:totals_of_lines;pointwise:elements",
+        (Sum((sum(blocks), CeilDiv(writer.extent(numel), "BLOCK"))),),
+        pointwise_tile(),
     )
 
 
@@ -149,10 +166,19 @@ def _finish(writer: Writer) -> Launch:
 
 
 def _finish_together(writer: Writer) -> Launch:
-    """A launch of several totals; those that are alike but for their pointers and sizes share its text."""
+    blocks, calls = _totals(writer, writer.launch.members)
+    call = "\n".join([f"member, program = member_of_program(({', '.join(map(str, blocks))}))", *calls])
+    return writer.finished(None, call, "columns:totals_of_lines", (sum(blocks),), Tile({}, 4))
+
+
+def _totals(writer: Writer, groups: Sequence[Group]) -> tuple[list[int], list[str]]:
+    """How many programs each of several totals takes, and the branches of the entry that run them.
+
+    Totals that are alike but for their pointers and sizes share a branch.
+    """
     writer.in_body["member"] = None
     alike: dict[object, list[tuple[Group, list[str]]]] = {}
-    for member in writer.launch.members:
+    for member in groups:
         lines = written(writer, member, _write_totals)
         alike.setdefault((_lines_of(writer, member)[0], form(writer, lines)), []).append((member, lines))
     blocks: list[int] = []
@@ -161,7 +187,7 @@ def _finish_together(writer: Writer) -> Launch:
         first = len(blocks)
         found = [_lines_of(writer, member) for member, _ in members]
         writer.lines += united(writer, [lines for _, lines in members], first)
-        body = writer.end(f"body_{number}", "totals, offsets, mask")
+        body = writer.end(f"totals_{number}", "totals, offsets, mask")
         parts, tile = found[0][0], finish_tile(found[0][0]).constexprs
         pointers = [picked(names, first) for names in zip(*(names for _, _, names in found), strict=True)]
         width = picked([str(width) for _, width, _ in found], first)
@@ -171,9 +197,7 @@ def _finish_together(writer: Writer) -> Launch:
             f"    totals_of_lines(program, {parts}, {width}, ({', '.join(pointers)},), "
             f"{body.operands_text}, {body.name}, {tile['BLOCK_P']}, {tile['BLOCK_W']})",
         ]
-    counts = ", ".join(map(str, blocks))
-    call = "\n".join([f"member, program = member_of_program(({counts}))", *calls])
-    return writer.finished(None, call, "columns:totals_of_lines", (sum(blocks),), Tile({}, 4))
+    return blocks, calls
 
 
 def _write_totals(writer: Writer) -> None:

@@ -102,6 +102,35 @@ def test_totals_are_finished_together() -> None:
     assert [len(group.members) for group in totals] == [5]
 
 
+def beside(needed: bool, widths: tuple[int, ...] = (5,)) -> Programs:
+    """Means of channels, and a map of another input, which needs the first of them or none."""
+    build = Builder("beside")
+    y = build.input("y", TensorType(DType.F32, (N, 7)))
+    means: list[Value] = []
+    for number, width in enumerate(widths):
+        x = build.input(f"x{number}", TensorType(DType.F32, (N, width, 3)))
+        means.append(build.op("mean", x, axes=(0, 2), keepdims=False))
+    if needed:
+        y = build.op("add", y, build.op("sum", means[0], axes=(0,), keepdims=True))
+    outputs = {"y": build.op("exp", y)} | {f"mean{number}": mean for number, mean in enumerate(means)}
+    return make_programs(build.finish(outputs))
+
+
+def test_totals_are_added_up_beside_a_map_that_does_not_need_them() -> None:
+    kernels = [[kernel.name.split("_")[0] for kernel in beside(n).forward.kernels] for n in (False, True)]
+    assert kernels[0] == ["sums", "map"]
+    assert "total" in kernels[1]
+
+
+@pytest.mark.parametrize("widths", [(5,), (5, 5), (3, 300, 5), (5, 300, 300)], ids=str)
+def test_maps_beside_totals_are_right(widths: tuple[int, ...]) -> None:
+    found = beside(False, widths)
+    (launch,) = [group for group in found.forward.plan.groups if group.beside]
+    assert sum(len(total.totals) for total in launch.beside) == len(widths)
+    verified = verify_programs(found, sizes={"N": 2053})
+    assert verified.ok, [kernel for kernel in verified.kernels if not kernel.ok]
+
+
 @pytest.mark.parametrize("add", [False, True])
 def test_kernels_that_share_are_right(add: bool) -> None:
     found = verify_programs(projections((16, 40, 5) if not add else (24, 24), add), sizes={"N": 19})
