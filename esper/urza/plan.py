@@ -10,11 +10,9 @@ are functions of their own; each refusal is kept, for `esperc explain`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
-from esper.ir.build import Builder
-from esper.ir.dims import Dim, Size
+from esper.ir.dims import Size
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, Leaf, Pointwise, Reduction
 from esper.ir.types import DType
@@ -24,6 +22,7 @@ from esper.urza.concats import with_concats_first
 from esper.urza.eligible import why_outside
 from esper.urza.errors import UnsupportedElementType
 from esper.urza.fold_uses import KINDS, Along, along, with_folds
+from esper.urza.forms import Form, form_of, is_row
 from esper.urza.frames import with_frames
 from esper.urza.groups import Group, Kind, Plan, Refusal, parts_of
 from esper.urza.launches import Refused, Uses
@@ -35,7 +34,6 @@ from esper.urza.products import inner_slices
 from esper.urza.registers import in_registers
 from esper.urza.slices import with_slices_first
 from esper.urza.space import Space
-from esper.urza.tiles import ROW_LIMIT
 from esper.urza.window_uses import WEIGHT_GRADIENTS
 
 MAX_CONE = 24
@@ -46,29 +44,15 @@ def make_plan(ir: BlueprintIR) -> Plan:
     """Groups the nodes of a forward or backward graph. Raises `UnsupportedElementType` for float64."""
     prepared = run_passes(ir, "expand,decompose,canonicalize,fold,cse,dce")
     prepared = run_passes(with_concats_first(with_slices_first(with_outer_products(prepared))), "cse,dce")
-    prepared = run_passes(with_one_pass_moments(prepared, partial(_keeps_rows, prepared)), "dce")
-    prepared = with_folds(with_kept_axes(prepared), lambda build, node: isinstance(_form(build, node), Form))
+    prepared = run_passes(with_one_pass_moments(prepared, partial(is_row, prepared)), "dce")
+    prepared = with_folds(with_kept_axes(prepared), lambda build, node: form_of(build, node) is not None)
     prepared = with_copies(prepared)
-    prepared = run_passes(with_frames(prepared, partial(_is_row, prepared)), "cse,dce")
+    prepared = run_passes(with_frames(prepared, partial(is_row, prepared)), "cse,dce")
     for node in prepared.nodes:
         for type in node.types:
             if type.dtype is DType.F64:
                 raise UnsupportedElementType(node=node.name, dtype=type.dtype, span=node.span)
     return _Planner(prepared).run()
-
-
-def _keeps_rows(ir: BlueprintIR, node: Node) -> bool:
-    """Whether a sum is over rows that a kernel keeps in registers."""
-    (operand,) = node.operands
-    assert operand is not None
-    shape = ir.type(operand).shape
-    return node.attrs["axes"] == (len(shape) - 1,) and _narrow(shape[-1:])
-
-
-def _is_row(ir: BlueprintIR, node: Node) -> bool:
-    """Whether a reduction is of rows that a kernel keeps in registers."""
-    form = _form(ir, node)
-    return form is not None and form.rows
 
 
 class _Planner:
@@ -162,7 +146,7 @@ class _Planner:
             self._finish(node, group)
 
     def _reduction(self, node: Node) -> None:
-        form = _form(self.ir, node)
+        form = form_of(self.ir, node)
         if form is None:
             self._fold(node)
             return
@@ -464,51 +448,3 @@ class _Planner:
 
 def _name(merger: Merger, group: Group | None) -> str:
     return "kernels" if group is None else merger.launch_of(group).name
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What a reduction asks of its kernel: whole rows, a split into rows and columns, or channels."""
-
-    rows: bool
-    split: int
-    channel: tuple[int, int] | None = None
-
-    def fits(self, group: Group) -> bool:
-        if self.channel is not None:
-            return group.split is None and group.channel in (None, self.channel)
-        if group.channel is not None or group.split not in (None, self.split):
-            return False
-        rank = len(group.space.shape)
-        wide = (self.rows or group.reduces_rows) and not _narrow(group.space.shape[-1:])
-        return not wide and (not self.rows or self.split == rank - 1)
-
-
-def _form(ir: BlueprintIR | Builder, node: Node) -> Form | None:
-    """The form of a reduction of whole rows, or of a sum of fixed size; None for others, which are folds."""
-    (operand,) = node.operands
-    assert operand is not None
-    shape = ir.type(operand).shape
-    rank = len(shape)
-    attribute = node.attrs["axes"]
-    assert isinstance(attribute, tuple)
-    axes = [int(str(axis)) for axis in attribute]
-    if axes == [rank - 1] and _narrow(shape[-1:]):
-        return Form(True, rank - 1)
-    lowering = OPERATORS[node.op].lowering
-    if not isinstance(lowering, Reduction) or lowering.kind != "sum":
-        return None
-    kept = [axis for axis in range(rank) if axis not in axes and shape[axis] != 1]
-    if kept and kept != list(range(kept[0], kept[-1] + 1)):
-        return None
-    if any(isinstance(shape[axis], Dim) for axis in kept):
-        return None
-    if not kept:
-        return Form(False, rank, (rank, rank))
-    if kept[-1] == rank - 1:
-        return Form(False, kept[0])
-    return Form(False, kept[0], (kept[0], kept[-1] + 1))
-
-
-def _narrow(shape: tuple[Size, ...]) -> bool:
-    return all(isinstance(size, int) and size <= ROW_LIMIT for size in shape)
