@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Union
 
 from esper.ir.errors import SizeOverflow, UnboundSize
@@ -21,6 +22,9 @@ MAX_TERMS = 64
 MAX_DEGREE = 16
 MAX_COEFFICIENT = 2**63
 MAX_QUOTIENT = 512  # characters, which bounds how deep divisions nest
+
+REMEMBERED = 4096
+"""So many products of sizes are kept: a compile asks thousands of times for strides of a few shapes."""
 
 DEFAULT_BATCH = 32
 DEFAULT_SIZE = 64
@@ -67,12 +71,7 @@ class Dim:
         return _normal(sums)
 
     def __mul__(self, other: Size) -> Size:
-        products: dict[Monomial, int] = {}
-        for left, a in self.terms:
-            for right, b in _terms(other):
-                monomial = _merge(left, right)
-                products[monomial] = products.get(monomial, 0) + a * b
-        return _normal(products)
+        return _multiplied(self, other)
 
     def __neg__(self) -> Size:
         return self * -1
@@ -201,6 +200,16 @@ def _evaluate(size: Dim, value_of: Callable[[Atom], Size]) -> Size:
                 term = term * value
         total = total + term
     return total
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _multiplied(left: Dim, right: Size) -> Size:
+    products: dict[Monomial, int] = {}
+    for monomial, a in left.terms:
+        for other, b in _terms(right):
+            merged = _merge(monomial, other)
+            products[merged] = products.get(merged, 0) + a * b
+    return _normal(products)
 
 
 def _terms(size: Size) -> tuple[tuple[Monomial, int], ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import NoReturn
+from weakref import WeakValueDictionary
 
 from esper.errors import EsperError
 from esper.ir.build import check_arity
@@ -19,23 +21,42 @@ NUMBERS = frozenset({"inf", "nan", "true", "false"})  # what text forms read as 
 _STATE = ("param", "buffer", "seed")
 
 
-def verify(ir: BlueprintIR) -> None:
+_verified: WeakValueDictionary[int, BlueprintIR] = WeakValueDictionary()
+"""Graphs that keep the rules, by their place in memory: they are values, and break none later."""
+
+
+def verify(ir: BlueprintIR, made_of: BlueprintIR | None = None) -> None:
     """Raises an error of the E05xx or E03xx range for the first rule that `ir` breaks.
 
+    made_of: a graph that was verified; what `ir` shares with it is looked at no more.
     Bodies are graphs as others, and hold no weights, state or randomness: a loop would repeat the draws.
     """
+    if _verified.get(id(ir)) is ir:
+        return
     _require_graph(ir, ir.depth <= MAX_DEPTH, f"bodies nest {ir.depth} deep, more than {MAX_DEPTH}")
     _require_graph(ir, ir.size <= MAX_NODES, f"{ir.size} nodes are more than {MAX_NODES}")
-    _verify_graph(ir)
+    _verify_graph(ir, () if made_of is None or _verified.get(id(made_of)) is not made_of else made_of.nodes)
+    _verified[id(ir)] = ir
 
 
-def _verify_graph(ir: BlueprintIR) -> None:
+def _verify_graph(ir: BlueprintIR, known: Iterable[Node] = ()) -> None:
+    """known: nodes that keep the rules, with those that they read."""
     _require_graph(ir, NAME.fullmatch(ir.name) is not None, f"`{ir.name}` is not a name")
+    before = {node.name: node for node in known}
     defined: dict[str, Node] = {}
     for node in ir.nodes:
-        _verify_node(node, defined)
+        if node.name in defined or not _stands_as_before(node, before, defined):
+            _verify_node(node, defined)
         defined[node.name] = node
     _verify_results(ir, defined)
+
+
+def _stands_as_before(node: Node, before: Mapping[str, Node], defined: Mapping[str, Node]) -> bool:
+    """Whether this very node was there before, and reads the very nodes that it read."""
+    return before.get(node.name) is node and all(
+        operand is None or (operand.node in defined and defined[operand.node] is before[operand.node])
+        for operand in node.operands
+    )
 
 
 def attribute_fits(attribute: Attribute, value: AttrValue) -> bool:

@@ -90,7 +90,7 @@ def _run(entry: Pass, ir: BlueprintIR) -> tuple[BlueprintIR, float]:
         raise PassCrashed(**_culprit(entry, ir), kind=type(error).__name__, reason=reason) from error
     ms = (time.perf_counter() - start) * 1e3
     try:
-        verify(result)
+        verify(result, ir)
     except EsperError as error:
         raise PassBrokeGraph(**_culprit(entry, ir), reason=str(error), span=error.span) from error
     return result, ms

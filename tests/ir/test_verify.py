@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from esper.errors import EsperError
@@ -12,6 +12,7 @@ from esper.ir.errors import InvalidGraph, InvalidNode, UnknownIROperator
 from esper.ir.graph import frozen_attrs
 from esper.ir.operator import Attrs
 from esper.testing import blueprint_irs
+from esper.testing.changes import CHANGES, changed
 
 ROWS = TensorType(DType.F32, (symbol("N"), 4))
 VECTOR = ROWS.with_shape((4,))
@@ -89,3 +90,31 @@ def test_a_type_that_the_operator_does_not_give_is_noticed(ir: BlueprintIR, data
         types = tuple(type.with_shape((*type.shape, 7)) for type in node.types)
         with pytest.raises(InvalidNode):
             verify(ir.replace(nodes=[node.replace(types=types) if n is node else n for n in ir.nodes]))
+
+
+@given(blueprint_irs(), st.sampled_from(sorted(CHANGES)), st.integers(0, 99))
+def test_what_a_graph_shares_with_a_verified_one_hides_no_fault(
+    ir: BlueprintIR, kind: str, seed: int
+) -> None:
+    other = changed(ir, kind, seed)
+    assume(other is not None)
+    assert other is not None
+    verify(ir)
+    assert verdict(other.replace(), ir) == verdict(other.replace(), None)
+
+
+def verdict(ir: BlueprintIR, made_of: BlueprintIR | None) -> str:
+    """What the verifier says, or nothing."""
+    try:
+        verify(ir, made_of)
+    except EsperError as error:
+        return f"{error.code}: {error}"
+    return ""
+
+
+def test_a_graph_that_was_refused_vouches_for_none_of_its_nodes() -> None:
+    node = Node("y", "relu", (Value("x"),), NONE, (VECTOR,))
+    broken = BlueprintIR("broken", (X, node), (("y", node.result()),))
+    for made_of in (None, broken):
+        with pytest.raises(InvalidNode, match="`y`: declares"):
+            verify(broken.replace(name="again"), made_of)
