@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from esper.ir.dims import Size, product
+from esper.ir.dims import Size, default_size, evaluate_size, product, size_symbols
 from esper.ir.graph import BlueprintIR, Node
 from esper.ir.types import DType
 from esper.urza.tiles import splits
 
 RUN_TIME_SIZE = 2048
-"""What a run-time size is taken for where a configuration depends on it."""
+"""What a run-time size is taken for where a configuration depends on it; at most, where programs share it."""
 
 
 def product_sizes(ir: BlueprintIR, node: Node) -> tuple[tuple[Size, ...], Size, Size, Size]:
@@ -33,8 +33,8 @@ def inner_slices(ir: BlueprintIR, node: Node) -> int:
     batch, m, n, k = product_sizes(ir, node)
     if batch or not isinstance(m, int) or not isinstance(n, int) or isinstance(k, int):
         return 1
-    factors = (m + n) * RUN_TIME_SIZE * node.type.dtype.bytes
-    slices = splits(m, n, RUN_TIME_SIZE)
+    factors = (m + n) * _shared(k) * node.type.dtype.bytes
+    slices = splits(m, n, _shared(k))
     while slices > 1 and 2 * DType.F32.bytes * m * n * slices > factors:
         slices //= 2
     return slices
@@ -43,8 +43,14 @@ def inner_slices(ir: BlueprintIR, node: Node) -> int:
 def shared_slices(ir: BlueprintIR, nodes: Sequence[Node]) -> int:
     """As `inner_slices`, at least 2, for products of one launch that need partial sums each by itself."""
     sizes = [product_sizes(ir, node) for node in nodes]
-    columns = max(about(n) for _, _, n, _ in sizes)
-    return max(2, splits(sum(about(m * n) for _, m, n, _ in sizes) // columns, columns, RUN_TIME_SIZE))
+    columns, inner = max(about(n) for _, _, n, _ in sizes), max(_shared(k) for _, _, _, k in sizes)
+    return max(2, splits(sum(about(m * n) for _, m, n, _ in sizes) // columns, columns, inner))
+
+
+def _shared(size: Size) -> int:
+    """An inner dimension that programs may share, at default sizes: a batch alone is too short for it."""
+    values = {name: default_size(name) for name in size_symbols(size)}
+    return min(RUN_TIME_SIZE, evaluate_size(size, values))
 
 
 def about(size: Size) -> int:

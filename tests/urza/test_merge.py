@@ -10,7 +10,7 @@ from esper.urza.compiler import Programs, make_programs
 from esper.urza.groups import Group
 from esper.urza.verify import verify_programs
 
-N = symbol("N")
+N, T = symbol("N"), symbol("T")
 KERNELS = {"transformer_block": (7, 15), "mlp_block": (3, 6), "attention_layer": (3, 11), "highway": (2, 5)}
 """Forward and backward kernels of library blocks in bf16."""
 
@@ -25,13 +25,13 @@ def test_blocks_of_the_library_launch_as_many_kernels_as_expected(name: str) -> 
 def projections(widths: tuple[int, ...], add: bool = False) -> Programs:
     """Linear projections of one input, each an output, or all added up."""
     build = Builder("projections")
-    x = build.input("x", TensorType(DType.F32, (N, 24)))
+    x = build.input("x", TensorType(DType.F32, (N, T, 24)))
     results: list[Value] = []
     for number, width in enumerate(widths):
         weight = build.param(f"weight{number}", TensorType(DType.F32, (width, 24)), "zeros")
         bias = build.param(f"bias{number}", TensorType(DType.F32, (width,)), "zeros")
         product = build.op("matmul", x, weight, transpose_b=True)
-        results.append(build.op("add", product, build.op("broadcast_to", bias, shape=(N, width))))
+        results.append(build.op("add", product, build.op("broadcast_to", bias, shape=(N, T, width))))
     if add:
         total = results[0]
         for result in results[1:]:

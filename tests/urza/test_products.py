@@ -7,15 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esper.ir import Builder, DType, TensorType, symbol
+from esper.ir.dims import Size
 from esper.urza.products import RUN_TIME_SIZE, inner_slices
 
 SIZES = st.integers(1, 2048)
+ROWS = symbol("N") * symbol("T")
 
 
-def slices(rows: int, columns: int, dtype: DType) -> int:
+def slices(rows: int, columns: int, dtype: DType, inner: Size = ROWS) -> int:
     """Of the product that is the gradient of a weight [rows, columns]."""
     build = Builder("b")
-    a, b = (build.input(n, TensorType(dtype, (symbol("N"), s))) for n, s in (("a", rows), ("b", columns)))
+    a, b = (build.input(n, TensorType(dtype, (inner, s))) for n, s in (("a", rows), ("b", columns)))
     build.op("matmul", a, b, transpose_a=True, name="product")
     ir = build.finish({"y": build.node("product").result()})
     return inner_slices(ir, ir.node("product"))
@@ -41,3 +43,7 @@ def test_small_products_are_shared_by_many_programs(
     rows: int, columns: int, dtype: DType, expected: int
 ) -> None:
     assert slices(rows, columns, dtype) == expected
+
+
+def test_a_batch_alone_is_not_shared() -> None:
+    assert slices(64, 64, DType.BF16, symbol("N")) == 1

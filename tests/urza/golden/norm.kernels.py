@@ -246,14 +246,14 @@ def matmul_2_linear_matmul_matmul_2(
 
 # backward: grid (18), 4 warps
 @triton.jit
-def total_3_linear_add_sum_and_2_more_body_0(totals, offsets, mask, operands):
+def total_3_linear_add_sum_and_2_more_totals_0(totals, offsets, mask, operands):
     (member, linear_add_sum_ptr, linear_matmul_matmul_2_ptr) = operands
     picked_0_ptr = pick((linear_add_sum_ptr, linear_matmul_matmul_2_ptr), member)
     tl.store(picked_0_ptr + offsets, totals[0], mask)
 
 
 @triton.jit
-def total_3_linear_add_sum_and_2_more_body_1(totals, offsets, mask, operands):
+def total_3_linear_add_sum_and_2_more_totals_1(totals, offsets, mask, operands):
     (rms_norm_rms_norm_backward_sum_2_ptr,) = operands
     tl.store(rms_norm_rms_norm_backward_sum_2_ptr + offsets, totals[0], mask)
 
@@ -275,7 +275,7 @@ def total_3_linear_add_sum_and_2_more(
             pick((32, 1024), member),
             (pick((partials_linear_add_sum_ptr, partials_linear_matmul_matmul_2_ptr), member),),
             (member, linear_add_sum_ptr, linear_matmul_matmul_2_ptr),
-            total_3_linear_add_sum_and_2_more_body_0,
+            total_3_linear_add_sum_and_2_more_totals_0,
             16,
             64,
         )
@@ -286,7 +286,7 @@ def total_3_linear_add_sum_and_2_more(
             32,
             (partials_rms_norm_rms_norm_backward_sum_2_ptr,),
             (rms_norm_rms_norm_backward_sum_2_ptr,),
-            total_3_linear_add_sum_and_2_more_body_1,
+            total_3_linear_add_sum_and_2_more_totals_1,
             32,
             64,
         )
