@@ -11,7 +11,7 @@ from esper.ir.graph import Value
 from esper.ir.types import DType
 from esper.urza.access import access
 from esper.urza.fold_uses import KINDS
-from esper.urza.generate import Launch, Writer
+from esper.urza.generate import Body, Launch, Writer
 from esper.urza.grid import CeilDiv, Extent, Product
 from esper.urza.groups import Group
 from esper.urza.kernel import Configuration
@@ -54,6 +54,14 @@ class Stretch:
             return LOOP_TRIPS
         return -(-self.along // int(self.tile.constexprs["BLOCK_R"]))
 
+    def function(self, run: Group) -> tuple[str, str]:
+        """The template of a run, and its constants."""
+        if run.whole is None:
+            return f"each_of_{self.form}", "BLOCK_R"
+        kinds = _tuple([f'"{KINDS[node.op]}"' for node in run.sums])
+        blocks = "BLOCK_M, BLOCK_R" if self.form == "rows" else "BLOCK_R, BLOCK_C"
+        return f"fold_{self.form}", f"{kinds}, {blocks}"
+
     def sizes(self, writer: Writer) -> str:
         """M, R of rows; R, C of columns."""
         first, last = (self.outer, self.along) if self.form == "rows" else (self.along, self.inner)
@@ -68,42 +76,26 @@ class Stretch:
 
 def write_fold(writer: Writer) -> Launch:
     """The kernel of a group of the kind `fold`: a run along its axes, and one for each of its `passes`."""
-    group = writer.launch
-    stretch = Stretch.of(group)
-    place, blocks = ("outer", "BLOCK_M") if stretch.form == "rows" else ("outer, inner", "BLOCK_C")
-    inner = "" if stretch.form == "rows" else f"{writer.size(stretch.inner)}, "
-    sizes = stretch.sizes(writer)
-    calls = [f"{place} = {stretch.form}_of_program({inner}{blocks})"]
+    stretch = Stretch.of(writer.launch)
+    place, found = ("outer", "BLOCK_M")
+    if stretch.form == "columns":
+        place, found = "outer, inner", f"{writer.size(stretch.inner)}, BLOCK_C"
+    where = f"{place}, {stretch.sizes(writer)}"
+    calls = [f"{place} = {stretch.form}_of_program({found})"]
     used = {f"{stretch.form}_of_program"}
-    runs = [group, *group.passes]
+    runs = [writer.launch, *writer.launch.passes]
     known: list[Value] = []
     reads: Counter[str] = Counter()
     for number, run in enumerate(runs):
-        ending = f"_{number}" if number else ""
         values = "values" if known else "()"
-        _begin(writer, run, known)
-        for node in run.nodes:
-            writer.compute(node)
-        writer.store_results()
-        operands = [] if run.whole is None else [writer.operand(node.operands[0]) for node in run.sums]
-        reads.update({pointer for pointer, _ in writer.loaded})
-        if run.whole is None:
-            body = writer.end(f"body{ending}", "values, outer, along, inner, mask")
-            function, bodies, more = f"each_of_{stretch.form}", [body], "BLOCK_R"
-        else:
-            writer.lines.append(f"return {_tuple(operands)}")
-            terms = writer.end(f"terms{ending}", "values, outer, along, inner, mask")
-            _begin(writer, run.whole, known)
-            write_totals(writer, [f"totals[{index}]" for index in range(len(run.sums))])
-            known = _for_later(writer, known, runs[number + 1 :])
-            writer.lines.append(f"return {_tuple([writer.names[value] for value in known])}")
-            finish = writer.end(f"finish{ending}", "totals, values, outer, inner, mask")
-            kinds = _tuple([f'"{KINDS[node.op]}"' for node in run.sums])
-            blocks = "BLOCK_M, BLOCK_R" if stretch.form == "rows" else "BLOCK_R, BLOCK_C"
-            function, bodies, more = f"fold_{stretch.form}", [terms, finish], f"{kinds}, {blocks}"
+        bodies = [_each(writer, run, number, known, reads)]
+        if run.whole is not None:
+            finish, known = _finish(writer, run, number, known, runs[number + 1 :])
+            bodies.append(finish)
         given = ", ".join([*(one.operands_text for one in bodies), *(one.name for one in bodies)])
-        target = "values = " if known and run is not runs[-1] else ""
-        calls.append(f"{target}{function}({place}, {sizes}, {values}, {given}, {more})")
+        function, constants = stretch.function(run)
+        target = "values = " if run.whole is not None and known else ""
+        calls.append(f"{target}{function}({where}, {values}, {given}, {constants})")
         used.add(function)
     launch = writer.finished(
         None,
@@ -114,6 +106,34 @@ def write_fold(writer: Writer) -> Launch:
         trips=stretch.trips,
     )
     return replace(launch, passes={name: times for name, times in reads.items() if times > 1})
+
+
+def _each(writer: Writer, run: Group, number: int, known: Sequence[Value], reads: Counter[str]) -> Body:
+    """What is done to each element in a run; `reads` counts the runs that read a pointer."""
+    _begin(writer, run, known)
+    for node in run.nodes:
+        writer.compute(node)
+    writer.store_results()
+    if run.whole is not None:
+        writer.lines.append(f"return {_tuple([writer.operand(node.operands[0]) for node in run.sums])}")
+    reads.update({pointer for pointer, _ in writer.loaded})
+    return writer.end(_numbered("terms", number), "values, outer, along, inner, mask")
+
+
+def _finish(
+    writer: Writer, run: Group, number: int, known: Sequence[Value], later: Sequence[Group]
+) -> tuple[Body, list[Value]]:
+    """What is made of the results of a run, and the values that later runs find in `values`."""
+    assert run.whole is not None
+    _begin(writer, run.whole, known)
+    write_totals(writer, [f"totals[{index}]" for index in range(len(run.sums))])
+    values = _for_later(writer, known, later)
+    writer.lines.append(f"return {_tuple([writer.names[value] for value in values])}")
+    return writer.end(_numbered("finish", number), "totals, values, outer, inner, mask"), values
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"{name}_{number}" if number else name
 
 
 def _begin(writer: Writer, part: Group, known: Sequence[Value]) -> None:

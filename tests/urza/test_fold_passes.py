@@ -61,6 +61,20 @@ def test_what_an_earlier_pass_stores_is_computed_again_by_the_next() -> None:
     assert_verified(found)
 
 
+def test_what_was_found_is_still_at_hand_after_a_map() -> None:
+    build = Builder("on")
+    x = build.input("x", TensorType(DType.F32, (N, S)))
+    greatest = build.op("amax", build.op("relu", x), axes=(1,), keepdims=True)
+    difference = build.op("sub", x, greatest)
+    turned = build.op("flip", difference, axes=(1,))
+    total = build.op("sum", build.op("mul", build.op("sigmoid", x), greatest), axes=(1,), keepdims=True)
+    found = programs(build, y=turned, z=build.op("mul", total, greatest))
+    assert kernels(found)[0] == ["fold", "map"]
+    (fold, _) = found.forward.plan.groups
+    assert [run.kind for run in fold.passes] == ["tile", "fold"]
+    assert_verified(found)
+
+
 def test_norms_of_groups_are_one_kernel() -> None:
     build = Builder("norm")
     x = build.input("x", TensorType(DType.F32, (N, 6, S)))
@@ -95,8 +109,7 @@ def test_what_also_needs_a_kernel_between_is_a_kernel_of_its_own() -> None:
     build = Builder("between")
     x = build.input("x", TensorType(DType.F32, (N, S)))
     total = build.op("sum", x, axes=(1,), keepdims=True)
-    weight = build.param("weight", TensorType(DType.F32, (1, 1)), "ones")
-    mixed = build.op("matmul", total, weight)
-    found = programs(build, y=build.op("add", build.op("sub", x, total), mixed))
-    assert kernels(found)[0] == ["fold", "matmul", "map"]
+    running = build.op("cumsum", total, axis=0, reverse=False)
+    found = programs(build, y=build.op("add", build.op("sub", x, total), running))
+    assert kernels(found)[0] == ["fold", "cumsum", "map"]
     assert_verified(found)
