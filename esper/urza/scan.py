@@ -18,7 +18,7 @@ from esper.ir.types import DType, TensorType
 from esper.urza.attention_uses import present
 from esper.urza.generate import Body, Launch, Writer, identifier, literal
 from esper.urza.grid import CeilDiv, Extent, Product
-from esper.urza.scan_places import Places, block
+from esper.urza.scan_places import Places
 from esper.urza.scan_uses import Segment, Step, columns_of_slice
 from esper.urza.tiles import scan_tile
 
@@ -47,7 +47,7 @@ class _Loop:
 
     names: the tile of each segment of a value, as text, in the body that is being written.
     held: names of tiles that steps read again and again, and the text that loads each before the loop.
-    kept: names of tiles by what they are, in the body that is being written or before the loop.
+    kept: those of them that are parts of matrices, by what they are.
     lines: names of tiles that may have one line for all rows.
     products: how many products of tiles a step has.
     """
@@ -76,7 +76,7 @@ class _Loop:
             *(str(self.node.attrs["reverse"]), "BLOCK_M", "STAGES"),
         ]
         programs = CeilDiv(writer.extent(rows), "BLOCK_M")
-        tile = scan_tile(self.products, step.matrix_type.bytes)
+        tile = scan_tile(step.matrix_type.bytes, self._holds_matrices)
         call = f"scan({', '.join(arguments)})"
         launch = writer.finished(None, call, "scan:scan", (programs,), tile, LOOP_TRIPS)
         again: Extent = programs if self._holds_matrices else Product((programs, writer.extent(steps)))
@@ -90,29 +90,44 @@ class _Loop:
 
     def _write_step(self) -> Body:
         layout, body = self.step.layout, self.step.body
-        state: list[str] = []
-        for index, leaf in enumerate(body.inputs):
-            value = leaf.result()
-            if index < layout.carries:
-                state += self._name_all(value)
-            elif index not in self.step.matrices:
-                for segment in self._of(value):
-                    self._read(index, value, segment)
-        for node in body.nodes:
-            if node.op == "constant":
-                self._name_all(node.result(), literal(node.attrs["value"]))
-            elif node.op != "input":
-                self._compute(node)
-        after = [text for _, value in body.outputs[: layout.carries] for text in self._with_rows(value)]
-        yielded = [value for _, value in body.outputs[layout.carries :]]
-        if self.node.attrs["histories"]:
-            yielded += [leaf.result() for leaf in body.inputs[: layout.carries]]
-        for result, value in zip(self.node.results[layout.carries :], yielded, strict=True):
-            self._store(result, value, is_slice=True)
+        carries = [leaf.result() for leaf in body.inputs[: layout.carries]]
+        state = [name for value in carries for name in self._name_all(value)]
+        after, yielded = (
+            [value for _, value in body.outputs[part]]
+            for part in (slice(layout.carries), slice(layout.carries, None))
+        )
+        yielded += carries if self.node.attrs["histories"] else []
+        stored = [
+            (result, value)
+            for result, value in zip(self.node.results[layout.carries :], yielded, strict=True)
+            if result in self.writer.plan.stored
+        ]
+        for result, value, segment in self._in_turn(stored, after):
+            self._emit(value, segment)
+            if result is not None:
+                text = self._with_rows(value, segment)
+                self.writer.lines.append(self.places.store_slice(result, segment, text))
+        next_state = [self._with_rows(value, segment) for value in after for segment in self._of(value)]
         held = [f"({', '.join(self.held)},) = held"] if self.held else []
         self.writer.lines[:0] = [f"({', '.join(state)},) = state", *held]
-        self.writer.lines.append(f"return ({', '.join(after)},)")
+        self.writer.lines.append(f"return ({', '.join(next_state)},)")
         return self._end("step", "state, held, row, mask, step")
+
+    def _in_turn(
+        self, stored: Sequence[tuple[Value, Value]], after: Sequence[Value]
+    ) -> list[tuple[Value | None, Value, Segment]]:
+        """What a step has to give, such that what belongs to the same columns of the state comes together.
+
+        A value that is several times as wide as the state has such columns in each part: gates do.
+        """
+        period = min(len(self._of(value)) for value in after)
+        wanted = [*stored, *((None, value) for value in after)]
+        found = [
+            (number % period, order, number, (result, value, segment))
+            for order, (result, value) in enumerate(wanted)
+            for number, segment in enumerate(self._of(value))
+        ]
+        return [entry for *_, entry in sorted(found, key=lambda one: one[:3])]
 
     def _write_start(self) -> Body:
         lines, state = self.writer.lines, []
@@ -132,7 +147,9 @@ class _Loop:
         leaves = self.step.body.inputs[: self.step.layout.carries]
         state = [name for leaf in leaves for name in self._name_all(leaf.result())]
         for result, leaf in zip(self.node.results, leaves, strict=False):
-            self._store(result, leaf.result(), is_slice=False)
+            for segment in self._of(leaf.result()) if result in self.writer.plan.stored else ():
+                text = self._with_rows(leaf.result(), segment)
+                self.writer.lines.append(self.places.store(result, segment, text))
         if self.writer.lines:
             self.writer.lines.insert(0, f"({', '.join(state)},) = state")
         return self._end("finish", "state, row, mask")
@@ -141,7 +158,7 @@ class _Loop:
         """Ends a body, whose first lines count the places of its tiles."""
         words = {word for line in self.writer.lines for word in re.findall(r"\w+", line)}
         places = []
-        for size in sorted({block(one) for found in self.step.segments.values() for one in found}):
+        for size in sorted({one.block for found in self.step.segments.values() for one in found}):
             for kind, shape in (("column", "None, :"), ("line", ":, None")):
                 if f"{kind}_{size}" in words:
                     places.append(f"{kind}_{size} = tl.arange(0, {size})[{shape}]")
@@ -150,13 +167,6 @@ class _Loop:
         self.kept.clear()
         return self.writer.end(name, parameters)
 
-    def _store(self, result: Value, value: Value, is_slice: bool) -> None:
-        if result not in self.writer.plan.stored:
-            return
-        store = self.places.store_slice if is_slice else self.places.store
-        for segment, text in zip(self._of(value), self._with_rows(value), strict=True):
-            self.writer.lines.append(store(result, segment, text))
-
     # --- names ---
 
     def _of(self, value: Value) -> Sequence[Segment]:
@@ -164,17 +174,17 @@ class _Loop:
 
     def _fresh(self, stem: str) -> str:
         """A name like `stem` that no tile has."""
-        taken = {*self.names.values(), *self.held, *self.kept.values()}
+        taken = {*self.names.values(), *self.held}
         name = self.writer.unique(identifier(stem))
         while name in taken:
             name = self.writer.unique(f"_{name}")
         return name
 
-    def _name_all(self, value: Value, text: str = "") -> list[str]:
-        """Calls all segments of `value` by `text`, or each by a name of its own; what they are called."""
+    def _name_all(self, value: Value) -> list[str]:
+        """Names all segments of `value`; the names."""
         found = []
         for segment in self._of(value):
-            self.names[value, segment] = text or self._fresh(self._stem(value, segment))
+            self.names[value, segment] = self._fresh(self._stem(value, segment))
             found.append(self.names[value, segment])
         return found
 
@@ -186,79 +196,92 @@ class _Loop:
         self.writer.lines.append(f"{name} = {text}")
         self.names[value, segment] = name
 
-    def _text(self, value: Value, segment: Segment) -> str:
-        """The tile of a segment, or of the only column of a value that has one."""
-        own = self._of(value)
-        return self.names[value, segment if segment in own else own[0]]
-
-    def _with_rows(self, value: Value) -> list[str]:
-        """The tiles of `value`, with a line for each row."""
-        found = ((one, self.names[value, one]) for one in self._of(value))
-        return [
-            text
-            if text.isidentifier() and text not in self.lines
-            else _full(text, one, not text.isidentifier())
-            for one, text in found
-        ]
+    def _with_rows(self, value: Value, segment: Segment) -> str:
+        """The tile of a segment, with a line for each row."""
+        text = self.names[value, segment]
+        if text.isidentifier() and text not in self.lines:
+            return text
+        return _full(text, segment, is_number=not text.isidentifier())
 
     # --- what a step computes ---
 
-    def _read(self, index: int, value: Value, segment: Segment) -> None:
+    def _emit(self, value: Value, segment: Segment) -> None:
+        """Computes a segment, after what it needs that has no name yet; a stack stands for the recursion."""
+        stack = [(value, segment)]
+        while stack:
+            value, segment = stack[-1]
+            node = self.step.body.node(value.node)
+            missing = [one for one in self._sources(node, segment) if one not in self.names]
+            if missing:
+                stack += reversed(missing)
+                continue
+            stack.pop()
+            if (value, segment) not in self.names:
+                self._compute(node, segment)
+
+    def _sources(self, node: Node, segment: Segment) -> list[tuple[Value, Segment]]:
+        """The segments that one of the result of `node` is made of."""
+        operands = [present(operand) for operand in node.operands]
+        if node.op == "matmul":
+            return [(operands[0], inner) for inner in self._of(operands[0])]
+        if node.op == "slice":
+            first, _ = columns_of_slice(node)
+            return [(operands[0], segment.moved(first))]
+        if node.op == "slice_backward":
+            first, last = columns_of_slice(node)
+            inside = first <= segment.first and segment.last <= last
+            return [(operands[0], segment.moved(-first))] if inside else []
+        if node.op == "concat":
+            first = 0
+            for operand in operands:
+                last = first + self._of(operand)[-1].last
+                if segment.last <= last:
+                    return [(operand, segment.moved(-first))]
+                first = last
+        found = []
+        for operand in operands:
+            own = self._of(operand)
+            found.append((operand, segment if segment in own else own[0]))
+        return found
+
+    def _compute(self, node: Node, segment: Segment) -> None:
+        """Names a segment of the result of `node`, whose sources have names."""
+        place = (node.result(), segment)
+        texts = [self.names[source] for source in self._sources(node, segment)]
+        if node.op == "input":
+            self._read(node.result(), segment)
+        elif node.op == "constant":
+            self.names[place] = literal(node.attrs["value"])
+        elif node.op == "matmul":
+            self._product(node, segment)
+        elif node.op in ("slice", "slice_backward", "concat") or isinstance(
+            OPERATORS[node.op].lowering, View
+        ):
+            self.names[place] = texts[0] if texts else ZERO
+        elif node.op == "add" and ZERO in texts:
+            self.names[place] = texts[1 - texts.index(ZERO)]
+        else:
+            if not any(text.isidentifier() for text in texts):
+                texts = [_full(text, segment, is_number=True) for text in texts]
+            self._assign(node.result(), segment, self._expression(node, texts))
+            if all(text in self.lines for text in texts if text.isidentifier()):
+                self.lines.add(self.names[place])
+
+    def _read(self, value: Value, segment: Segment) -> None:
         """Names a segment of a slice of a sequence, or of a constant."""
+        index = self.step.place(value)
         number = self.places.constant(index)
         if number is not None:
             self.names[value, segment] = number
-        elif index < self.step.layout.constants:
+            return
+        if index < self.step.layout.constants:
             self._assign(value, segment, self.places.slice(index, segment))
-            self._note_lines(index, self.names[value, segment])
         else:
             name = self._fresh(self._stem(value, segment))
             self.held[name] = self.places.whole(index, segment)
             self.names[value, segment] = name
-            self._note_lines(index, name)
-
-    def _note_lines(self, index: int, name: str) -> None:
         if not self.places.is_full(index):
-            self.lines.add(name)
-
-    def _compute(self, node: Node) -> None:
-        value = node.result()
-        operands = [present(operand) for operand in node.operands]
-        if node.op == "matmul":
-            for one in self._of(value):
-                self._product(node, one)
-        elif node.op == "slice":
-            first, _ = columns_of_slice(node)
-            for one in self._of(value):
-                self.names[value, one] = self.names[operands[0], one.moved(first)]
-        elif node.op == "slice_backward":
-            first, last = columns_of_slice(node)
-            for one in self._of(value):
-                inside = first <= one.first and one.last <= last
-                self.names[value, one] = self.names[operands[0], one.moved(-first)] if inside else ZERO
-        elif node.op == "concat":
-            first = 0
-            for operand in operands:
-                for one in self._of(operand):
-                    self.names[value, one.moved(first)] = self.names[operand, one]
-                first += self._of(operand)[-1].last
-        elif isinstance(OPERATORS[node.op].lowering, View):
-            for one in self._of(value):
-                self.names[value, one] = self._text(operands[0], one)
-        else:
-            for one in self._of(value):
-                self._pointwise(node, one)
-
-    def _pointwise(self, node: Node, segment: Segment) -> None:
-        texts = [self._text(present(operand), segment) for operand in node.operands]
-        if node.op == "add" and ZERO in texts:
-            self.names[node.result(), segment] = texts[1 - texts.index(ZERO)]
-            return
-        if not any(text.isidentifier() for text in texts):
-            texts = [_full(text, segment, is_number=True) for text in texts]
-        self._assign(node.result(), segment, self._expression(node, texts))
-        if all(text in self.lines for text in texts if text.isidentifier()):
-            self.lines.add(self.names[node.result(), segment])
+            self.lines.add(self.names[value, segment])
 
     def _expression(self, node: Node, texts: Sequence[str]) -> str:
         entry = OPERATORS[node.op]
@@ -280,9 +303,10 @@ class _Loop:
         index = self.step.place(right)
         axis_of_inner = 1 if node.attrs["transpose_b"] else 0
         total = ""
-        for inner, text in zip(self._of(left), self._with_rows(left), strict=True):
+        for inner in self._of(left):
             if self.names[left, inner] == ZERO:
                 continue
+            text = self._with_rows(left, inner)
             self.products += 1
             if inner.width == 1:
                 line = self._line(index, 1 - axis_of_inner, segment, inner.first)
@@ -291,8 +315,7 @@ class _Loop:
                 line = self._line(index, axis_of_inner, inner, segment.first)
                 found = f"tl.sum({_masked(text, inner)} * {line}, 1)[:, None]"
             else:
-                tile = self._tile(index, *((segment, inner) if axis_of_inner else (inner, segment)))
-                tile = f"tl.trans({tile})" if axis_of_inner else tile
+                tile = self._tile(index, inner, segment, is_transposed=axis_of_inner == 1)
                 factor = f"{_masked(text, inner)}.to({TILE_TYPES[self.step.matrix_type]})"
                 found = f'tl.dot({factor}, {tile}{total and f", {total}"}, input_precision="ieee")'
             is_sum = total and not found.startswith("tl.dot")
@@ -304,35 +327,43 @@ class _Loop:
         if not total:
             self._assign(node.result(), segment, _full(ZERO, segment, is_number=True))
 
-    def _tile(self, index: int, lines: Segment, columns: Segment) -> str:
-        key = ("tile", index, lines, columns)
-        if key not in self.kept:
-            self._keep(key, index, self.places.tile(index, lines, columns))
-        return self.kept[key]
+    def _tile(self, index: int, inner: Segment, segment: Segment, is_transposed: bool) -> str:
+        """The tile [inner, segment] of a product's right factor.
+
+        What waits before the loop is read either way round; a step loads it as each product reads it.
+        """
+        if is_transposed and self._holds_matrices:
+            return f"tl.trans({self._tile(index, segment, inner, is_transposed=False)})"
+        part = ("tile", inner, segment, is_transposed)
+        return self._part(index, part, self.places.tile(index, inner, segment, is_transposed))
 
     def _line(self, index: int, axis: int, run: Segment, fixed: int) -> str:
-        key = ("line", index, axis, run, fixed)
-        if key not in self.kept:
-            self._keep(key, index, self.places.line(index, axis, run, fixed))
-        return self.kept[key]
+        return self._part(index, ("line", axis, run, fixed), self.places.line(index, axis, run, fixed))
 
-    def _keep(self, key: object, index: int, text: str) -> None:
-        """Names what a load of a part of a matrix gives: before the loop, or in the step."""
-        name = self._fresh(f"{self.step.body.inputs[index].name}_part_{len(self.kept)}")
-        if self._holds_matrices:
-            self.held[name] = text
-        else:
+    def _part(self, index: int, part: object, text: str) -> str:
+        """The name of a loaded part of a matrix: loaded before the loop, or each time in the step.
+
+        What a step kept from one product to the next would take as much room as before the loop.
+        """
+        if not self._holds_matrices:
+            name = self._fresh(f"{self.step.body.inputs[index].name}_part_{self.products}")
             self.writer.lines.append(f"{name} = {text}")
-        self.kept[key] = name
+            return name
+        key = (index, part)
+        if key not in self.kept:
+            name = self._fresh(f"{self.step.body.inputs[index].name}_part_{len(self.kept)}")
+            self.held[name] = text
+            self.kept[key] = name
+        return self.kept[key]
 
 
 def _full(text: str, segment: Segment, is_number: bool) -> str:
     """A tile with a line for each row from the text of one that may have one for all, or of a number."""
-    shape = f"[row.shape[0], {block(segment)}]"
+    shape = f"[row.shape[0], {segment.block}]"
     return f"tl.full({shape}, {text}, tl.float32)" if is_number else f"tl.broadcast_to({text}, {shape})"
 
 
 def _masked(text: str, segment: Segment) -> str:
     """A tile that is zero beyond its columns: what stands there may be no number."""
-    size = block(segment)
+    size = segment.block
     return text if size == segment.width else f"tl.where(column_{size} < {segment.width}, {text}, 0.0)"

@@ -19,10 +19,6 @@ from esper.urza.generate import Writer, buffer_name, literal
 from esper.urza.scan_uses import Segment, Step
 from esper.urza.space import Segment as Axes
 from esper.urza.space import Space, index_text
-from esper.urza.tiles import power_of_two
-
-LEAST_BLOCK = 16
-"""The least number of columns that matrix instructions take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +31,6 @@ class _Term:
     start: str = ""
     offset: str = ""
     inside: str = ""
-
-
-def block(segment: Segment) -> int:
-    """The columns of the tile that holds a segment, a power of two."""
-    return 1 if segment.width == 1 else max(LEAST_BLOCK, power_of_two(segment.width))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +83,14 @@ class Places:
         terms = [self._time(whole.strides[time]), *self._terms(_without(whole, time), segment)]
         return self._store(value, terms, text)
 
-    def tile(self, index: int, lines: Segment, columns: Segment) -> str:
-        """A load of a tile of the matrix with the number `index`, in its own element type."""
+    def tile(self, index: int, lines: Segment, columns: Segment, is_transposed: bool) -> str:
+        """A load of a tile of the matrix with the number `index`, in its own element type.
+
+        is_transposed: lines of the tile lie along the matrix's second axis.
+        """
         read = self.read(index)
-        terms = [self._along("line", lines, read.strides[0]), self._along("column", columns, read.strides[1])]
+        along = read.strides[::-1] if is_transposed else read.strides
+        terms = [self._along("line", lines, along[0]), self._along("column", columns, along[1])]
         return self._load(read.base, terms, widened=False)
 
     def line(self, index: int, axis: int, run: Segment, fixed: int) -> str:
@@ -124,7 +119,7 @@ class Places:
 
     def _along(self, name: str, segment: Segment, stride: Size) -> _Term:
         """The places of `segment` along an axis; none where all lie at one place."""
-        size, start = block(segment), self._times(segment.first, stride)
+        size, start = segment.block, self._times(segment.first, stride)
         if stride == 0 or size == 1:
             return _Term(start)
         place = f"{name}_{size}"

@@ -20,14 +20,21 @@ from esper.ir.types import DType, TensorType
 from esper.ops.axes import integers_of
 from esper.ops.rules import attribute_integer
 from esper.ops.scan import Layout
+from esper.urza.tiles import power_of_two
+
+LEAST_BLOCK = 16
+"""The least number of columns that matrix instructions take."""
 
 WIDEST_SEGMENT = 64
 """The most columns of one tile."""
 
-MOST_PRODUCTS = 48
-"""The most products of tiles in a step: each is code of its own."""
+MOST_MULTIPLIED: Mapping[int, int] = {2: 1 << 19, 4: 1 << 16}
+"""Bytes of an element -> the most numbers of matrices that a step multiplies a row with, one after another.
 
-MOST_SEGMENTS = 256
+The code of each product stands in the kernel; without matrix instructions it is long.
+"""
+
+MOST_TILES = 512
 """The most tiles that a step computes."""
 
 
@@ -41,6 +48,11 @@ class Segment:
     @property
     def width(self) -> int:
         return self.last - self.first
+
+    @property
+    def block(self) -> int:
+        """The columns of its tile: a power of two, and what matrix instructions take at least."""
+        return 1 if self.width == 1 else max(LEAST_BLOCK, power_of_two(self.width))
 
     def moved(self, columns: int) -> Segment:
         return Segment(self.first + columns, self.last + columns)
@@ -274,15 +286,17 @@ def _refuses_results(step: Step) -> str | None:
 
 def _refuses_size(step: Step) -> str | None:
     segments = step.segments
-    products = 0
+    multiplied = 0
     for node in step.body.of("matmul"):
         left = node.operands[0]
         assert left is not None
-        products += len(segments[left]) * len(segments[node.result()])
-    if products > MOST_PRODUCTS:
-        wide = f"each of up to {WIDEST_SEGMENT} by {WIDEST_SEGMENT} numbers of a matrix"
-        return f"a step has {products} products, {wide}, above {MOST_PRODUCTS}"
+        columns = sum(segment.block for segment in segments[node.result()])
+        multiplied += sum(segment.block for segment in segments[left]) * columns
+    most = MOST_MULTIPLIED[step.matrix_type.bytes]
+    if multiplied > most:
+        found = f"a step multiplies each row with {multiplied} numbers of {step.matrix_type}"
+        return f"{found}, padded to tiles, above {most}"
     tiles = sum(map(len, segments.values()))
-    if tiles > MOST_SEGMENTS:
-        return f"a step has {tiles} tiles of columns, above {MOST_SEGMENTS}"
+    if tiles > MOST_TILES:
+        return f"a step computes {tiles} tiles of up to {WIDEST_SEGMENT} columns, above {MOST_TILES}"
     return None

@@ -104,14 +104,16 @@ def attention_tile(op: str, width: int, element_bytes: int) -> Tile:
     return Tile(dict(first.constexprs), first.num_warps, first.num_stages, tuple(rest))
 
 
-def scan_tile(products: int, element_bytes: int) -> Tile:
-    """For `scan`, whose steps have so many products of tiles: BLOCK_M rows of the state, STAGES of its loads.
+def scan_tile(element_bytes: int, holds_matrices: bool) -> Tile:
+    """For `scan`: BLOCK_M rows of the state, STAGES of the loads of its loop.
 
     Few rows, so that many programs share out a small batch: a step waits for the one before it in any case.
+    Where steps load matrices, copies of the next step's would take the room of whole matrices.
     """
-    warps = 8 if element_bytes == 4 or products > 16 else 4
+    stages, warps = (2, 4) if holds_matrices else (1, 8)
+    warps = 8 if element_bytes == 4 else warps
     more = [Configuration({"BLOCK_M": 16, "STAGES": 1}, wide, 1) for wide in sorted({2 * warps, 16})]
-    return Tile({"BLOCK_M": 16, "STAGES": 2}, warps, 2, tuple(more))
+    return Tile({"BLOCK_M": 16, "STAGES": stages}, warps, stages, tuple(more))
 
 
 _Choices = Mapping[str, Mapping[int, Sequence[tuple[int, int, int]]]]
