@@ -30,6 +30,9 @@ from esper.urza.tiles import Tile
 OWN = re.compile(r"^size_|_ptr$")
 """Names that sizes and pointers have to themselves."""
 
+FIRST = "first"
+"""The index variable of a map that has the first offset of each vector."""
+
 FUNCTION_CALL = re.compile(r"(?<![\w.])([a-z]\w*)\(")
 LIBRARY = frozenset(
     re.findall(
@@ -48,7 +51,7 @@ RESERVED = LIBRARY | {
     *("member", "program", "totals_of_lines", "sums"),
     *keyword.kwlist,
     *("triton", "tl", "float", "operands", "mask", "row", "column", "offsets", "channel", "tile"),
-    *("before", "after", "SPREAD", "VECTOR"),
+    *("before", "after", FIRST, "SPREAD", "VECTOR"),
     *("slice_index", "totals", "matmul", "rows", "rows_with_sums", "columns", "channels", "finish"),
     *("attention_forward", "attention_query_grad", "attention_key_value_grad", "attention_mask_grad"),
     *("depthwise", "depthwise_weight_grad", "BLOCK_C"),
@@ -56,7 +59,8 @@ RESERVED = LIBRARY | {
     *("outer", "along", "inner", "values", "fold_rows", "fold_columns", "each_of_rows", "each_of_columns"),
     *("rows_of_program", "columns_of_program", "running_rows", "running_columns", "BLOCK_R"),
     *("scan", "state", "held", "step", "steps", "STAGES"),
-    *("pointwise", "elements", "BLOCK", "BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK_P", "BLOCK_W"),
+    *("pointwise", "pointwise_vectors", "elements", "elements_of_vectors", "BLOCK", "BLOCK_M", "BLOCK_N"),
+    *("BLOCK_K", "BLOCK_P", "BLOCK_W"),
 }
 """What no value and no size of a kernel may be called."""
 
@@ -223,7 +227,7 @@ class Writer:
                 Segment("channel", first, last),
                 Segment("after", last, rank),
             )
-        return (Segment("offsets", 0, rank),)
+        return (Segment("offsets", 0, rank, of_vectors=FIRST),)
 
     def mask(self, used: frozenset[str]) -> str:
         """The mask of a load whose offset uses the index variables `used`."""
@@ -238,6 +242,8 @@ class Writer:
                 rows = self.segments()[-2]
                 return f"row < {self.body_size(product(shape[rows.first : rows.last]))}"
             return "None" if used == {"slice_index"} else "mask"
+        if used == {FIRST}:
+            return f"{FIRST} < {self.body_size(product(shape))}"
         return "None" if used == {"channel"} else "mask"
 
     def _fold_mask(self, used: frozenset[str]) -> str:
@@ -255,7 +261,7 @@ class Writer:
         return f"{tile} < {self.body_size(product(axes))}"
 
     def offset(self, read: Access) -> tuple[str, frozenset[str]]:
-        return index_text(self.group.space, self.segments(), read, self.body_step)
+        return index_text(self.group.space, self.segments(), read, self.body_step, self.is_promised)
 
     def load(self, read: Access) -> str:
         return self.load_at(read.base, *self.offset(read))

@@ -69,7 +69,8 @@ class Places:
     def used(self, *texts: str) -> frozenset[str]:
         """The index variables that `texts` vary with."""
         words = {word for text in texts for word in re.findall(r"\w+", text)}
-        variables = words & {segment.name for segment in self.writer.segments()}
+        segments = self.writer.segments()
+        variables = words & {name for one in segments for name in (one.name, one.of_vectors) if name}
         return frozenset(variables.union(*(self.varies.get(word, ()) for word in words)))
 
     def coordinate(self, axis: int) -> Text:

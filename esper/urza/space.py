@@ -19,11 +19,15 @@ SizeText = Callable[[Size], str]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The index variable `name` runs over the axes `first` to `last` (exclusive), row-major."""
+    """The index variable `name` runs over the axes `first` to `last` (exclusive), row-major.
+
+    of_vectors: a variable that is `name` of the first of each vector of elements side by side, or "".
+    """
 
     name: str
     first: int
     last: int
+    of_vectors: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,16 @@ class Space:
 
 
 def index_text(
-    space: Space, segments: Sequence[Segment], read: Access, size_text: SizeText
+    space: Space,
+    segments: Sequence[Segment],
+    read: Access,
+    size_text: SizeText,
+    is_whole: Callable[[Size], bool] = lambda size: False,
 ) -> tuple[str, frozenset[str]]:
     """The offset of `read`'s element in its buffer, and the index variables it uses.
 
-    Axes that lie together both in the space and in the buffer become one term.
+    Axes that lie together both in the space and in the buffer become one term. is_whole: whether a size is a
+    number of whole vectors: their elements share the quotient by it.
     """
     strides = space.align(read.shape, read.strides)
     sizes = space.align(read.shape, read.shape)
@@ -78,7 +87,7 @@ def index_text(
         end = axis + 1
         while end < len(sizes) and sizes[end] != 1 and strides[end - 1] == strides[end] * sizes[end]:
             end += 1
-        for text, step, name in _pieces(space, segments, axis, end, size_text):
+        for text, step, name in _pieces(space, segments, axis, end, size_text, is_whole):
             terms.append(_times(text, step * strides[end - 1], size_text))
             used.add(name)
         axis = end
@@ -86,7 +95,12 @@ def index_text(
 
 
 def _pieces(
-    space: Space, segments: Sequence[Segment], first: int, last: int, size_text: SizeText
+    space: Space,
+    segments: Sequence[Segment],
+    first: int,
+    last: int,
+    size_text: SizeText,
+    is_whole: Callable[[Size], bool],
 ) -> list[tuple[str, Size, str]]:
     """The coordinate along axes [first, last), as (text, stride, variable) for each segment it touches."""
     exact = next((s for s in segments if (s.first, s.last) == (first, last)), None)
@@ -97,14 +111,14 @@ def _pieces(
     while position < last:
         segment = next(s for s in segments if s.first <= position < s.last)
         end = min(last, segment.last)
-        text = segment.name
+        name = text = segment.name
         if end < segment.last:
-            text = f"{text} // {size_text(product(space.shape[end : segment.last]))}"
+            within = product(space.shape[end : segment.last])
+            name = segment.of_vectors if segment.of_vectors and is_whole(within) else name
+            text = f"{name} // {size_text(within)}"
         if position > segment.first:
             text = f"{text} % {size_text(product(space.shape[position:end]))}"
-        found.append(
-            (text if text == segment.name else f"({text})", product(space.shape[end:last]), segment.name)
-        )
+        found.append((text if text == name else f"({text})", product(space.shape[end:last]), name))
         position = end
     return found
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from esper.ir.dims import Size, product
+from esper.ir.dims import product
 from esper.urza.attention import write_attention
 from esper.urza.depthwise import write_depthwise, write_depthwise_weight_grad
 from esper.urza.folds import write_fold, write_running_sum
-from esper.urza.generate import Launch, Writer
-from esper.urza.grid import CeilDiv, Sum
+from esper.urza.generate import FIRST, Launch, Writer
+from esper.urza.grid import CeilDiv, Extent, Sum
 from esper.urza.groups import Group, Plan
-from esper.urza.kernel import Direction
+from esper.urza.kernel import VECTOR, Configuration, Direction
 from esper.urza.matmul import write_product
 from esper.urza.pooling import write_pooling
 from esper.urza.scan import write_scan
 from esper.urza.sharing import form, picked, united, write_totals, written
 from esper.urza.tiles import Tile, columns_tile, finish_tile, pointwise_tile, rows_tile
 from esper.urza.window_uses import CONVOLUTIONS, POOLINGS, WEIGHT_GRADIENTS
+
+IS_FIRST = re.compile(rf"\b{FIRST}\b")
 
 LOOP_TRIPS = 4
 """Turns of a loop over a run-time size, assumed where the report weighs instructions."""
@@ -59,32 +63,30 @@ def generate(plan: Plan, group: Group, direction: Direction) -> Launch:
 
 
 def _map(writer: Writer) -> Launch:
+    """A map, and the totals that programs of their own add up beside it."""
     writer.store_results()
     numel = product(writer.group.space.shape)
+    size, by_vectors = writer.step(numel), any(IS_FIRST.search(line) for line in writer.lines)
+    tile = pointwise_tile()
+    if by_vectors:  # sizes that need a promise to be multiples of VECTOR have it in `aligned`
+        tile = replace(tile, constexprs={**tile.constexprs, "VECTOR": 1 if writer.steps else VECTOR})
+    body = writer.end("body", f"offsets, {FIRST}, mask" if by_vectors else "offsets, mask")
+    given = f"{size}, {body.operands_text}, {body.name}, {', '.join(tile.constexprs)}"
+    programs: Extent = CeilDiv(writer.extent(numel), "BLOCK")
     if writer.launch.beside:
-        return _map_beside_totals(writer, numel)
-    return writer.finished(
-        body="offsets, mask",
-        call=f"pointwise({writer.step(numel)}, {{operands}}, {{body}}, BLOCK)",
-        template="pointwise:pointwise",
-        grid=(CeilDiv(writer.extent(numel), "BLOCK"),),
-        tile=pointwise_tile(),
-    )
-
-
-def _map_beside_totals(writer: Writer, numel: Size) -> Launch:
-    body = writer.end("body", "offsets, mask")
-    size = writer.size(numel)
-    blocks, calls = _totals(writer, writer.launch.beside)
-    calls += ["else:", f"    elements(program, {size}, {body.operands_text}, {body.name}, BLOCK)"]
-    counts = ", ".join([*map(str, blocks), f"tl.cdiv({size}, BLOCK)"])
-    return writer.finished(
-        None,
-        "\n".join([f"member, program = member_of_program(({counts}))", *calls]),
-        "columns:totals_of_lines;pointwise:elements",
-        (Sum((sum(blocks), CeilDiv(writer.extent(numel), "BLOCK"))),),
-        pointwise_tile(),
-    )
+        blocks, calls = _totals(writer, writer.launch.beside)
+        counts = ", ".join([*map(str, blocks), f"tl.cdiv({size}, BLOCK)"])
+        function = "elements_of_vectors" if by_vectors else "elements"
+        calls += ["else:", f"    {function}(program, {given})"]
+        call = "\n".join([f"member, program = member_of_program(({counts}))", *calls])
+        template = f"columns:totals_of_lines;pointwise:{function}"
+        programs = Sum((sum(blocks), programs))
+    else:
+        function = "pointwise_vectors" if by_vectors else "pointwise"
+        call, template = f"{function}({given})", f"pointwise:{function}"
+    launch = writer.finished(None, call, template, (programs,), tile)
+    promised = (Configuration({"VECTOR": VECTOR}, tile.num_warps, tile.num_stages),) if by_vectors else ()
+    return replace(launch, kernel=replace(launch.kernel, promised=promised))
 
 
 def _rows(writer: Writer) -> Launch:

@@ -124,3 +124,12 @@ def test_parts_of_a_tensor_are_read_widely_under_promises(start: str, tmp_path: 
 def test_a_batch_alone_is_no_reason_to_build_a_kernel_twice() -> None:
     found = [kernel.aligned for kernel in make_programs(lower("gmlp_block", precision="bf16")).kernels]
     assert found and not any(found)
+
+
+def test_what_a_vector_shares_is_loaded_once(programs: Programs, tmp_path: Path) -> None:
+    """A thread of a map has eight elements of one channel, which share its statistics."""
+    plain = next(kernel for kernel in programs.kernels if "pointwise_vectors" in kernel.source)
+    assert plain.aligned is not None
+    built = build_kernels([plain, plain.aligned], ["sm_90"], cache=KernelCache(tmp_path), jobs=1).kernels
+    statistics = next(n for n, argument in enumerate(plain.arguments) if argument.dtype == "f32")
+    assert [buffer_widths(one.ptx, 1)[statistics] for one in built] == [{32: 32}, {32: 4}]
