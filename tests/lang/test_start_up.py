@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from esper.lang import library, lower
+from esper.lang import library, library_entry, lower
 from esper.lang.units import library_program, library_unit
 
 LOADED = """
@@ -21,6 +21,18 @@ except SystemExit as end:
     assert not end.code, end.code
 finally:
     print("\\nloaded:", *sorted(sys.modules))
+"""
+READ = """
+import sys
+from esper.cli.esperc import main
+read = []
+sys.addaudithook(lambda event, given: read.append(str(given[0])) if event == "open" else None)
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end.code
+finally:
+    print("\\nread:", *(path for path in read if path.endswith(".esp")))
 """
 COMPILES = {"torch", "triton"}
 HEAVY = {
@@ -77,3 +89,12 @@ def test_only_the_files_of_the_library_that_a_blueprint_needs_are_read() -> None
     library_program.cache_clear()
     lower("mlp_block")
     assert library_program.cache_info().currsize == 1
+
+
+def test_a_compile_reads_its_blueprint_once(tmp_path: Path) -> None:
+    file = library_entry("norm").file
+    environment = {**os.environ, "ESPER_CACHE_DIR": str(tmp_path)}
+    for name in ("norm", file):
+        command = [sys.executable, "-c", READ, "compile", name, "--set", "features=16", "--target", "sm_90"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        assert done.stdout.rpartition("\nread:")[2].split() == [file]
