@@ -37,7 +37,7 @@ def power_of_two(size: int) -> int:
 
 def pointwise_tile() -> Tile:
     """For `pointwise` and `channels`: BLOCK."""
-    return Tile({"BLOCK": 1024}, 4)
+    return Tile({"BLOCK": 1024}, 4, alternatives=(Configuration({"BLOCK": 512}, 4, 3),))
 
 
 def rows_tile(width: int) -> Tile:

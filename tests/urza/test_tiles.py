@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from esper.lang import lower
 from esper.urza import tiles
+from esper.urza.build import build_kernels
+from esper.urza.cache import KernelCache
+from esper.urza.compiler import make_programs
 
 sizes = st.integers(1, 20_000)
 
@@ -61,3 +66,10 @@ def test_long_inner_dimensions_of_small_products_are_split(
     rows: int, columns: int, inner: int, expected: int
 ) -> None:
     assert tiles.splits(rows, columns, inner) == expected
+
+
+def test_sums_over_channels_spill_nothing(tmp_path: Path) -> None:
+    kernels = make_programs(lower("mbconv_block", precision="bf16")).kernels
+    largest = [one for one in kernels if "import channels" in one.source and one.source.count("tl.load") > 5]
+    built = build_kernels(largest, ["sm_80"], cache=KernelCache(tmp_path), jobs=2).kernels
+    assert len(built) >= 2 and [one.resources.spill_bytes for one in built] == [0] * len(built)
