@@ -1,5 +1,5 @@
 """Lark grammars: of the blueprint language, and of the textual form of its IR.
 
-They are data, read through `esper.resources`; nothing is imported from here. `blueprint.json` holds the parser's
-tables, which follow from `blueprint.lark`: `make docs` writes it.
+They are data, read through `esper.resources`; nothing is imported from here. `blueprint.json` holds the
+tables of the parser, which follow from `blueprint.lark`: `make docs` writes it.
 """
