@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
 
 from esper.errors import WrongArgument
-from esper.ir import BlueprintIR, Value
+from esper.ir import BlueprintIR, DType, TensorType, Value
+from esper.ir.build import Builder
+from esper.ir.operator import OPERATORS, Site
 from esper.ir.rewrite import rewrite
 from esper.passes import PASSES, Law, PassRecord, run_passes
 from esper.passes.errors import PassBrokeGraph, PassCrashed, UnknownGradient, UnknownPass
@@ -34,6 +37,27 @@ def test_each_pass_is_recorded_with_its_graph(small: BlueprintIR) -> None:
     assert [record.name for record, _ in records] == ["expand", "dce"]
     assert [record.nodes_before for record, _ in records] == [len(small.nodes), len(records[0][1].nodes)]
     assert all(record.nodes_after == len(ir.nodes) and record.ms >= 0 for record, ir in records)
+
+
+def test_what_passes_leave_alone_is_typed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = Builder("chain")
+    value = build.input("x", TensorType(DType.F32, (4,)))
+    for _ in range(3):
+        value = build.op("exp", value)
+    chain = build.finish({"y": value})
+    typed: list[Site] = []
+    rule = OPERATORS["exp"].infer
+    assert rule is not None
+
+    def counted(site: Site) -> Sequence[TensorType]:
+        typed.append(site)
+        return rule(site)
+
+    monkeypatch.setitem(OPERATORS, "exp", replace(OPERATORS["exp"], infer=counted))
+    again = chain.replace(name="again")  # which nobody has verified
+    for _ in range(2):
+        run_passes(again, "canonicalize,cse,dce")
+    assert len(typed) == 3
 
 
 @dataclass(frozen=True)
