@@ -89,8 +89,11 @@ def eager(
         for node in ir.nodes:
             if node.op in ("input", "param", "buffer"):
                 continue
-            if node.op in ("constant", "seed"):
-                values[node.result()] = concrete(node.attrs["value"], sizes, None) if node.attrs else 0
+            if node.op == "constant":
+                values[node.result()] = concrete(node.attrs["value"], sizes, None)
+                continue
+            if node.op == "seed":  # a tensor: numbers drawn of an integer use tensors of no trace
+                values[node.result()] = torch.zeros((), dtype=torch.int64)
                 continue
             entry = OPERATORS[node.op]
             path = entry.first_result_reference or entry.reference
