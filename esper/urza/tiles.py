@@ -112,7 +112,7 @@ def scan_tile(element_bytes: int, holds_matrices: bool) -> Tile:
     """
     stages, warps = (2, 4) if holds_matrices else (1, 8)
     warps = 8 if element_bytes == 4 else warps
-    more = [Configuration({"BLOCK_M": 16, "STAGES": 1}, wide, 1) for wide in sorted({2 * warps, 16})]
+    more = [Configuration({"BLOCK_M": 16, "STAGES": 1}, wide, 1) for wide in (4, 8, 16) if wide != warps]
     return Tile({"BLOCK_M": 16, "STAGES": stages}, warps, stages, tuple(more))
 
 

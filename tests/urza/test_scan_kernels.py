@@ -271,18 +271,23 @@ def test_a_layer_runs_in_kernels_alone_and_few_of_them(name: str) -> None:
     assert [kernel.direction for kernel in loops] == ["forward", "backward"]
 
 
-@pytest.mark.parametrize("name", ["gru_layer", "lstm_layer"])
-def test_products_of_steps_are_matrix_instructions_and_nothing_spills(name: str, tmp_path: Path) -> None:
-    programs = make_programs(lower(name, precision="bf16"))
+@pytest.mark.parametrize(
+    "name, precision", [("gru_layer", "bf16"), ("lstm_layer", "bf16"), ("lstm_layer", "f32")]
+)
+def test_nothing_spills_and_products_of_steps_are_matrix_instructions(
+    name: str, precision: str, tmp_path: Path
+) -> None:
+    programs = make_programs(lower(name, precision=precision))
     kernels = [kernel for kernel in programs.kernels if kernel.name.startswith("scan")]
     targets = {"sm_80": "mma", "sm_90": "mma", "gfx942": "mfma"}
     for one in build_kernels(kernels, list(targets), cache=KernelCache(tmp_path)).kernels:
         used = one.resources
         assert used.spill_bytes == 0
-        assert used.matrix_kind == targets[one.target]
-        assert 0 < one.ttir.count("tt.dot ") <= used.matrix_instructions
         if one.target != "gfx942":
             assert used.wide_share > 0.95
+        if precision == "bf16":
+            assert used.matrix_kind == targets[one.target]
+            assert 0 < one.ttir.count("tt.dot ") <= used.matrix_instructions
 
 
 def test_matrices_are_read_before_the_loop_where_they_fit() -> None:
