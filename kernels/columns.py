@@ -47,20 +47,32 @@ def channels(
     BODY: tl.constexpr,
     C: tl.constexpr,
     BLOCK: tl.constexpr,
+    VECTOR: tl.constexpr = 1,
 ):
     """Sums over the first and last axis of an [A, C, B] space; grid: (C, parts), any number of parts.
 
     A, B: int32 run-time sizes. partials: tuple of float32 pointers to [parts, C].
     BODY(before int32 [BLOCK], channel int32 scalar, after int32 [BLOCK], mask bool [BLOCK], operands): the
     indices of an element of the space; returns a tuple of float32 [BLOCK] terms, and may store.
+    VECTOR: 1 or a divisor of B; then `after` and the terms are [BLOCK / VECTOR, VECTOR], and the elements of
+    a line share `before` and the mask, [BLOCK / VECTOR, 1].
     """
     channel = tl.program_id(0)
     part = tl.program_id(1)
-    sums = zero_sums(partials, [BLOCK])
+    line = B // VECTOR
+    sums = zero_sums(partials, [BLOCK] if VECTOR == 1 else [BLOCK // VECTOR, VECTOR])
     for block in range(part, tl.cdiv(A * B, BLOCK), tl.num_programs(1)):
-        index = block * BLOCK + tl.arange(0, BLOCK)
-        mask = index < A * B
-        sums = add_terms(sums, BODY(index // B, channel, index % B, mask, operands), mask)
+        vector = block * (BLOCK // VECTOR) + tl.arange(0, BLOCK // VECTOR)
+        before = vector // line
+        after = vector % line * VECTOR
+        mask = vector < A * line
+        if VECTOR > 1:
+            before = before[:, None]
+            after = after[:, None] + tl.arange(0, VECTOR)[None, :]
+            mask = mask[:, None]
+        sums = add_terms(sums, BODY(before, channel, after, mask, operands), mask)
+    if VECTOR > 1:
+        sums = reduce_sums(sums, 1)
     store_sums(sums, partials, part * C + channel, True, 0)
 
 

@@ -68,8 +68,8 @@ def _map(writer: Writer) -> Launch:
     numel = product(writer.group.space.shape)
     size, by_vectors = writer.step(numel), any(IS_FIRST.search(line) for line in writer.lines)
     tile = pointwise_tile()
-    if by_vectors:  # sizes that need a promise to be multiples of VECTOR have it in `aligned`
-        tile = replace(tile, constexprs={**tile.constexprs, "VECTOR": 1 if writer.steps else VECTOR})
+    if by_vectors:
+        tile = _in_vectors(writer, tile)
     body = writer.end("body", f"offsets, {FIRST}, mask" if by_vectors else "offsets, mask")
     given = f"{size}, {body.operands_text}, {body.name}, {', '.join(tile.constexprs)}"
     programs: Extent = CeilDiv(writer.extent(numel), "BLOCK")
@@ -85,8 +85,7 @@ def _map(writer: Writer) -> Launch:
         function = "pointwise_vectors" if by_vectors else "pointwise"
         call, template = f"{function}({given})", f"pointwise:{function}"
     launch = writer.finished(None, call, template, (programs,), tile)
-    promised = (Configuration({"VECTOR": VECTOR}, tile.num_warps, tile.num_stages),) if by_vectors else ()
-    return replace(launch, kernel=replace(launch.kernel, promised=promised))
+    return _promised(launch) if by_vectors else launch
 
 
 def _rows(writer: Writer) -> Launch:
@@ -142,15 +141,32 @@ def _channels(writer: Writer) -> Launch:
     before, width, after = product(shape[:first]), _fixed(product(shape[first:last])), product(shape[last:])
     partials = _partials(writer)
     writer.lines.append(f"return {writer.terms()}")
-    return writer.finished(
+    sizes, by_vectors = f"{writer.size(before)}, {writer.step(after)}", writer.is_promised(after)
+    tile = _in_vectors(writer, pointwise_tile()) if by_vectors else pointwise_tile()
+    launch = writer.finished(
         body="before, channel, after, mask",
-        call=f"channels({writer.size(before)}, {writer.step(after)}, {{operands}}, {partials}, {{body}}, "
-        f"{width}, BLOCK)",
+        call=f"channels({sizes}, {{operands}}, {partials}, {{body}}, {width}, {', '.join(tile.constexprs)})",
         template="columns:channels",
         grid=(width, group.partial(group.sums[0]).parts),
-        tile=pointwise_tile(),
+        tile=tile,
         trips=LOOP_TRIPS,
     )
+    return _promised(launch) if by_vectors else launch
+
+
+def _in_vectors(writer: Writer, tile: Tile) -> Tile:
+    """`tile` with VECTOR; sizes that need a promise to be multiples of it have that in `aligned` alone."""
+    return replace(tile, constexprs={**tile.constexprs, "VECTOR": 1 if writer.steps else VECTOR})
+
+
+def _promised(launch: Launch) -> Launch:
+    """`launch` by vectors under promises."""
+    kernel = launch.kernel
+    configurations = (
+        Configuration({**one.constexprs, "VECTOR": VECTOR}, one.num_warps, one.num_stages)
+        for one in (kernel.configuration, *kernel.alternatives)
+    )
+    return replace(launch, kernel=replace(kernel, promised=tuple(configurations)))
 
 
 def _finish(writer: Writer) -> Launch:
