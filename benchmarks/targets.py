@@ -44,7 +44,8 @@ ENOUGH = 0.95
 LISTED = 12
 """How many kernels of each reason the table names; targets.json has all."""
 
-IMAGE_TEMPLATES = re.compile(r"\bimport [^\n]*\b(?:channels|depthwise\w*|max_pool\w*|avg_pool\w*)\b")
+POOLING = re.compile(r"\bimport [^\n]*\b(?:max_pool\w*|avg_pool\w*)\b")
+DEPTHWISE = re.compile(r"\bimport [^\n]*\bdepthwise\w*\b")
 QUOTIENTS = re.compile(r"(?://|%) \(?([A-Za-z_]\w*)")
 
 
@@ -151,8 +152,10 @@ def reason(one: BuiltKernel, moved: Mapping[str, int]) -> str:
     """Why a kernel reads and writes narrowly, as far as its text tells."""
     source = one.kernel.source
     sizes = {argument.name for argument in one.kernel.arguments if argument.kind == "size"}
-    if IMAGE_TEMPLATES.search(source) or sizes & set(QUOTIENTS.findall(source)):
-        return "places are quotients and remainders of run-time sizes, whose divisors are not known"
+    if POOLING.search(source):
+        return "windows start anywhere along a line"
+    if DEPTHWISE.search(source) or sizes & set(QUOTIENTS.findall(source)):
+        return "a buffer is read or written across its order, or at places that do not follow each other"
     if sum(moved.values()) < 2**20:
         return "it moves less than 1 MiB"
     if is_amd(one.target) and one.resources.matrix_kind:
