@@ -28,7 +28,7 @@ LEAST_BLOCK = 16
 WIDEST_SEGMENT = 64
 """The most columns of one tile."""
 
-MOST_MULTIPLIED: Mapping[int, int] = {2: 1 << 19, 4: 1 << 16}
+MOST_MULTIPLIED: Mapping[int, int] = {2: 1 << 18, 4: 1 << 16}
 """Bytes of an element -> the most numbers of matrices that a step multiplies a row with, one after another.
 
 The code of each product stands in the kernel; without matrix instructions it is long.
