@@ -56,6 +56,22 @@ def test_parallel_projections_share_a_launch_and_their_gradients_an_accumulator(
     assert len(found.backward.kernels) == 3
 
 
+def test_layers_side_by_side_have_their_weights_and_biases_gradients_in_one_launch() -> None:
+    """They share no factor, but all wait for the same alone; the sums are over one space, of tensors apart."""
+    build = Builder("apart")
+    outputs = {}
+    for number in range(2):
+        x = build.input(f"x{number}", TensorType(DType.F32, (N, T, 24)))
+        weight = build.param(f"weight{number}", TensorType(DType.F32, (16, 24)), "zeros")
+        bias = build.param(f"bias{number}", TensorType(DType.F32, (16,)), "zeros")
+        outputs[f"y{number}"] = build.op("add", build.op("matmul", x, weight, transpose_b=True), bias)
+    found = make_programs(build.finish(outputs), wrt=("weight0", "bias0", "weight1", "bias1"))
+    _, (weights,) = groups(found, "product")
+    assert [member.sum_of for member in weights.members] == ["a", "a"]
+    assert len(found.backward.kernels) == 2
+    assert verify_programs(found, sizes={"N": 3, "T": 100}).ok
+
+
 def test_a_product_without_partial_sums_stores_its_bias_gradient_itself() -> None:
     build = Builder("wide")
     x = build.input("x", TensorType(DType.F32, (N, 640)))
