@@ -6,7 +6,6 @@ It needs no GPU and runs nothing; the torch tier is made only for an artifact's 
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from esper.urza.artifact import Artifact
 
 SCHEMA_VERSION = 1
-RELEASES = re.compile(r";  .*= None$", re.MULTILINE)
-"""Where torch's listings let go of values."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +202,7 @@ class Compilation:
         """
         # pydantic and torch are needed for this alone: most compiles print a report and write no artifact.
         from esper.urza.artifact import Artifact
-        from esper.urza.torch_tier import graph_module
+        from esper.urza.module_text import module_text
 
         passing = ("cached", "compile_ms", "triton_invocations")
         report = {name: value for name, value in self.report().items() if name not in passing}
@@ -215,7 +212,7 @@ class Compilation:
             ir_json=self.ir.to_json(),
             source=source,
             kernels_py=self.programs.stage("triton"),
-            module_py=RELEASES.sub("", graph_module(run_passes(self.ir)).code).strip() + "\n",
+            module_py=module_text(self.ir),
             report_json=json.dumps(report, indent=1) + "\n",
             options=dict(options or {}),
             versions=versions(self.targets),

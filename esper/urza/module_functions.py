@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from itertools import chain, count
 from types import ModuleType
 
+from esper.errors import EsperError
 from esper.urza.errors import NotWritten
 
 _REFERENCES = "esper.ops.reference."
-_CALLED = {"esper.ops.reference.random:dropout": "hashed_dropout"}
-"""Functions with a name of their own in the file, because functions that use them have such an argument."""
+_PLAIN = {("esper.ops.reference.random", "dropout"): "hashed_dropout"}
+"""What stands for a function that the torch tier gives more than a graph says."""
 _TENSOR = "Tensor = torch.Tensor"
 
 
@@ -49,13 +53,19 @@ class Functions:
     def __init__(self) -> None:
         self.imports: set[str] = set()
         self._constants: dict[str, str] = {}
+        self._tables: set[str] = set()
         self._texts: dict[str, str] = {}
         self._names: dict[tuple[str, str], str] = {}
 
     @property
     def constants(self) -> str:
-        """The constants, in the order in which they were met."""
-        return "\n".join(self._constants.values())
+        """The constants, in the order in which they were met, but for the tables."""
+        return "\n".join(text for name, text in self._constants.items() if name not in self._tables)
+
+    @property
+    def tables(self) -> str:
+        """The constants that hold functions: they stand after these."""
+        return "\n".join(text for name, text in self._constants.items() if name in self._tables)
 
     @property
     def texts(self) -> list[str]:
@@ -67,10 +77,25 @@ class Functions:
         module, _, name = path.partition(":")
         return self._add(import_module(module), name)
 
+    def hold(self, name: str, text: Callable[[str], str]) -> str:
+        """Carries the function that `text` writes under a name like `name`; the name that it goes by."""
+        taken = self._texts.keys() | self._constants.keys()
+        others = (f"{name}_{number}" for number in count(2))
+        chosen = next(one for one in chain([name], others) if one not in taken)
+        self._texts[chosen] = ""  # before what it uses
+        self._texts[chosen] = text(chosen)
+        return chosen
+
     def _add(self, module: ModuleType, name: str) -> str:
+        name = _PLAIN.get((module.__name__, name), name)
         key = module.__name__, name
         if key in self._names:
             return self._names[key]
+        value = getattr(module, name)
+        if isinstance(value, type) and issubclass(value, EsperError):
+            self._names[key] = name
+            self._texts[name] = _error_text(value)
+            return name
         node, text = _definitions(module)[name]
         if text == _TENSOR:
             self.imports.add("from torch import Tensor")
@@ -78,7 +103,7 @@ class Functions:
         if text in self._constants.values():
             return name
         taken = self._texts.keys() | self._constants.keys()
-        chosen = _CALLED.get(f"{module.__name__}:{name}", name)
+        chosen = name
         if chosen in taken:
             chosen = f"_{module.__name__.rpartition('.')[2]}_{name.lstrip('_')}"
         self._names[key] = chosen
@@ -89,9 +114,13 @@ class Functions:
         for other in used:
             if not any(known.startswith(f"{other}.") for known in renamed):
                 renamed[other] = self._resolve(module, other)
+        if place is self._constants and not self._texts.keys().isdisjoint(renamed.values()):
+            self._tables.add(chosen)
         for old, new in renamed.items():
             if old != new:
                 text = re.sub(rf"(?<![\w.]){re.escape(old)}\b", new, text)
+        if place is self._constants:
+            del place[chosen]  # constants stand after those that they use
         place[chosen] = text
         return chosen
 
@@ -102,7 +131,7 @@ class Functions:
             if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
                 definition, _ = _definitions(module).get(part.value.id, (None, ""))
                 if isinstance(definition, ast.ImportFrom) and f"{definition.module}." == _REFERENCES:
-                    of = import_module(f"{_REFERENCES}{part.value.id}")
+                    of = import_module(f"{_REFERENCES}{_original(definition, part.value.id)}")
                     found[f"{part.value.id}.{part.attr}"] = self._add(of, part.attr)
         return found
 
@@ -113,10 +142,13 @@ class Functions:
             return name  # a builtin or a local variable
         node, text = definition
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("esper"):
-            original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
+            original = _original(node, name)
+            of = import_module(node.module or "")
+            if isinstance(getattr(of, original), type) and issubclass(getattr(of, original), EsperError):
+                return self._add(of, original)
             if not (node.module or "").startswith(_REFERENCES):
                 raise NotWritten(name=f"{node.module}.{original}")
-            return self._add(import_module(node.module or ""), original)
+            return self._add(of, original)
         if isinstance(node, ast.ImportFrom):
             self.imports.add(f"from {node.module} import {name}")
             return name
@@ -124,3 +156,22 @@ class Functions:
             self.imports.add(text)
             return name
         return self._add(module, name)
+
+
+def _original(node: ast.ImportFrom, name: str) -> str:
+    """What is imported as `name`."""
+    return next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
+
+
+def _error_text(kind: type[EsperError]) -> str:
+    """A kind of error as a class of its own, with the same message."""
+    said = (kind.__doc__ or kind.__name__).strip().split("\n")[0]
+    return "\n".join(
+        [
+            f"class {kind.__name__}(ValueError):",
+            f'    """{said}"""',
+            "",
+            "    def __init__(self, **details: object) -> None:",
+            f"        super().__init__({json.dumps(kind.message)}.format(**details))",
+        ]
+    )

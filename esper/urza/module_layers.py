@@ -45,7 +45,7 @@ def layer_of(ir: BlueprintIR, node: Node, updated: frozenset[str]) -> Layer | No
     )
     buffers = {leaf.name for leaf in leaves if leaf.op == "buffer"}
     sizes = [size for leaf in leaves for size in leaf.type.shape]
-    if not (len(scopes) == 1 and scope and "." not in scope and alone and only_first and len(dtypes) == 1):
+    if not (len(scopes) == 1 and scope and alone and only_first and len(dtypes) == 1):
         return None
     if len(whole) != len(leaves) or not set(names) <= _NAMES or names[0] != "weight":
         return None

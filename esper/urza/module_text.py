@@ -19,14 +19,13 @@ from esper.ir.types import DType
 from esper.ops.rules import attribute_number
 from esper.passes import run_passes
 from esper.passes.manager import CLEAN
-from esper.urza.errors import NotWritten
 from esper.urza.module_expressions import INFIX, WRITTEN
 from esper.urza.module_functions import Functions
 from esper.urza.module_layers import TORCH_NAMES, Layer, layer_of
 from esper.urza.module_layout import Call, Expression, docstring, statement
 from esper.urza.torch_tier import updated_in_place
 
-_STANDARD = ("collections.abc", "functools", "math")
+_STANDARD = ("collections.abc", "functools", "math", "typing")
 _INERT = frozenset({"dropout", "feature_dropout", "drop_path", "gaussian_noise"})
 """Operators that do nothing in eval mode."""
 
@@ -36,7 +35,7 @@ TRAINING = "self.training"
 def module_text(ir: BlueprintIR, doc: str = "") -> str:
     """The text of a Python file that defines `class_name(ir)`. doc: of the blueprint.
 
-    Raises `NotWritten` for an operator that owns a graph.
+    Raises `NotWritten` for an operator whose reference needs more than torch.
     """
     return _Writer(run_passes(ir, CLEAN)).file(doc)
 
@@ -79,6 +78,8 @@ class _Writer:
         functions = [body, *self.functions.texts]
         if self.functions.constants:
             functions.insert(0, self.functions.constants)
+        if self.functions.tables:
+            functions.append(self.functions.tables)
         head = f'"""`{self.ir.name}`, written by `esperc compile --emit torch`."""'
         parts = [f"{head}\n\nfrom __future__ import annotations\n\n{self.imports(functions)}"]
         gap = "\n\n" if self.functions.constants else "\n\n\n"
@@ -98,6 +99,8 @@ class _Writer:
             plain.add("import torch.nn.functional as F")
         if "torch." in code:
             plain.add("import torch")
+        if ": Any = nn.Module()" in code:
+            wanted.setdefault("typing", set()).add("Any")
         wanted.setdefault("torch", set()).update(("nn", "Tensor"))
         froms = {module: f"from {module} import {', '.join(sorted(n))}" for module, n in wanted.items()}
         ours = [*sorted(line for line in plain if line.split()[1] in _STANDARD)]
@@ -121,6 +124,7 @@ class _Writer:
         layers = {layer.scope: layer for layer in self.layers.values()}
         for node in (*self.ir.params, *self.ir.buffers):
             scope, _, last = node.name.rpartition(".")
+            lines += self.containers(scope, done)
             if scope in layers:
                 if scope not in done:
                     lines += statement(f"self.{scope} = ", layers[scope].made_by, 2)
@@ -139,19 +143,23 @@ class _Writer:
                     lines += self.set_all(scope, [node for _, node in alike], beginning)
         return lines
 
+    def containers(self, scope: str, done: set[str]) -> list[str]:
+        """The statements that make what `scope` lies in: a module for each call of a blueprint."""
+        parts = scope.split(".")[:-1]
+        outer = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+        made = [name for name in outer if name not in done]
+        done.update(made)
+        return [f"        self.{name}{'' if '.' in name else ': Any'} = nn.Module()" for name in made]
+
     def made_apart(self, node: Node, scope: str, last: str, done: set[str]) -> list[str]:
         value = f"nn.Parameter({_new('empty', node)})"
         if not scope:
             return statement(f"self.{last} = ", value, 2)
-        if "." in scope:
-            raise NotWritten(name=node.name)
         first = [] if scope in done else [f"        self.{scope} = nn.ParameterDict()"]
         return [*first, *statement(f'self.{scope}["{last}"] = ', value, 2)]
 
     def made_buffer(self, node: Node, scope: str, last: str, done: set[str]) -> list[str]:
         new = _new("ones" if node.attrs["init"] == "ones" else "zeros", node)
-        if "." in scope:
-            raise NotWritten(name=node.name)
         first = [] if scope in done or not scope else [f"        self.{scope} = nn.ParameterDict()"]
         owner = f"self.{scope}" if scope else "self"
         return [*first, *statement("", Call(f"{owner}.register_buffer", (f'"{last}"', new)), 2)]
@@ -202,6 +210,16 @@ class _Writer:
     def forward(self) -> list[str]:
         inputs = ", ".join(f"{self.variable(node)}: Tensor" for node in self.ir.inputs)
         returned = "Tensor" if len(self.ir.outputs) == 1 else "tuple[Tensor, ...]"
+        return [f"    def forward(self, {inputs}) -> {returned}:", *self.statements()]
+
+    def step(self, name: str) -> str:
+        """The body of a loop as a function `name`, which returns a tuple."""
+        self.is_step = True
+        given = tuple(f"{self.variable(node)}: Tensor" for node in self.ir.inputs)
+        head = statement("def ", Call(name, given, " -> tuple[Tensor, ...]:"), 0)
+        return "\n".join([*head, *(line.removeprefix("    ") for line in self.statements())])
+
+    def statements(self) -> list[str]:
         body = [node for node in self.ir.nodes if node.op not in ("input", "param", "buffer", "seed")]
         body = [node for node in body if not self.is_number(node)]
         for place, node in enumerate(body):
@@ -217,11 +235,9 @@ class _Writer:
         self.lines = [*self.sizes_read(), *self.lines]
         self.write_updates()
         self.write_return()
-        return [f"    def forward(self, {inputs}) -> {returned}:", *self.lines]
+        return self.lines
 
     def write(self, node: Node, following: Node | None) -> None:
-        if any(True for _ in node.bodies):
-            raise NotWritten(name=node.name)
         if node.op == "multi_head_attention" and node.operands[2] is None:
             self.write_heads(node, following)
             return
@@ -312,7 +328,7 @@ class _Writer:
         if [value.index for value in results] == [0]:
             only_next = following is not None and self.ir.users(node.name) == (following,)
             leaves = any(value == results[0] for _, value in (*self.ir.outputs, *self.ir.updates))
-            last = following is None and len(self.ir.outputs) == 1
+            last = following is None and len(self.ir.outputs) == 1 and not self.is_step
             if node.op == "ensure_shape":
                 return ""
             name = "h" if (only_next and not leaves) else self.fresh("y" if node.op in INFIX else node.name)
@@ -330,6 +346,7 @@ class _Writer:
         return f"{', '.join(targets)} = "
 
     returned = False
+    is_step = False
 
     def pending_updates(self) -> list[tuple[str, Value]]:
         layered = {layer.scope for layer in self.layers.values()}
@@ -410,7 +427,8 @@ class _Writer:
     def write_return(self) -> None:
         if not self.returned:
             values = ", ".join(self.value(value) for _, value in self.ir.outputs)
-            self.lines.append(f"        return {values}")
+            comma = "," if self.is_step and len(self.ir.outputs) == 1 else ""
+            self.lines.append(f"        return {values}{comma}")
 
     # --- names and sizes ---
 
@@ -466,6 +484,10 @@ class _Writer:
             return f"({items},)" if len(value) == 1 else f"({items})"
         if isinstance(value, DType):
             return f"torch.{TORCH_NAMES[value]}"
+        if isinstance(value, BlueprintIR):
+            inner = _Writer(value)
+            inner.functions = self.functions
+            return self.functions.hold(f"{value.name}_step", inner.step)
         return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
@@ -476,7 +498,7 @@ def _shape(node: Node, index: int = 0) -> str:
 
 
 def _new(function: str, node: Node) -> str:
-    sizes = ", ".join(map(str, node.type.shape))
+    sizes = ", ".join(map(str, node.type.shape)) or "()"
     dtype = "" if node.type.dtype is DType.F32 else f", dtype=torch.{TORCH_NAMES[node.type.dtype]}"
     return f"torch.{function}({sizes}{dtype})"
 

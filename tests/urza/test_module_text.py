@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
 from torch import nn
 
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
 from esper.lang import library, lower, signature, size_values
 from esper.ops.reference.evaluate import TORCH_DTYPES
+from esper.passes import run_passes
+from esper.testing import blueprint_irs
 from esper.urza.module_layout import Call, docstring, statement
 from esper.urza.module_text import class_name, module_text
 from esper.urza.seed import CompiledSeed
@@ -142,9 +145,11 @@ def test_modules_are_typed(tmp_path: Path) -> None:
         "group_norm_block",
         "unet_up",
     )
-    for name in names:
-        (tmp_path / f"{name}.py").write_text(module_text(lower(name)), encoding="utf-8")
-    paths = [str(tmp_path / f"{name}.py") for name in names]
+    (tmp_path / "nested.esp").write_text(NESTED, encoding="utf-8")
+    graphs = {name: lower(name) for name in names} | {"nested": lower(tmp_path / "nested.esp", name="outer")}
+    for name, ir in graphs.items():
+        (tmp_path / f"{name}.py").write_text(module_text(ir), encoding="utf-8")
+    paths = [str(tmp_path / f"{name}.py") for name in graphs]
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--no-warn-return-any", *paths],
         cwd=root,
@@ -168,6 +173,49 @@ def test_a_buffer_of_its_own_and_several_outputs() -> None:
     after = build.op("add", total, build.op("sum", x, axes=(0,), keepdims=False))
     outputs = {"y": build.op("mul", x, scale), "z": build.op("tanh", after)}
     assert_equal_modules(build.finish(outputs, updates={"total": after}))
+
+
+NESTED = """import gru_layer
+blueprint inner(width: dim = 8) {
+    input x: f32[N, width]
+
+    output x |> linear(width) |> batch_norm() |> rms_norm(affine=false)
+}
+
+blueprint middle(width: dim = 8) {
+    input x: f32[N, width]
+
+    output x |> inner(width=width) |> linear(width, bias=false)
+}
+
+blueprint outer(width: dim = 8) {
+    input x: f32[N, width]
+
+    h = x |> middle(width=width) |> inner(width=width) |> unsqueeze(1)
+    output h |> gru_layer(features=width)
+}
+"""
+
+
+def test_what_a_blueprint_calls_lies_in_modules_of_its_own(
+    tmp_path: Path, golden: Callable[[str, str], None]
+) -> None:
+    path = tmp_path / "nested.esp"
+    path.write_text(NESTED, encoding="utf-8")
+    ir = lower(path, name="outer")
+    assert_equal_modules(ir)
+    golden("nested.module.py", module_text(ir))
+
+
+@given(blueprint_irs(max_nodes=2, symbolic=False))
+@settings(max_examples=25, deadline=None)
+def test_any_graph_is_written(ir: BlueprintIR) -> None:
+    ir = run_passes(ir, "dce")
+    seed, module = seeded(ir).eval(), written(ir).eval()
+    module.load_state_dict(seed.state_dict())
+    given = [x.detach() for x in inputs(ir)]
+    mine, theirs = module.double()(*given), seed.double()(*given)
+    torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
 # --- layout ---

@@ -20,35 +20,37 @@ _STEPS = (16, 0xFFFF, _FIRST, 15, 0x1FFFF, _SECOND - 2**32, 8, 0xFFFFFF)
 """The numbers that tiles are mixed with, as int32."""
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """An integer seed with masks that were drawn of it ahead, by offset and probability.
+class Drawn(int):
+    """A seed with masks that were drawn of it ahead.
 
-    Dropout takes it in place of the seed; a mask that is not there, or in another shape, is drawn then.
-    dropped: the mask and the factor of what is kept, a scalar in float32.
+    dropped: by offset and probability, the mask and the factor of what is kept, a float32 scalar. `dropout`
+    reads them; a mask that is not there, or in another shape, is drawn then.
     """
 
-    seed: int
     dropped: Mapping[tuple[int, float], tuple[torch.Tensor, torch.Tensor]]
 
-
-Seed = int | torch.Tensor | Drawn
-"""A 64-bit integer, an int64 scalar tensor, or an integer with masks."""
+    def __new__(
+        cls, seed: int, dropped: Mapping[tuple[int, float], tuple[torch.Tensor, torch.Tensor]]
+    ) -> Drawn:
+        drawn = super().__new__(cls, seed)
+        drawn.dropped = dropped
+        return drawn
 
 
 def uniform(
-    seed: Seed, offset: int, shape: Sequence[int], device: torch.device | str | None = None
+    seed: int | torch.Tensor, offset: int, shape: Sequence[int], device: torch.device | str | None = None
 ) -> torch.Tensor:
     """Float32 numbers in [0, 1), multiples of 2^-24, in `shape`.
 
-    offset: non-negative, below 2^32; one for each random node of a graph. The mixing steps are Wellons'
-    "lowbias32"; a second key enters between its rounds, so that no stream is another one in another order.
+    seed: a 64-bit integer or an int64 scalar tensor. offset: non-negative, below 2^32; one for each random
+    node of a graph. The mixing steps are Wellons' "lowbias32"; a second key enters between its rounds, so
+    that no stream is another one in a different order.
     """
     return _numerators(seed, offset, shape, device).to(torch.float32) * 2.0**-24
 
 
 def _numerators(
-    seed: Seed, offset: int, shape: Sequence[int], device: torch.device | str | None
+    seed: int | torch.Tensor, offset: int, shape: Sequence[int], device: torch.device | str | None
 ) -> torch.Tensor:
     """`uniform` times 2^24, in int32; a seed that is an integer is mixed without torch."""
     keys: tuple[torch.Tensor, torch.Tensor] | tuple[int, int]
@@ -58,7 +60,7 @@ def _numerators(
         seed = seed.to(device)
         keys, numbers = _key_tensors(seed, _mix_integer((offset + _GOLDEN) & _MASK)), _STEPS
     else:
-        keys, numbers = _keys(seed.seed if isinstance(seed, Drawn) else seed, offset), _steps()
+        keys, numbers = _keys(seed, offset), _steps()
     count = math.prod(shape)
     x = torch.arange(count, dtype=torch.int32, device=device)
     x ^= keys[0]
@@ -117,12 +119,17 @@ def _signed(x: int) -> int:
     return x - 2**32 if x >= 2**31 else x
 
 
-def dropout(x: torch.Tensor, seed: Seed, *, p: float, offset: int) -> torch.Tensor:
+def dropout(x: torch.Tensor, seed: int | torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
     """`x / (1 - p)` where the uniform number of an element's row-major index is at least `p`, else zero."""
     found = seed.dropped.get((offset, p)) if isinstance(seed, Drawn) else None
     if found is not None and x.dtype is torch.float32 and found[0].shape == x.shape:
         dropped, factor = found
         return (x * factor).masked_fill_(dropped, 0.0)
+    return hashed_dropout(x, seed, p=p, offset=offset)
+
+
+def hashed_dropout(x: torch.Tensor, seed: int | torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
+    """`x / (1 - p)` where the uniform number of an element's row-major index is at least `p`, else zero."""
     dropped = _numerators(seed, offset, x.shape, x.device) < p * 2.0**24
     return (x * (1.0 / (1.0 - p))).masked_fill(dropped, 0.0)
 
@@ -190,14 +197,12 @@ def _dropped_ones(x: torch.Tensor, axes: int, seed: torch.Tensor, p: float, offs
 
 
 def normal(
-    seed: Seed, offset: int, shape: Sequence[int], device: torch.device | str | None = None
+    seed: int | torch.Tensor, offset: int, shape: Sequence[int], device: torch.device | str | None = None
 ) -> torch.Tensor:
     """Float32 standard normal numbers in `shape`: `sqrt(-2 log(1 - u)) cos(2 pi v)` of two uniform ones.
 
     u and v have the same bits on every tier; the logarithm and the cosine may differ in the last ones.
     """
-    if isinstance(seed, Drawn):
-        seed = seed.seed
     if not isinstance(seed, torch.Tensor):
         seed = torch.tensor(seed, dtype=torch.int64, device=device)
     u = uniform(seed, offset, shape, device)

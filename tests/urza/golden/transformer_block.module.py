@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_MASK = 0xFFFFFFFF
 _FIRST, _SECOND, _GOLDEN = 0x7FEB352D, 0x846CA68B, 0x9E3779B9
 _STEPS = (16, 0xFFFF, _FIRST, 15, 0x1FFFF, _SECOND - 2**32, 8, 0xFFFFFF)
+_MASK = 0xFFFFFFFF
 
 
 class TransformerBlock(nn.Module):
@@ -115,32 +115,25 @@ def _numerators(
     seed: int | torch.Tensor, offset: int, shape: Sequence[int], device: torch.device | str | None
 ) -> torch.Tensor:
     """`uniform` times 2^24, in int32; a seed that is an integer is mixed without torch."""
-    keys: tuple[torch.Tensor | int, torch.Tensor | int]
-    numbers: tuple[torch.Tensor | int, ...]
+    keys: tuple[torch.Tensor, torch.Tensor] | tuple[int, int]
+    numbers: tuple[torch.Tensor, ...] | tuple[int, ...]
     if isinstance(seed, torch.Tensor):
         device = seed.device if device is None else device
         seed = seed.to(device)
-        first = _mix((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
-        second = _mix((((seed >> 32) & _MASK) + first) & _MASK)
-        keys, numbers = (first.to(torch.int32), second.to(torch.int32)), _STEPS
+        keys, numbers = _key_tensors(seed, _mix_integer((offset + _GOLDEN) & _MASK)), _STEPS
     else:
-        numbers = _steps()
-        number = _mix_integer((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
-        keys = _signed(number), _signed(_mix_integer((((seed >> 32) & _MASK) + number) & _MASK))
-
-    count = 1
-    for size in shape:
-        count *= size
-    sixteen, low16, first_factor, fifteen, low17, second_factor, eight, low24 = numbers
+        keys, numbers = _keys(seed, offset), _steps()
+    count = math.prod(shape)
     x = torch.arange(count, dtype=torch.int32, device=device)
     x ^= keys[0]
-    x ^= (x >> sixteen).bitwise_and_(low16)
-    x *= first_factor
-    x += keys[1]
-    x ^= (x >> fifteen).bitwise_and_(low17)
-    x *= second_factor
-    x ^= (x >> sixteen).bitwise_and_(low16)
-    return (x >> eight).bitwise_and_(low24).view(tuple(shape))
+    return _mixed(x, keys[1], numbers).view(tuple(shape))
+
+
+def _key_tensors(seed: torch.Tensor, mixed_offset: int | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `_keys`, of an int64 tensor of seeds."""
+    first = _mix((seed & _MASK) ^ mixed_offset)
+    second = _mix((((seed >> 32) & _MASK) + first) & _MASK)
+    return first.to(torch.int32), second.to(torch.int32)
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
@@ -150,10 +143,10 @@ def _mix(x: torch.Tensor) -> torch.Tensor:
     return x ^ (x >> 16)
 
 
-@cache
-def _steps() -> tuple[torch.Tensor, ...]:
-    """`_STEPS` as scalar tensors, which an operator reads at half the cost of a number; on any device."""
-    return tuple(torch.tensor(number, dtype=torch.int32, device="cpu") for number in _STEPS)
+def _keys(seed: int, offset: int) -> tuple[int, int]:
+    """The two keys of a stream, as int32."""
+    first = _mix_integer((seed & _MASK) ^ _mix_integer((offset + _GOLDEN) & _MASK))
+    return _signed(first), _signed(_mix_integer((((seed >> 32) & _MASK) + first) & _MASK))
 
 
 def _mix_integer(x: int) -> int:
@@ -168,6 +161,28 @@ def _signed(x: int) -> int:
     return x - 2**32 if x >= 2**31 else x
 
 
+@cache
+def _steps() -> tuple[torch.Tensor, ...]:
+    """`_STEPS` as scalar tensors, which an operator reads at half the cost of a number; on any device."""
+    return tuple(torch.tensor(number, dtype=torch.int32, device="cpu") for number in _STEPS)
+
+
+def _mixed(
+    x: torch.Tensor, second: torch.Tensor | int, numbers: tuple[torch.Tensor, ...] | tuple[int, ...]
+) -> torch.Tensor:
+    """The upper 24 bits of `x`, int32, mixed with the second key; `x` is overwritten."""
+    sixteen, low16, first_factor, fifteen, low17, second_factor, eight, low24 = numbers
+    x ^= (x >> sixteen).bitwise_and_(low16)
+    x *= first_factor
+    x += second
+    x ^= (x >> fifteen).bitwise_and_(low17)
+    x *= second_factor
+    x ^= (x >> sixteen).bitwise_and_(low16)
+    return (x >> eight).bitwise_and_(low24)
+
+
 def wide(x: torch.Tensor) -> torch.Tensor:
     """`x` in float32, or float64 if it is."""
+    if x.dtype is torch.float32:
+        return x  # what most calls come to, without two of torch's
     return x.to(torch.promote_types(x.dtype, torch.float32))
