@@ -57,7 +57,7 @@ def test_parallel_projections_share_a_launch_and_their_gradients_an_accumulator(
 
 
 def test_layers_side_by_side_have_their_weights_and_biases_gradients_in_one_launch() -> None:
-    """They share no factor, but all wait for the same; the sums are over one space, of tensors apart."""
+    """They share no factor, but wait for the same; the sums are over one space, of tensors apart."""
     build = Builder("apart")
     outputs = {}
     for number in range(2):
