@@ -18,7 +18,7 @@ FOLDERS = {
     "kernels": "esper/kernels",
     "blueprints": "esper/blueprints",
 }
-SHIPPED = {".py", ".lark", ".esp", ".md", ".typed"}
+SHIPPED = {".py", ".lark", ".json", ".esp", ".md", ".typed"}
 BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
 
 IMPORTS = """

@@ -159,4 +159,6 @@ def _part(joint: BlueprintIR, saved: Value, concat: Node, index: int) -> Node:
     for type in types[:index]:
         start = start + type.shape[axis]
     bounds = {"axes": (axis,), "start": (start,), "stop": (start + types[index].shape[axis],), "step": ()}
-    return Node(f"{saved.node}.{index}", "slice", (saved,), frozen_attrs(bounds), (types[index],))
+    return Node(
+        f"{saved.node}.{index}", "slice", (saved,), frozen_attrs(bounds), (types[index],), concat.span
+    )
