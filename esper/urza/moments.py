@@ -1,14 +1,13 @@
-"""A variance beside its mean, in one pass: sums of differences from two samples, which are known beforehand.
+"""A variance beside its mean, in one pass: sums of differences from a sample, which are known beforehand.
 
 `sum((x - mean)^2)` needs the mean first, a second pass over x. With any value k near the data and d = x - k,
 
     sum((x - mean)^2) = sum(d^2) - sum(d)^2 / n
 
-(the shifted data algorithm; Chan, Golub and LeVeque 1983), in the pass of sum(x). k is halfway between the
-first and the last of the summed elements. No sample is further than sqrt(n - 1) deviations from the mean
-(Samuelson's inequality), so what the subtraction cancels is at most n times the result, and about half as
-much as the result for usual ones: two samples make an unlucky k rare, of hundreds of channels, too. Rows
-that a kernel keeps in registers are left as they are: they are read once in any case.
+(the shifted data algorithm; Chan, Golub and LeVeque 1983), in the pass of sum(x). k is the first of the
+summed elements. No sample is further than sqrt(n - 1) deviations from the mean (Samuelson's inequality), so
+what the subtraction cancels is at most n times the result, and about as much as the result for a usual first
+element. Rows that a kernel keeps in registers are left as they are: they are read once in any case.
 """
 
 from __future__ import annotations
@@ -94,18 +93,16 @@ def _moments(ir: BlueprintIR, total: Node, consumers: list[Node]) -> _Moments | 
 
 
 def _begin(build: Builder, found: _Moments, node: Node) -> None:
-    """Appends both sums of differences from the middle of two samples."""
+    """Appends both sums of differences from a sample."""
     axes = integers_of(node.attrs["axes"])
-    ends = [_at_end(build, found.x, axes, is_last) for is_last in (False, True)]
-    middle = build.op("mul", build.op("add", *ends), 0.5)
-    difference = build.op("sub", found.x, middle)
+    difference = build.op("sub", found.x, _first(build, found.x, axes))
     squared = build.op("mul", difference, difference)
     found.total = build.op("sum", difference, axes=node.attrs["axes"], keepdims=True)
     found.total_of_squares = build.op("sum", squared, axes=node.attrs["axes"], keepdims=True)
 
 
-def _at_end(build: Builder, value: Value, axes: tuple[int, ...], is_last: bool) -> Value:
-    """`value` at the first or last place along `axes`, which stay with size 1, computed from its operands."""
+def _first(build: Builder, value: Value, axes: tuple[int, ...]) -> Value:
+    """`value` at the first place along `axes`, which stay with size 1, computed from its own operands."""
     type, node = build.type(value), build.node(value.node)
     wide = [axis for axis in axes if axis >= 0 and type.shape[axis] != 1]
     if not wide:
@@ -115,10 +112,8 @@ def _at_end(build: Builder, value: Value, axes: tuple[int, ...], is_last: bool) 
         operands = [
             None
             if one is None
-            else _at_end(build, one, tuple(axis - type.rank + build.type(one).rank for axis in axes), is_last)
+            else _first(build, one, tuple(axis - type.rank + build.type(one).rank for axis in axes))
             for one in node.operands
         ]
         return build.ops(node.op, *operands, name=None, span=node.span, **node.attrs)[0]
-    start = tuple(type.shape[axis] - 1 if is_last else 0 for axis in wide)
-    stop = tuple(place + 1 for place in start)
-    return build.op("slice", value, axes=tuple(wide), start=start, stop=stop)
+    return build.op("slice", value, axes=tuple(wide), start=(0,) * len(wide), stop=(1,) * len(wide))
