@@ -84,7 +84,7 @@ class Ahead:
 
     def __call__(self, streams: Streams, seed: int, inputs: Sequence[torch.Tensor]) -> int | Drawn:
         """`seed` with the masks of its call, if shapes come again, or else alone."""
-        if not _is_plain():
+        if not _is_plain() or not all(tensor.is_cpu for tensor in inputs):
             return seed
         shapes = tuple(tensor.shape for tensor in inputs)
         if shapes != self._shapes:

@@ -8,7 +8,8 @@ slice is taken before what is computed of it (`esper.urza.slices`):
 - of operands that are made in different ways each is computed at its own places and padded to the whole, from
   its own operands padded, and the place chooses: `where(pad(1) > 0, pad(x), f(pad(a)))`.
 
-Operands that share what they are made of stay: one kernel computes both, and stores them side by side.
+Operands that share a tensor of their size that they are made of stay: one kernel computes both, and stores
+them side by side.
 """
 
 from __future__ import annotations
@@ -126,6 +127,20 @@ class _Written:
         shape = self.build.type(value).shape
         return shape[self.axis] if len(shape) >= -self.axis else 1
 
+    def across(self, value: Value) -> tuple[Size, ...]:
+        """The sizes of the other axes."""
+        shape = self.build.type(value).shape
+        return tuple(size for axis, size in enumerate(shape, -len(shape)) if axis != self.axis)
+
+    def can_be_padded(self, value: Value) -> bool:
+        """Whether what `_padded` would pad for `value` is floating, as `pad` takes it."""
+        if self.size(value) == 1:
+            return True
+        if not self.concats._is_computed(self.build, value):
+            return self.build.type(value).dtype.is_floating
+        given = [one for one in self.build.node(value.node).operands if one is not None]
+        return all(self.can_be_padded(one) for one in given if self.size(one) == self.size(value))
+
 
 def _base(build: Builder, value: Value) -> Node:
     found = access(build, value)
@@ -145,17 +160,23 @@ def _alike(written: _Written, values: Sequence[Value]) -> Value | None:
     if any((node.op, dict(node.attrs)) != (first.op, dict(first.attrs)) for node in nodes):
         return None
     operands: list[Value | None] = []
+    is_joined = False
     for row in zip(*(node.operands for node in nodes), strict=True):
         given = [operand for operand in row if operand is not None]
         if len(set(row)) == 1 and (not given or written.size(given[0]) == 1):
             operands.append(row[0])
         elif len(given) == len(row) and all(
-            written.size(one) == written.size(value) and build.type(one).rank == build.type(given[0]).rank
+            written.size(one) == written.size(value)
+            and written.across(one) == written.across(given[0])
+            and build.type(one).rank == build.type(given[0]).rank
             for one, value in zip(given, values, strict=True)
         ):
+            is_joined = True
             operands.append(_alike(written, given) or _side_by_side(written, given))
         else:
             return None
+    if not is_joined:
+        return None
     attrs: dict[str, Any] = dict(first.attrs)
     return written.op(first.op, *operands, **attrs)
 
@@ -168,10 +189,10 @@ def _side_by_side(written: _Written, values: Sequence[Value]) -> Value:
 
 
 def _chosen(written: _Written, values: Sequence[Value]) -> Value | None:
-    """`where(place < ..., pad(...), ...)`; None where sizes along the axis are no numbers."""
+    """`where(place < ..., pad(...), ...)`; None where sizes along the axis are open, or parts no floats."""
     sizes = [written.size(value) for value in values]
     numbers = [size for size in sizes if isinstance(size, int)]
-    if len(numbers) < len(sizes):
+    if len(numbers) < len(sizes) or not all(map(written.can_be_padded, values)):
         return None
     total, ends = sum(numbers), list(accumulate(numbers))
     parts = [

@@ -300,7 +300,7 @@ class Writer:
             return self.names[read.base]
         node = self.ir.node(read.base.node)
         if node.op == "constant":
-            return literal(node.attrs["value"])
+            return constant_text(node)
         return self.load(read)
 
     def compute(self, node: Node) -> None:
@@ -491,6 +491,14 @@ class Writer:
 
 def identifier(name: str) -> str:
     return re.sub(r"\W", "_", name.removeprefix("#"))
+
+
+def constant_text(node: Node) -> str:
+    """A constant as a kernel writes it: an integer among integers, which a float would round."""
+    value = node.attrs["value"]
+    if isinstance(value, float) and node.type.dtype in (DType.I32, DType.I64):
+        return literal(int(value))
+    return literal(value)
 
 
 def literal(value: object) -> str:

@@ -16,7 +16,7 @@ from esper.ir.graph import Node, Value
 from esper.ir.operator import OPERATORS, Pointwise, View
 from esper.ir.types import DType, TensorType
 from esper.urza.attention_uses import present
-from esper.urza.generate import Body, Launch, Writer, identifier, literal
+from esper.urza.generate import Body, Launch, Writer, constant_text, identifier, literal
 from esper.urza.grid import CeilDiv, Extent, Product
 from esper.urza.scan_places import Places
 from esper.urza.scan_uses import Segment, Step, columns_of_slice
@@ -251,7 +251,7 @@ class _Loop:
         if node.op == "input":
             self._read(node.result(), segment)
         elif node.op == "constant":
-            self.names[place] = literal(node.attrs["value"])
+            self.names[place] = constant_text(node)
         elif node.op == "matmul":
             self._product(node, segment)
         elif node.op in ("slice", "slice_backward", "concat") or isinstance(

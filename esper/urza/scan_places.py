@@ -15,7 +15,7 @@ from esper.ir.graph import Node, Value
 from esper.ir.types import DType
 from esper.urza.access import Access, row_major
 from esper.urza.attention_uses import present, read_of
-from esper.urza.generate import Writer, buffer_name, literal
+from esper.urza.generate import Writer, buffer_name, constant_text
 from esper.urza.scan_uses import Segment, Step
 from esper.urza.space import Segment as Axes
 from esper.urza.space import Space, index_text
@@ -48,7 +48,7 @@ class Places:
     def constant(self, index: int) -> str | None:
         """The text of an operand that is one number, or None."""
         found = self.writer.ir.node(self.read(index).base.node)
-        return literal(found.attrs["value"]) if found.op == "constant" else None
+        return constant_text(found) if found.op == "constant" else None
 
     def is_full(self, index: int) -> bool:
         """Whether what is read of operand `index` has a line for each row, and each column."""

@@ -72,6 +72,13 @@ def test_large_masks_are_drawn_one_by_one() -> None:
     assert streams.masks((torch.Size((most + 1, 16, 16)),)) is None
 
 
+def test_masks_are_drawn_where_the_inputs_are_whatever_the_default_device() -> None:
+    ir, x = block("transformer_block")
+    seed = CompiledSeed(ir)
+    with torch.device("meta"):
+        assert {seed(x).device.type for _ in range(3)} == {"cpu"}
+
+
 def test_masks_of_another_mode_are_not_kept() -> None:
     ir, x = block("transformer_block")
     seed = CompiledSeed(ir)

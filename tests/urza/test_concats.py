@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol, verify
+from esper.ir.dims import Size
 from esper.ir.graph import Value
 from esper.lang import lower
 from esper.ops.reference.evaluate import evaluate
@@ -16,9 +17,10 @@ from esper.passes import DECOMPOSED, joint_graph, run_passes
 from esper.testing import blueprint_irs, random_values
 from esper.urza.compiler import make_programs
 from esper.urza.concats import with_concats_first
+from esper.urza.program import make_program
 from esper.urza.verify import verify_programs
 
-N = symbol("N")
+N, M = symbol("N"), symbol("M")
 
 
 def rows(width: int) -> TensorType:
@@ -32,7 +34,7 @@ def after(ir: BlueprintIR) -> BlueprintIR:
     expected = evaluate(ir, values.inputs, values.weights_of(ir), seed=values.seed)
     results = evaluate(found, values.inputs, values.weights_of(found), seed=values.seed)
     for name, result in expected.items():
-        assert torch.equal(result.nan_to_num(), results[name].nan_to_num()), name
+        torch.testing.assert_close(results[name], result, rtol=0, atol=0, equal_nan=True, msg=name)
     return found
 
 
@@ -68,6 +70,39 @@ def test_what_is_made_in_different_ways_is_chosen_by_its_place() -> None:
     assert len(programs.forward.kernels) == 1
     verified = verify_programs(programs, sizes={"N": 3})
     assert verified.ok, [kernel for kernel in verified.kernels if not kernel.ok]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda b: [b.op("add", b.input("x", axes(N, 1, 1)), b.input("y", axes(1, M, 1)))] * 2,
+        lambda b: [
+            b.op("add", b.input(name, rows(4)), b.input(f"{name}_of", axes(size, 4)))
+            for name, size in (("x", 1), ("y", N))
+        ],
+        lambda b: [
+            b.op("logical_not", b.input("x", axes(N, 3, dtype=DType.BOOL))),
+            b.input("y", axes(N, 4, dtype=DType.BOOL)),
+        ],
+        lambda b: [
+            b.op("maximum", b.input("x", axes(N, 3, dtype=DType.I64)), 2.0),
+            b.input("y", axes(N, 4, dtype=DType.I64)),
+        ],
+    ],
+)
+def test_operands_of_unlike_shapes_and_of_integers_are_joined_as_they_may_be(
+    made: Callable[[Builder], list[Value]],
+) -> None:
+    build = Builder("b")
+    values = made(build)
+    axis = build.type(values[0]).rank - 1
+    ir = build.finish({"y": build.op("concat", *values, axis=axis)})
+    after(ir)
+    assert make_program(ir, "forward").kernels
+
+
+def axes(*shape: Size, dtype: DType = DType.F32) -> TensorType:
+    return TensorType(dtype, shape)
 
 
 def both_halves(build: Builder) -> list[Value]:

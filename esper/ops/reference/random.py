@@ -143,6 +143,9 @@ class Mask:
     shape: tuple[int, ...]
 
 
+_CPU = torch.device("cpu")  # whatever torch's default device is
+
+
 class Masks:
     """The masks of one call after another, drawn in one pass over the elements of all, on the CPU.
 
@@ -152,15 +155,20 @@ class Masks:
     def __init__(self, masks: Sequence[Mask], calls: int) -> None:
         self._masks = tuple(masks)
         self._calls = calls
-        self._calls_ahead = torch.arange(calls).unsqueeze(1)
-        self._offsets = torch.tensor([_mix_integer((mask.offset + _GOLDEN) & _MASK) for mask in masks])
+        self._calls_ahead = torch.arange(calls, device=_CPU).unsqueeze(1)
+        mixed = [_mix_integer((mask.offset + _GOLDEN) & _MASK) for mask in masks]
+        self._offsets = torch.tensor(mixed, device=_CPU)
         self._counts = [math.prod(mask.shape) for mask in masks]
         self._names = [(mask.offset, mask.p) for mask in masks]
-        self._factors = [torch.tensor(1.0 / (1.0 - mask.p), dtype=torch.float32) for mask in masks]
-        counts = torch.tensor(self._counts * calls)
+        self._factors = [
+            torch.tensor(1.0 / (1.0 - mask.p), dtype=torch.float32, device=_CPU) for mask in masks
+        ]
+        counts = torch.tensor(self._counts * calls, device=_CPU)
         # The comparison in `dropout` rounds to float32, too.
-        bounds = torch.tensor([mask.p * 2.0**24 for mask in masks] * calls, dtype=torch.float32).ceil()
-        index = torch.cat([torch.arange(count, dtype=torch.int32) for count in self._counts])
+        limits = [mask.p * 2.0**24 for mask in masks] * calls
+        bounds = torch.tensor(limits, dtype=torch.float32, device=_CPU).ceil()
+        places = [torch.arange(count, dtype=torch.int32, device=_CPU) for count in self._counts]
+        index = torch.cat(places)
         self._index = index.repeat(calls)
         self._mask_of = torch.repeat_interleave(counts)
         self._bounds = bounds.to(torch.int32).repeat_interleave(counts)
