@@ -26,6 +26,7 @@ from esper.urza.module_layout import Call, Expression, docstring, statement
 from esper.urza.torch_tier import updated_in_place
 
 _STANDARD = ("collections.abc", "functools", "math", "typing")
+_IMPORTED = frozenset({"Any", "Callable", "F", "Mapping", "Sequence", "Tensor"})
 _INERT = frozenset({"dropout", "feature_dropout", "drop_path", "gaussian_noise"})
 """Operators that do nothing in eval mode."""
 
@@ -41,8 +42,9 @@ def module_text(ir: BlueprintIR, doc: str = "") -> str:
 
 
 def class_name(ir: BlueprintIR) -> str:
-    """`mlp_block` is `MlpBlock`."""
-    return "".join(part[:1].upper() + part[1:] for part in ir.name.split("_"))
+    """`mlp_block` is `MlpBlock`; what the file imports under that name makes it a `…Block`."""
+    name = "".join(part[:1].upper() + part[1:] for part in ir.name.split("_"))
+    return f"{name}Block" if name in _IMPORTED else name
 
 
 class _Writer:

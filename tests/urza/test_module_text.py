@@ -218,6 +218,15 @@ def test_any_graph_is_written(ir: BlueprintIR) -> None:
     torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
+@pytest.mark.parametrize(("name", "expected"), [("mlp_block", "MlpBlock"), ("tensor", "TensorBlock")])
+def test_a_class_is_named_for_its_blueprint_and_hides_no_import(name: str, expected: str) -> None:
+    build = Builder(name)
+    x = build.input("x", TensorType(DType.F32, (symbol("N"), 4)))
+    ir = build.finish({"y": build.op("relu", x)})
+    assert class_name(ir) == expected
+    assert_equal_modules(ir)
+
+
 # --- layout ---
 
 
