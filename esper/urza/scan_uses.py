@@ -20,6 +20,8 @@ from esper.ir.types import DType, TensorType
 from esper.ops.axes import integers_of
 from esper.ops.rules import attribute_integer
 from esper.ops.scan import Layout
+from esper.urza.access import access
+from esper.urza.attention_uses import present
 from esper.urza.tiles import power_of_two
 
 LEAST_BLOCK = 16
@@ -209,6 +211,10 @@ def refuses_scan(ir: BlueprintIR, node: Node) -> str | None:
     for one in step.body.nodes:
         if not step.is_matrix(one) and (reason := _refuses(step, one)) is not None:
             return reason
+    for index in sorted(step.matrices):
+        read = access(ir, present(node.operands[index]))
+        if read is not None and ir.node(read.base.node).op == "constant":
+            return f"`{step.body.inputs[index].name}` of its step is a constant, and lies nowhere in memory"
     return _refuses_results(step) or _refuses_size(step)
 
 
@@ -266,7 +272,7 @@ def _refuses_slice(node: Node) -> str | None:
     bounds = (*node.attrs["start"], *node.attrs["stop"])  # type: ignore[misc]
     if [axis % rank for axis in axes] != [rank - 1] or set(step) - {1}:
         return f"`{node.name}` of its step is no slice of columns side by side"
-    if not all(isinstance(bound, int) and bound >= 0 for bound in bounds):
+    if len(bounds) != 2 or not all(isinstance(bound, int) and bound >= 0 for bound in bounds):
         return f"`{node.name}` of its step begins or ends at a column that is no number"
     return None
 

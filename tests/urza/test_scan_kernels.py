@@ -210,6 +210,11 @@ def every_second(b: Builder, v: Mapping[str, Value]) -> Mapping[str, Value]:
     return {"h": b.op("concat", part, part, axis=1)}
 
 
+def whole(b: Builder, v: Mapping[str, Value]) -> Mapping[str, Value]:
+    part = b.op("slice", v["h"], axes=(1,), start=(), stop=(), step=())
+    return {"h": b.op("exp", part)}
+
+
 def yields_a_line(b: Builder, v: Mapping[str, Value]) -> Mapping[str, Value]:
     return {"h": b.op("mul", v["h"], v["x0"]), "y": b.op("exp", v["x0"])}
 
@@ -224,6 +229,7 @@ REFUSED = {
         by_sequence, SQUARE, sequences=((4, 4),)
     ),
     "`slice` of its step is no slice of columns side by side": loop(every_second, ROWS),
+    "`slice` of its step begins or ends at a column that is no number": loop(whole, ROWS),
     "`y` of its step is f32[4], expected floating [N, columns], since programs share out rows": loop(
         yields_a_line, ROWS, sequences=((4,),)
     ),
@@ -244,6 +250,18 @@ def test_a_loop_that_has_no_kernel_is_a_library_call_and_the_plan_says_why(reaso
 def test_a_loop_without_a_state_is_refused() -> None:
     ir = loop(lambda b, v: {"y": b.op("exp", v["x0"])}, {})
     assert refusal(ir) == "a loop without a state: its steps do not wait for each other"
+
+
+def test_a_loop_that_multiplies_with_a_matrix_of_one_number_is_refused() -> None:
+    ir = loop(multiplied, ROWS, constants=((4, 4),))
+    half = Builder("half")
+    for node in ir.nodes:
+        if node.name == "c0":
+            half.op("broadcast_to", half.constant(0.5), shape=(4, 4), name="c0")
+        else:
+            half.append(node)
+    found = half.finish(dict(ir.outputs))
+    assert refusal(found) == "`c0` of its step is a constant, and lies nowhere in memory"
 
 
 def test_a_row_has_the_same_bits_whatever_its_neighbours() -> None:
