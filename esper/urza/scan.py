@@ -247,7 +247,8 @@ class _Loop:
     def _compute(self, node: Node, segment: Segment) -> None:
         """Names a segment of the result of `node`, whose sources have names."""
         place = (node.result(), segment)
-        texts = [self.names[source] for source in self._sources(node, segment)]
+        sources = self._sources(node, segment)
+        texts = [self.names[source] for source in sources]
         if node.op == "input":
             self._read(node.result(), segment)
         elif node.op == "constant":
@@ -257,15 +258,23 @@ class _Loop:
         elif node.op in ("slice", "slice_backward", "concat") or isinstance(
             OPERATORS[node.op].lowering, View
         ):
-            self.names[place] = texts[0] if texts else ZERO
+            self._rename(place, sources[0] if sources else None)
         elif node.op == "add" and ZERO in texts:
-            self.names[place] = texts[1 - texts.index(ZERO)]
+            self._rename(place, sources[1 - texts.index(ZERO)])
         else:
             if not any(text.isidentifier() for text in texts):
                 texts = [_full(text, segment, is_number=True) for text in texts]
             self._assign(node.result(), segment, self._expression(node, texts))
             if all(text in self.lines for text in texts if text.isidentifier()):
                 self.lines.add(self.names[place])
+
+    def _rename(self, place: tuple[Value, Segment], source: tuple[Value, Segment] | None) -> None:
+        """Names a segment that is another one, or one column of it beside itself; without one, zero."""
+        text = ZERO if source is None else self.names[source]
+        if source is None or source[1].block == place[1].block or not text.isidentifier():
+            self.names[place] = text
+        else:
+            self._assign(*place, _full(text, place[1], is_number=False))
 
     def _read(self, value: Value, segment: Segment) -> None:
         """Names a segment of a slice of a sequence, or of a constant."""

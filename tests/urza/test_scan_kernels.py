@@ -308,6 +308,18 @@ def test_nothing_spills_and_products_of_steps_are_matrix_instructions(
             assert 0 < one.ttir.count("tt.dot ") <= used.matrix_instructions
 
 
+def test_a_state_of_one_column_beside_itself_is_a_whole_tile(tmp_path: Path) -> None:
+    def spread(b: Builder, v: Mapping[str, Value]) -> Mapping[str, Value]:
+        total = b.op("add", v["h"], v["x0"])
+        first = b.op("slice", total, axes=(1,), start=(0,), stop=(1,), step=(1,))
+        return {"h": b.op("broadcast_to", first, shape=(N, 4)), "y": total}
+
+    programs = make_programs(loop(spread, ROWS))
+    assert wrong(verify_programs(programs)) == []
+    loops = [kernel for kernel in programs.kernels if kernel.name.startswith("scan")]
+    assert loops and build_kernels(loops, ["sm_90"], cache=KernelCache(tmp_path), jobs=1).kernels
+
+
 def test_matrices_are_read_before_the_loop_where_they_fit() -> None:
     """Once for each program; and in every step, where they are too large to wait in shared memory."""
     sizes = {"N": 40, "T": 10}
