@@ -27,10 +27,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from esper.urza.build import build_kernels, kernel_key
-from esper.urza.cache import KernelCache
+from esper.urza.build.ahead_of_time import build_kernels, kernel_key
+from esper.urza.build.cache import KernelCache
+from esper.urza.build.toolchain import versions
 from esper.urza.kernel import Argument, KernelSource
-from esper.urza.toolchain import versions
 
 RESULTS = Path(__file__).parent / "results"
 PROCESSES = 8

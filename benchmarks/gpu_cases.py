@@ -16,8 +16,8 @@ from torch import nn
 from esper.ir.graph import BlueprintIR
 from esper.lang import library, lower, size_values
 from esper.ops.reference.evaluate import TORCH_DTYPES
-from esper.urza.module_text import class_name, module_text
-from esper.urza.seed import CompiledSeed
+from esper.urza.eager.module_text import class_name, module_text
+from esper.urza.run.seed import CompiledSeed
 
 CONTENDERS = ("eager", "compile", "esper")
 WIDTHS = ("features", "d_model", "channels")

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from esper.lang.lower import lower
-from esper.urza.seed import CompiledSeed
+from esper.urza.run.seed import CompiledSeed
 
 RESULTS = Path(__file__).parent / "results"
 CALLS, PAIRS = 10, 60

@@ -42,12 +42,12 @@ from esper.ir.dims import evaluate_size
 from esper.lang import library, size_values
 from esper.lang.lower import lower
 from esper.ops.reference.evaluate import TORCH_DTYPES, concrete, reference
-from esper.urza.access import Access
+from esper.urza.build.processes import child_environment
 from esper.urza.compiler import Programs, make_programs
-from esper.urza.generate import Launch, buffer_name
-from esper.urza.processes import child_environment
+from esper.urza.eager.torch_tier import leaves
+from esper.urza.generate.writer import Launch, buffer_name
+from esper.urza.plan.access import Access
 from esper.urza.program import Call, Program
-from esper.urza.torch_tier import leaves
 from esper.urza.traffic import traffic_of_buffers
 
 HERE = Path(__file__).parent

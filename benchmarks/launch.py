@@ -27,14 +27,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where `tests` is
 from esper.lang import lower
 from esper.ops.reference.evaluate import TORCH_DTYPES
 from esper.urza.compiler import make_programs
-from esper.urza.generate import Launch
-from esper.urza.graphs import REPEATS as SEEN_BEFORE
-from esper.urza.graphs import Graphs
-from esper.urza.launcher import BoundKernel, Code, Launches
+from esper.urza.eager.torch_tier import leaves
+from esper.urza.generate.writer import Launch
 from esper.urza.program import Program
-from esper.urza.run import BoundProgram, Buffers
-from esper.urza.torch_tier import leaves
-from tests.urza.driver_shim import Shim, compiler
+from esper.urza.run.bound_program import BoundProgram, Buffers
+from esper.urza.run.graphs import REPEATS as SEEN_BEFORE
+from esper.urza.run.graphs import Graphs
+from esper.urza.run.launcher import BoundKernel, Code, Launcher
+from tests.urza.run.driver_shim import Shim, compiler
 
 RESULTS = Path(__file__).parent / "results"
 BLOCK = "mlp_block"
@@ -65,7 +65,7 @@ def measure(shim: Shim) -> list[tuple[str, int, float]]:
     values = (*(2**40 + 16 * i for i, a in enumerate(arguments) if a.kind == "pointer"),)
     values += (7,) * (len(arguments) - len(values))
     stream = ctypes.c_void_p(2**40)
-    launches = Launches(shim.driver, codes, 0, lambda device: 2**40)
+    launches = Launcher(shim.driver, codes, 0, lambda device: 2**40)
     given = inputs(program, 8)
     seen: list[float] = []
 

@@ -28,14 +28,14 @@ from pathlib import Path
 
 from esper.ir.dims import evaluate_size
 from esper.lang import library, lower, size_values
-from esper.urza.buffer_widths import buffer_widths, wide_share
-from esper.urza.build import build_each
+from esper.urza.build.ahead_of_time import build_each
+from esper.urza.build.buffer_widths import buffer_widths, wide_share
+from esper.urza.build.llvm_widths import llvm_widths
+from esper.urza.build.toolchain import SHARED_BYTES, is_amd, triton_version
 from esper.urza.compiler import Programs, make_programs
-from esper.urza.generate import Launch
+from esper.urza.generate.writer import Launch
 from esper.urza.kernel import BuiltKernel, KernelSource
-from esper.urza.llvm_widths import llvm_widths
 from esper.urza.program import Program
-from esper.urza.toolchain import SHARED_BYTES, is_amd, triton_version
 from esper.urza.traffic import traffic_of_buffers
 
 RESULTS = Path(__file__).parent / "results"

@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 FACE: dict[str, str] = {
     "attach": "esper.kasmina.attach",
     "BlueprintIR": "esper.passes",  # which fills the operator table, without which no graph can be read
-    "compile": "esper.urza.seeds",
+    "compile": "esper.urza.run.seeds",
     "detach": "esper.kasmina.attach",
     "disabled": "esper.kasmina.attach",
     "EsperError": "esper.errors",
@@ -24,7 +24,7 @@ FACE: dict[str, str] = {
     "Growth": "esper.kasmina.growth",
     "GrowthOptimizer": "esper.kasmina.optimizer",
     "host_state_dict": "esper.kasmina.attach",
-    "load": "esper.urza.seeds",
+    "load": "esper.urza.run.seeds",
     "lower": "esper.lang",
     "print_slots": "esper.kasmina.attach",
     "run_passes": "esper.passes.manager",

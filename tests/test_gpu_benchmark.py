@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.gpu_cases import Case, blocks, call, is_of_maps
-from esper.urza.seed import CompiledSeed
+from esper.urza.run.seed import CompiledSeed
 
 CPU = torch.device("cpu")
 

@@ -64,9 +64,9 @@ def compile(
     What tuning chose stays in the kernel cache, and every later build for that GPU goes by it.
     """
     from esper.lang import size_values
+    from esper.urza.build.toolchain import check_target
     from esper.urza.compiler import compile_ir, make_programs
-    from esper.urza.device import default_targets
-    from esper.urza.toolchain import check_target
+    from esper.urza.run.device import default_targets
 
     if emit and as_json:
         raise click.UsageError("--emit and --json exclude each other")
@@ -75,7 +75,7 @@ def compile(
     with reproducible("compile", request, *targeted) as case:
         ir = case.graph = request.lower()
         if emit == "torch":
-            from esper.urza.module_text import module_text
+            from esper.urza.eager.module_text import module_text
 
             text = module_text(ir, request.signature.doc)
             if output is None:
@@ -86,7 +86,7 @@ def compile(
             return
         detail(f"{ir.name}: {len(ir.nodes)} nodes for {', '.join(chosen)}")
         if tune != "none":
-            from esper.urza.device_timer import tune_programs
+            from esper.urza.run.device_timer import tune_programs
 
             tuned = tune_programs(make_programs(ir), tune, size_values(ir, request.size_values()))
             note(f"tuned {tuned} kernels")

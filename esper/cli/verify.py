@@ -13,7 +13,7 @@ from esper.cli.program import note
 
 if TYPE_CHECKING:
     from esper.ir.graph import BlueprintIR
-    from esper.urza.verify import KernelVerdict, Verification
+    from esper.urza.verify.verification import KernelVerdict, Verification
 
 SCHEMA_VERSION = 1
 
@@ -37,7 +37,7 @@ def verify(request: Request, seed: int, as_json: bool) -> None:
     none ran.
     """
     from esper.urza.compiler import make_programs
-    from esper.urza.verify import verify_programs
+    from esper.urza.verify.verification import verify_programs
 
     programs = make_programs(_graph(request))
     found = verify_programs(programs, sizes=request.size_values(), seed=seed)

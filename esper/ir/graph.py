@@ -72,6 +72,13 @@ class Node:
         """The type of the first result."""
         return self.types[0]
 
+    @property
+    def operand(self) -> Value:
+        """The operand of a node that has one."""
+        (operand,) = self.operands
+        assert operand is not None
+        return operand
+
     def attr(self, name: str) -> AttrValue:
         return self.attrs[name]
 

@@ -13,7 +13,7 @@ from esper.ir.graph import BlueprintIR
 from esper.ir.types import DType
 from esper.kasmina.errors import SeedDoesNotFit
 from esper.kasmina.probe import Probe
-from esper.urza.seed import CompiledSeed
+from esper.urza.run.seed import CompiledSeed
 
 DTYPES: Mapping[torch.dtype, DType] = {
     torch.float16: DType.F16,

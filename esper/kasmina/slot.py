@@ -33,7 +33,7 @@ from esper.leyline.gates import GateResult
 from esper.leyline.reports import FieldReport, SeedMetrics, StageRecord
 from esper.leyline.signals import SlotSignals
 from esper.leyline.stages import TRANSITIONS, SeedStage, check_transition, is_active_stage
-from esper.urza.seed import CompiledSeed
+from esper.urza.run.seed import CompiledSeed
 
 RATIO_WINDOW = 10
 

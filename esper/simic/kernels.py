@@ -14,7 +14,7 @@ from esper.errors import EsperError
 from esper.nissa.history import RunHistory
 from esper.nissa.report import KernelTable
 from esper.urza.compiler import compile_ir
-from esper.urza.device import default_targets
+from esper.urza.run.device import default_targets
 
 
 def kernel_tables(history: RunHistory) -> list[KernelTable]:

@@ -33,7 +33,7 @@ from esper.simic.hosts import host_named
 from esper.simic.interrupt import StopRequest
 from esper.simic.tasks import Split, batch_size_of, task_named
 from esper.tamiyo import policy_named
-from esper.urza.seed import CompiledSeed
+from esper.urza.run.seed import CompiledSeed
 
 Batch = tuple[Tensor, Tensor]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from esper.ir.dims import evaluate_size
-from esper.urza.generate import Launch, buffer_name
+from esper.urza.generate.writer import Launch, buffer_name
 from esper.urza.program import Program
 
 ALIGNMENT = 128

@@ -20,9 +20,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from esper.files import write_whole
+from esper.urza.build.toolchain import code_files
 from esper.urza.errors import ArtifactTampered, ArtifactUnreadable
 from esper.urza.kernel import BuiltKernel, Resources
-from esper.urza.toolchain import code_files
 
 SCHEMA_VERSION = 1
 LIMIT_BYTES = 256 * 1024 * 1024

@@ -18,13 +18,13 @@ from esper.lang import SizeValue, size_values
 from esper.passes import DECOMPOSED, joint_graph, partition, run_passes
 from esper.passes.partition import Partition
 from esper.urza.arena import Arena, arena
-from esper.urza.build import Build, build_kernels
-from esper.urza.cache import KernelCache
-from esper.urza.generate import Launch
+from esper.urza.build.ahead_of_time import Build, build_kernels
+from esper.urza.build.cache import KernelCache
+from esper.urza.build.toolchain import versions
+from esper.urza.generate.writer import Launch
 from esper.urza.kernel import BuiltKernel, KernelSource
 from esper.urza.listing import listing, plan_text
 from esper.urza.program import Program, make_program
-from esper.urza.toolchain import versions
 from esper.urza.traffic import flops, traffic
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Compilation:
         """
         # pydantic and torch are needed for this alone: most compiles print a report and write no artifact.
         from esper.urza.artifact import Artifact
-        from esper.urza.module_text import module_text
+        from esper.urza.eager.module_text import module_text
 
         passing = ("cached", "compile_ms", "triton_invocations")
         report = {name: value for name, value in self.report().items() if name not in passing}

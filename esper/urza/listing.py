@@ -8,11 +8,11 @@ from pathlib import PurePath
 
 from esper.errors import Span
 from esper.ir.graph import Node
-from esper.urza.generate import Launch
+from esper.urza.eager.module_layout import INDENT, WIDTH, Call, statement
+from esper.urza.generate.writer import Launch
 from esper.urza.grid import to_text
-from esper.urza.groups import Group
 from esper.urza.kernel import KernelSource
-from esper.urza.module_layout import INDENT, WIDTH, Call, statement
+from esper.urza.plan.groups import Group
 from esper.urza.program import Program
 
 _GAP = "\n\n\n"

@@ -12,12 +12,12 @@ from functools import cached_property
 
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.types import TensorType
-from esper.urza.access import Access, access
-from esper.urza.generate import Launch, buffer_name
-from esper.urza.groups import Partial, Plan
+from esper.urza.generate.templates import generate
+from esper.urza.generate.writer import Launch, buffer_name
 from esper.urza.kernel import Direction, KernelSource
-from esper.urza.plan import make_plan
-from esper.urza.templates import generate
+from esper.urza.plan.access import Access, access
+from esper.urza.plan.groups import Partial, Plan
+from esper.urza.plan.planner import make_plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from esper.ir.dims import evaluate_size
 from esper.ir.graph import BlueprintIR, Value
 from esper.ir.operator import OPERATORS, Site
 from esper.ir.types import TensorType
-from esper.urza.access import access
-from esper.urza.generate import Launch, buffer_name
+from esper.urza.generate.writer import Launch, buffer_name
 from esper.urza.grid import evaluate
-from esper.urza.products import product_sizes
+from esper.urza.plan.access import access
+from esper.urza.plan.bytes_read import Reads
+from esper.urza.plan.products import product_sizes
 from esper.urza.program import Program
-from esper.urza.reads import Reads
 
 
 @dataclass(frozen=True, slots=True)

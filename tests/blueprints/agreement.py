@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from esper.ops.reference.evaluate import evaluate
 from esper.passes.autodiff import GRADIENT
 from esper.passes.manager import joint_graph
-from esper.urza.seed import CompiledSeed
+from esper.urza.run.seed import CompiledSeed
 
 
 def statistics(module: nn.Module) -> list[Tensor]:

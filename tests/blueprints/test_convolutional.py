@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from esper.lang import lower
-from esper.urza.seed import CompiledSeed
+from esper.urza.run.seed import CompiledSeed
 from tests.blueprints.agreement import (
     give_same_weights,
     random_inputs,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from esper.lang import fit, lower
 from esper.lang.errors import DoesNotFit
-from esper.urza.seed import CompiledSeed
+from esper.urza.run.seed import CompiledSeed
 
 IDENTITIES = [
     "convnext_block",

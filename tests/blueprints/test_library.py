@@ -8,7 +8,7 @@ from torch import Tensor
 
 import esper
 from esper.lang import LibraryEntry, library
-from esper.urza.seed import CompiledSeed
+from esper.urza.run.seed import CompiledSeed
 from tests.blueprints import test_convolutional, test_sequences
 
 ENTRIES = library()

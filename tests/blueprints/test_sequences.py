@@ -14,7 +14,7 @@ from esper.ir.graph import BlueprintIR
 from esper.lang import fit, lower, signature
 from esper.lang.errors import DoesNotFit
 from esper.passes.manager import run_passes
-from esper.urza.seed import CompiledSeed
+from esper.urza.run.seed import CompiledSeed
 from tests.blueprints.agreement import (
     close,
     give_same_weights,

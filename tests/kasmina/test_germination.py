@@ -17,7 +17,7 @@ from esper.kasmina.optimizer import GrowthOptimizer
 from esper.leyline.events import SeedGerminated
 from esper.leyline.protocols import BlueprintProtocol
 from esper.leyline.stages import SeedStage
-from esper.urza.seed import CompiledSeed
+from esper.urza.run.seed import CompiledSeed
 from tests.kasmina.networks import Recorder, batches, conv_host, equal_states, fingerprint, loss_on
 
 EXAMPLE = batches(1)[0][0]

@@ -80,8 +80,10 @@ def test_a_compile_loads_no_torch_and_nothing_that_reads_records_or_artifacts(
 ) -> None:
     arguments = ["esperc", "compile", "norm", "--set", "features=16", "--target", "sm_90", "--json"]
     found = loaded(*arguments, ESPER_CACHE_DIR=str(tmp_path))
-    assert {"networkx", "lark", "esper.urza.plan"} <= found
-    assert not (COMPILES | {"pydantic", "numpy", "esper.urza.artifact", "esper.urza.torch_tier"}) & found
+    assert {"networkx", "lark", "esper.urza.plan.planner"} <= found
+    assert (
+        not (COMPILES | {"pydantic", "numpy", "esper.urza.artifact", "esper.urza.eager.torch_tier"}) & found
+    )
 
 
 def test_only_the_files_of_the_library_that_a_blueprint_needs_are_read() -> None:

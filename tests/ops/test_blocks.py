@@ -19,8 +19,8 @@ from esper.ops.reference.random import dropout
 from esper.passes import joint_graph, run_passes
 from esper.testing.laws import REAL_TOLERANCE
 from esper.urza.compiler import make_programs
-from esper.urza.torch_tier import call, graph_module
-from esper.urza.verify import verify_programs
+from esper.urza.eager.torch_tier import call, graph_module
+from esper.urza.verify.verification import verify_programs
 
 FEATURES, HIDDEN, HEADS = 8, 12, 2
 ENCODER = f"""

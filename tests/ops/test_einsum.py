@@ -18,8 +18,8 @@ from esper.ops.reference.evaluate import evaluate
 from esper.passes import joint_graph, run_passes
 from esper.testing.laws import REAL_TOLERANCE
 from esper.urza.compiler import make_programs
-from esper.urza.torch_tier import call, graph_module
-from esper.urza.verify import verify_programs
+from esper.urza.eager.torch_tier import call, graph_module
+from esper.urza.verify.verification import verify_programs
 
 SIZES = {"a": 2, "b": 3, "C": 4, "d": 1}
 

@@ -18,7 +18,7 @@ from esper.ops.reference.evaluate import evaluate
 from esper.ops.reference.position import alibi_bias, rotary_embedding, sinusoidal_encoding
 from esper.passes import joint_graph, run_passes
 from esper.urza.compiler import make_programs
-from esper.urza.torch_tier import call, graph_module
+from esper.urza.eager.torch_tier import call, graph_module
 
 
 def rotated(

@@ -21,8 +21,8 @@ from esper.ops.reference.slicing import SliceOutOfRange, slice_axes
 from esper.passes import joint_graph, run_passes
 from esper.testing.laws import REAL_TOLERANCE
 from esper.urza.compiler import make_programs
-from esper.urza.torch_tier import call, graph_module
-from esper.urza.verify import verify_programs
+from esper.urza.eager.torch_tier import call, graph_module
+from esper.urza.verify.verification import verify_programs
 
 CALLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "slice(x, axes=1, start=1)": lambda x: x[:, 1:],

@@ -17,7 +17,7 @@ from esper.ops.reference.evaluate import evaluate
 from esper.ops.reference.initialise import initial_values
 from esper.passes import joint_graph, run_passes
 from esper.testing.laws import REAL_TOLERANCE
-from esper.urza.torch_tier import call, graph_module
+from esper.urza.eager.torch_tier import call, graph_module
 
 LAYERS: dict[str, type[nn.RNN | nn.GRU | nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}

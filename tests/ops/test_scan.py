@@ -20,7 +20,7 @@ from esper.passes.errors import NotDifferentiable
 from esper.testing import blueprint_irs, random_values
 from esper.testing.laws import require_gradients, require_law, run
 from esper.testing.variants import renamed
-from esper.urza.torch_tier import call, graph_module
+from esper.urza.eager.torch_tier import call, graph_module
 
 ROW = TensorType(DType.F64, (4,))
 

@@ -16,12 +16,12 @@ from esper.lang import LibraryEntry, library, lower, size_values
 from esper.ops.reference.evaluate import TORCH_DTYPES
 from esper.urza.arena import ALIGNMENT, Resident, Span, arena, place, residents, spans
 from esper.urza.compiler import make_programs
+from esper.urza.eager.torch_tier import leaves
 from esper.urza.errors import TensorTooLarge
-from esper.urza.generate import Launch, buffer_name
+from esper.urza.generate.writer import Launch, buffer_name
 from esper.urza.program import Call, Program
-from esper.urza.run import BoundProgram, Buffers
-from esper.urza.torch_tier import leaves
-from esper.urza.verify import small_sizes
+from esper.urza.run.bound_program import BoundProgram, Buffers
+from esper.urza.verify.verification import small_sizes
 
 
 @st.composite

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import esper
 from esper.cli.esperc import main
 from esper.urza.compiler import make_programs
-from esper.urza.module_layout import WIDTH
+from esper.urza.eager.module_layout import WIDTH
 
 SOURCE = """\
 blueprint small(features: dim = 32) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from esper.ir import Builder, DType, TensorType, symbol
 from esper.ir.graph import BlueprintIR, Value
-from esper.urza.generate import Launch
+from esper.urza.generate.writer import Launch
 from esper.urza.program import make_program
 from esper.urza.traffic import traffic_of_buffers
 

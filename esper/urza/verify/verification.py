@@ -1,0 +1,237 @@
+"""Verification: every kernel, run in Triton's interpreter, against what its part of the graph means.
+
+A kernel is judged on the values that really lie in the buffers it reads: the graph between them and what it
+writes is evaluated in float64 (the truth) and in its own dtypes (eager), by the operators' references. So
+an error is charged to the kernel that made it, and a kernel that reads a wrong buffer fails.
+
+    error <= 2 * eager's error + one ulp of the dtype at the largest magnitude
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+import torch
+
+from esper.ir.dims import Dim, evaluate_size, size_symbols, symbol
+from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
+from esper.ir.rewrite import needed_by, replace_results, with_operands
+from esper.ir.types import DType, TensorType
+from esper.lang import SizeValue, size_values
+from esper.ops.reference.evaluate import TORCH_DTYPES, evaluate
+from esper.urza.compiler import Programs
+from esper.urza.eager.torch_tier import leaves
+from esper.urza.generate.writer import Launch, buffer_name
+from esper.urza.kernel import Direction
+from esper.urza.program import Program
+from esper.urza.verify.recorder import Finding
+from esper.urza.verify.simulate import Simulation, simulate
+
+DEFAULT_BATCH = 3
+DEFAULT_AXES = (9, 7, 5)
+DEFAULT_SIZE = 21
+"""Small, since the interpreter is slow, and odd, since full tiles need no mask."""
+
+SIZES = "known.sizes"
+"""An input without elements of its own: each size symbol is one of its axes."""
+
+MOST_ADDED = 64  # to a size that must be equal to another one
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Largest errors of one buffer against float64, and how large the kernel's may be."""
+
+    buffer: str
+    error: float
+    eager_error: float
+    allowed: float
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class KernelVerdict:
+    """What was found of one kernel: each buffer that it writes, and faults in its memory accesses."""
+
+    name: str
+    direction: Direction
+    comparisons: tuple[Comparison, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.comparisons) and not self.findings and all(one.ok for one in self.comparisons)
+
+    @property
+    def worst(self) -> Comparison:
+        """The buffer that comes nearest to its limit, or goes furthest beyond it."""
+        return max(self.comparisons, key=lambda one: one.error / one.allowed if one.allowed else one.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """kernels: in launch order, forward first. outside: operators that run as library calls, unverified.
+    launches: kernels that the interpreter ran."""
+
+    kernels: tuple[KernelVerdict, ...]
+    outside: tuple[str, ...]
+    launches: int
+    sizes: Mapping[str, int]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every kernel passes; false where no kernel ran."""
+        return 0 < len(self.kernels) == self.launches and all(kernel.ok for kernel in self.kernels)
+
+
+def verify_programs(
+    programs: Programs, *, sizes: Mapping[str, SizeValue] | None = None, seed: int = 0
+) -> Verification:
+    """Runs both directions on random tensors, drawn from `seed`.
+
+    All parameters are drawn, those that start at zero too. sizes: values of size symbols; those not given
+    are small and odd. Raises InterpreterFailed for a kernel that cannot run, and UnknownSize.
+    """
+    values = small_sizes(programs.ir, sizes or {})
+    generator = torch.Generator().manual_seed(seed)
+    given: dict[str, torch.Tensor] = {}
+    verdicts: list[KernelVerdict] = []
+    launches = 0
+    for program in programs.both:
+        for node in leaves(program.ir):
+            if node.name not in given:
+                given[node.name] = _draw(node, values, generator)
+        found = simulate(program, {node.name: given[node.name] for node in leaves(program.ir)}, values)
+        verdicts += _verdicts(program, found, values)
+        launches += found.launches
+        given.update(found.results)
+    return Verification(tuple(verdicts), programs.outside_calls, launches, values)
+
+
+def small_sizes(ir: BlueprintIR, sizes: Mapping[str, SizeValue]) -> dict[str, int]:
+    """A number for each size symbol: as given, else N = 3, axes of a `...` 9, 7, 5, others 21.
+
+    Where the graph ensures that sizes are equal, those that were not given follow.
+    """
+    values = size_values(ir, sizes)
+    for name in values:
+        stem, dot, axis = name.partition(".")
+        if stem not in sizes:
+            small = DEFAULT_AXES[int(axis) % len(DEFAULT_AXES)] if dot else DEFAULT_SIZE
+            values[name] = DEFAULT_BATCH if name == "N" else small
+    free = {name for name in values if name.partition(".")[0] not in sizes}
+    _make_equal(_ensured_zeros(ir), values, free)
+    return values
+
+
+def _ensured_zeros(ir: BlueprintIR) -> list[Dim]:
+    """The differences of sizes that must be zero for `ir` to run."""
+    found = []
+    for node in ir.of("ensure_shape"):
+        (operand,) = node.operands
+        assert operand is not None
+        pairs = zip(ir.type(operand).shape, node.type.shape, strict=True)
+        found += [zero for one, other in pairs if isinstance(zero := one - other, Dim)]
+    return found
+
+
+def _make_equal(zeros: Sequence[Dim], values: dict[str, int], free: Set[str]) -> None:
+    """Changes one of `values` for each of `zeros` that is none, as far as changing one is enough."""
+    for zero in zeros:
+        names = sorted(size_symbols(zero) & free)
+        near = ({**values, name: values[name] + more} for name in names for more in range(MOST_ADDED))
+        values.update(next((sizes for sizes in near if evaluate_size(zero, sizes) == 0), {}))
+
+
+def _draw(node: Node, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
+    """Standard normal; weights of several axes scaled by their inputs; buffers between 0.5 and 1.5."""
+    type = node.type
+    shape, dtype = type.concrete_shape(sizes), TORCH_DTYPES[type.dtype]
+    if not type.dtype.is_floating:
+        return torch.randint(0, 2 if dtype is torch.bool else 4, shape, generator=generator).to(dtype)
+    if node.op == "buffer":
+        return (torch.rand(shape, generator=generator) + 0.5).to(dtype)
+    scale = math.prod(shape[1:]) ** -0.5 if node.op == "param" and len(shape) > 1 else 1.0
+    return (torch.randn(shape, generator=generator) * scale).to(dtype)
+
+
+def _verdicts(program: Program, found: Simulation, sizes: Mapping[str, int]) -> Iterator[KernelVerdict]:
+    stored = {buffer_name(value): value for value in program.plan.stored}
+    known: dict[str, Value] = {}
+    for step in program.steps:
+        if isinstance(step, Launch):
+            values = {name: stored[name] for name in step.written if name in stored}
+            sums = _sums(program, step)
+            truths = _evaluate(program, known, {**values, **sums}, found.tensors, sizes, torch.float64)
+            eager = _evaluate(program, known, {**values, **sums}, found.tensors, sizes, None)
+            written = {name: found.tensors[name] for name in values}
+            written |= {name: found.tensors[name].sum(0).reshape(truths[name].shape) for name in sums}
+            yield KernelVerdict(
+                step.kernel.name,
+                program.direction,
+                tuple(compare(name, written[name], eager[name], truths[name]) for name in written),
+                tuple(finding for finding in found.findings if finding.kernel == step.kernel.name),
+            )
+            known |= values
+        else:
+            known |= {name: stored[name] for name in step.results if name is not None}
+
+
+def _sums(program: Program, step: Launch) -> dict[str, Value]:
+    """What the partial sums that a launch writes add up to, by the name of their buffer."""
+    return {part.partial(node).name: node.result() for part in step.group.parts for node in part.partials}
+
+
+def _evaluate(
+    program: Program,
+    known: Mapping[str, Value],
+    wanted: Mapping[str, Value],
+    tensors: Mapping[str, torch.Tensor],
+    sizes: Mapping[str, int],
+    dtype: torch.dtype | None,
+) -> dict[str, torch.Tensor]:
+    """`wanted` values of the program's graph, those in the buffers `known` taken from there."""
+    ir = program.ir
+    cut = {value: Value(f"known.{number}") for number, value in enumerate(known.values())}
+    given_nodes = [Node(new.node, "input", (), frozen_attrs({}), (ir.type(old),)) for old, new in cut.items()]
+    symbols = TensorType(DType.F32, tuple(map(symbol, sizes)))  # not all shapes that are known tell them
+    given_nodes.append(Node(SIZES, "input", (), frozen_attrs({}), (symbols,)))
+    nodes = [with_operands(node, cut) for node in ir.nodes]
+    part = BlueprintIR(ir.name, (*given_nodes, *nodes), replace_results(tuple(wanted.items()), cut))
+    needed = needed_by(part, [value.node for _, value in part.outputs])
+    part = part.replace(nodes=[node for node in part.nodes if node.op == "input" or node.name in needed])
+    given = {new.node: tensors[name] for name, new in zip(known, cut.values(), strict=True)}
+    held = {**tensors, **given, SIZES: torch.empty(()).expand(tuple(sizes.values()))}
+    inputs = {node.name: held[node.name] for node in part.inputs}
+    weights = {node.name: tensors[node.name] for node in (*part.params, *part.buffers)}
+    seed = int(tensors[ir.of("seed")[0].name]) if ir.of("seed") else 0
+    return evaluate(part, inputs, weights, dtype=dtype, seed=seed)
+
+
+def compare(name: str, found: torch.Tensor, eager: torch.Tensor, truth: torch.Tensor) -> Comparison:
+    """Errors of `found` and `eager` against `truth`, where that is finite; elsewhere they must be alike."""
+    exact = truth.double()
+    finite = exact.isfinite()
+    largest = exact[finite].abs().max().item() if finite.any() else 0.0
+    eager_error = _error(eager, exact)
+    ulp = 0.0
+    if eager.is_floating_point():
+        limits = torch.finfo(eager.dtype)
+        ulp = limits.eps * 2.0 ** math.floor(math.log2(max(largest, limits.tiny)))
+    tolerated = eager_error if math.isfinite(eager_error) else 0.0
+    return Comparison(name, _error(found, exact), eager_error, 2.0 * tolerated + ulp)
+
+
+def _error(found: torch.Tensor, exact: torch.Tensor) -> float:
+    """The largest difference; infinite where one of the two is not finite and the other is not the same."""
+    if exact.numel() == 0:
+        return 0.0
+    mine = found.double()
+    same = (mine == exact) | (mine.isnan() & exact.isnan())
+    difference = torch.where(same, torch.zeros_like(exact), (mine - exact).abs())
+    return float(difference.nan_to_num(nan=math.inf, posinf=math.inf).max())

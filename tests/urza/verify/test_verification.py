@@ -1,0 +1,99 @@
+"""Verification passes what is right and catches each planted fault."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from esper.ir import Builder, DType, TensorType, symbol
+from esper.lang import lower
+from esper.urza.compiler import Programs, make_programs
+from esper.urza.generate.writer import Launch
+from esper.urza.verify.verification import Verification, compare, verify_programs
+
+LIBRARY = ("mlp_block", "norm", "conv_enhance", "depthwise", "attention")
+
+
+def altered(programs: Programs, old: str, new: str) -> Programs:
+    """The programs with one piece of text replaced in the first forward kernel that has it."""
+    steps = list(programs.forward.steps)
+    for position, step in enumerate(steps):
+        if isinstance(step, Launch) and old in step.kernel.source:
+            kernel = replace(step.kernel, source=step.kernel.source.replace(old, new))
+            steps[position] = replace(step, kernel=kernel)
+            return replace(programs, forward=replace(programs.forward, steps=tuple(steps)))
+    raise AssertionError(f"no kernel holds {old!r}")
+
+
+def gelu_twice() -> Programs:
+    build = Builder("twice")
+    x = build.input("x", TensorType(DType.F32, (symbol("N"), 5)))
+    return make_programs(build.finish({"y": build.op("gelu", build.op("gelu", x))}))
+
+
+def faults(found: Verification) -> set[str]:
+    return {finding.fault for kernel in found.kernels for finding in kernel.findings}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_every_kernel_of_the_library_passes(name: str) -> None:
+    found = verify_programs(make_programs(lower(name)))
+    assert found.ok, [kernel for kernel in found.kernels if not kernel.ok]
+    assert found.launches == len(found.kernels) > 0
+
+
+def test_bf16_kernels_pass_at_odd_sizes() -> None:
+    found = verify_programs(make_programs(lower("mlp_block", features=24, precision="bf16")), sizes={"N": 7})
+    assert found.ok, [kernel for kernel in found.kernels if not kernel.ok]
+
+
+def test_what_is_right_passes() -> None:
+    assert verify_programs(gelu_twice()).ok
+
+
+def test_a_wrong_value_is_caught() -> None:
+    found = verify_programs(altered(gelu_twice(), "gelu(x_value)", "gelu(x_value) * 1.0001"))
+    assert not found.ok and not faults(found)
+
+
+STORE = "tl.store(gelu_2_ptr + offsets, gelu_2, mask)"
+
+
+@pytest.mark.parametrize(
+    ("planted", "fault"),
+    [
+        (f"{STORE}\n    {STORE}", "double write"),
+        ("tl.store(gelu_2_ptr + offsets, gelu_2, mask & (offsets != 3))", "missing write"),
+        ("tl.store(gelu_2_ptr + offsets, gelu_2)", "write out of bounds"),
+    ],
+)
+def test_a_fault_in_writing_is_caught(planted: str, fault: str) -> None:
+    found = verify_programs(altered(gelu_twice(), STORE, planted))
+    assert not found.ok and fault in faults(found)
+
+
+def test_a_read_out_of_bounds_is_caught() -> None:
+    found = verify_programs(
+        altered(gelu_twice(), "tl.load(x_ptr + offsets, mask, 0)", "tl.load(x_ptr + offsets)")
+    )
+    assert not found.ok and "read out of bounds" in faults(found)
+
+
+def test_where_no_kernel_ran_nothing_is_verified() -> None:
+    programs = gelu_twice()
+    empty = replace(
+        programs,
+        forward=replace(programs.forward, steps=(), outputs={}),
+        backward=replace(programs.backward, steps=(), outputs={}),
+    )
+    assert not verify_programs(empty).ok
+
+
+def test_the_allowance_is_twice_eagers_error_and_one_ulp() -> None:
+    truth = torch.tensor([3.0], dtype=torch.float64)
+    eager = torch.tensor([3.5])
+    assert compare("y", torch.tensor([4.0]), eager, truth).ok
+    assert not compare("y", torch.tensor([4.001]), eager, truth).ok
+    assert not compare("y", torch.tensor([torch.nan]), eager, truth).ok
