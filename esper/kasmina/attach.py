@@ -74,15 +74,36 @@ def attach(
     require_kind("slots", slots, Sequence, "a module's name, a regular expression, or a list of either")
     chosen = _matching(model, [slots] if isinstance(slots, str) else list(slots))
     probes = _probe(model, chosen, example, output)
-    ground = Ground(model, random_seed=torch.initial_seed())
-    made, handles = {}, {}
-    for index, (name, module) in enumerate(chosen.items()):
-        hook = SlotHook(output, ground.random_seed + index)
-        hook.alpha = hook.alpha.to(probes[name].device)
-        made[name] = SeedSlot(name, module, hook, probes[name], ground, incubation)
-        handles[name] = module.register_forward_hook(hook)
-    model.__dict__[ATTRIBUTE] = MorphogeneticModel(ground, made, handles)
+    install(
+        model,
+        probes,
+        outputs=dict.fromkeys(probes, output),
+        incubations=dict.fromkeys(probes, incubation),
+        random_seed=torch.initial_seed(),
+    )
     return model
+
+
+def install(
+    model: nn.Module,
+    probes: Mapping[str, Probe],
+    *,
+    outputs: Mapping[str, int | str | None],
+    incubations: Mapping[str, str],
+    random_seed: int,
+) -> MorphogeneticModel:
+    """Puts a hook and an empty slot at each module that `probes` names, whatever ran there before."""
+    modules = dict(model.named_modules())
+    ground = Ground(model, random_seed=random_seed)
+    made, handles = {}, {}
+    for index, (name, probe) in enumerate(probes.items()):
+        hook = SlotHook(outputs[name], random_seed + index)
+        hook.alpha = hook.alpha.to(probe.device)
+        made[name] = SeedSlot(name, modules[name], hook, probe, ground, incubations[name])
+        handles[name] = modules[name].register_forward_hook(hook)
+    bank = MorphogeneticModel(ground, made, handles)
+    model.__dict__[ATTRIBUTE] = bank
+    return bank
 
 
 def detach(model: Host, *, force: bool = False) -> Host:

@@ -117,3 +117,37 @@ class NoSlotNamed(EsperError):
     code = "E0836"
     message = "no slot is named"
     help = 'name modules of the model, as in slots="layer2" or slots=r"layer[23]"'
+
+
+class MalformedTopology(EsperError):
+    code = "E0840"
+    message = "the record of slots and seeds cannot be read: {reason}"
+    help = "write it again with save_seeds or save_checkpoint"
+
+
+class AnotherHost(EsperError):
+    """A file belongs to one host: the seeds in it have learned to work with that one's weights."""
+
+    code = "E0841"
+    message = "the seeds grew in another host: this one {differences}"
+    help = "build the model as it was when the file was written"
+
+
+class SeedWithoutGraph(EsperError):
+    """Files hold graphs, never code, so a module of one's own cannot be written."""
+
+    code = "E0842"
+    message = "the seed in `{slot}` is a {kind} that was planted, and only a blueprint's seed can be written"
+    help = "describe it as a blueprint, and germinate that"
+
+
+class SlotTaken(EsperError):
+    code = "E0843"
+    message = "the slot `{slot}` is {stage}, and a seed can be put back only into a DORMANT one"
+    help = "load into a model whose slots are empty, or that has none yet"
+
+
+class WeightsDiffer(EsperError):
+    code = "E0844"
+    message = "the weights are not those of the seeds: the file {differences}"
+    help = "write the file again with save_seeds or save_checkpoint"

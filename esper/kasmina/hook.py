@@ -44,6 +44,7 @@ class SlotHook(nn.Module):
         self.register_module("seed", None)
         self.register_buffer("alpha", torch.zeros((), dtype=torch.float32))
         self.level = 0.0
+        self.mode = "lerp"
         self.phase = Phase.IDLE
         self.is_disabled = False
         self.draws_from_torch = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -32,7 +33,13 @@ from esper.leyline.events import GateEvaluated, SeedCulled, SeedFossilized, Seed
 from esper.leyline.gates import GateResult
 from esper.leyline.reports import FieldReport, SeedMetrics, StageRecord
 from esper.leyline.signals import SlotSignals
-from esper.leyline.stages import TRANSITIONS, SeedStage, check_transition, is_active_stage
+from esper.leyline.stages import (
+    IN_PLACE_STAGES,
+    TRANSITIONS,
+    SeedStage,
+    check_transition,
+    is_active_stage,
+)
 from esper.urza.run.seed import CompiledSeed
 
 RATIO_WINDOW = 10
@@ -179,6 +186,57 @@ class SeedSlot:
             SeedGerminated(**self._tag(), blueprint_params=params or {}, shape=list(self.probe.shape))
         )
         self._record(SeedStage.GERMINATED, "planted", result)
+
+    def resume(
+        self,
+        seed: nn.Module | None,
+        stage: SeedStage,
+        alpha: float,
+        counters: Mapping[str, int],
+        *,
+        blueprint_id: str | None,
+        seed_id: str | None,
+        loss_before: float | None = None,
+    ) -> None:
+        """Puts a DORMANT slot where another run left it: no gate is tried, nothing recorded or emitted.
+
+        The run's snapshot, control and optimizer are not part of it; `counters` are those of `counters`.
+        """
+        ground = self._ground
+        self._forget()
+        if seed is not None:
+            self.hook.put(seed.to(self.probe.device), draws_from_torch=not isinstance(seed, CompiledSeed))
+        self._count = counters["planted"]
+        self.hook.stream.restart(self._random_seed(self._count))
+        self.age_steps, self.stage_steps = counters["age_steps"], counters["stage_steps"]
+        self.refusals, self.skipped_steps = counters["refusals"], counters["skipped_steps"]
+        self.incubation_passes = counters["incubation_passes"]
+        self.blueprint_id, self.seed_id, self.loss_before = blueprint_id, seed_id, loss_before
+        self._stage = stage
+        self.hook.set_alpha(alpha)
+        if stage is SeedStage.TRAINING and self.incubation == "straight_through":
+            self.hook.phase = Phase.LISTENING
+        if stage in IN_PLACE_STAGES:
+            self.hook.phase = Phase.IN_PLACE
+            if stage is SeedStage.FOSSILIZED:
+                assert seed is not None
+                fossils.register(ground.model, self.name, seed)
+            else:
+                ground.in_place.add(self.name)
+        if stage is SeedStage.BLENDING:
+            self._blend = ground.blend
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What the slot counts: seeds `planted` in it, and the present seed's steps, refusals and passes."""
+        return {
+            "planted": self._count,
+            "age_steps": self.age_steps,
+            "stage_steps": self.stage_steps,
+            "refusals": self.refusals,
+            "skipped_steps": self.skipped_steps,
+            "incubation_passes": self.incubation_passes,
+        }
 
     def advance(self) -> GateResult | None:
         """Makes the forward transition, its gate first; returns what the gate found, if there is one.
