@@ -20,15 +20,19 @@ def columns(
     K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    BEFORE_LOOP: tl.constexpr = None,
 ):
     """Sums over the rows of a [M, K] space; grid: (ceil(K / BLOCK_K), parts), any number of parts.
 
     partials: tuple of float32 pointers to [parts, K].
     BODY(row int32 [BLOCK_M, 1], column int32 [1, BLOCK_K], mask, operands): returns a tuple of float32
     [BLOCK_M, BLOCK_K] terms, one for each of `partials`, and may store.
+    BEFORE_LOOP(column, operands), or None: a tuple of what BODY finds behind its operands.
     """
     index = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
     column = index[None, :]
+    if BEFORE_LOOP is not None:
+        operands = operands + BEFORE_LOOP(column, operands)
     part = tl.program_id(1)
     sums = zero_sums(partials, [BLOCK_M, BLOCK_K])
     for block in range(part, tl.cdiv(M, BLOCK_M), tl.num_programs(1)):
@@ -48,6 +52,7 @@ def channels(
     C: tl.constexpr,
     BLOCK: tl.constexpr,
     VECTOR: tl.constexpr = 1,
+    BEFORE_LOOP: tl.constexpr = None,
 ):
     """Sums over the first and last axis of an [A, C, B] space; grid: (C, parts), any number of parts.
 
@@ -56,8 +61,11 @@ def channels(
     indices of an element of the space; returns a tuple of float32 [BLOCK] terms, and may store.
     VECTOR: 1 or a divisor of B; then `after` and the terms are [BLOCK / VECTOR, VECTOR], and the elements of
     a line share `before` and the mask, [BLOCK / VECTOR, 1].
+    BEFORE_LOOP(channel, operands), or None: a tuple of what BODY finds behind its operands.
     """
     channel = tl.program_id(0)
+    if BEFORE_LOOP is not None:
+        operands = operands + BEFORE_LOOP(channel, operands)
     part = tl.program_id(1)
     line = B // VECTOR
     sums = zero_sums(partials, [BLOCK] if VECTOR == 1 else [BLOCK // VECTOR, VECTOR])

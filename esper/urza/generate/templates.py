@@ -124,7 +124,9 @@ def _columns(writer: Writer) -> Launch:
     writer.lines.append(f"return {writer.terms()}")
     return writer.finished(
         body="row, column, mask",
-        call=f"columns({writer.size(rows)}, {{operands}}, {partials}, {{body}}, {width}, BLOCK_M, BLOCK_K)",
+        call=f"columns({writer.size(rows)}, {{operands}}, {partials}, {{body}}, {width}, "
+        "BLOCK_M, BLOCK_K{before_loop})",
+        fixed="column",
         template="columns:columns",
         grid=(CeilDiv(width, "BLOCK_K"), group.partial(group.sums[0]).parts),
         tile=columns_tile(width),
@@ -145,7 +147,9 @@ def _channels(writer: Writer) -> Launch:
     tile = _in_vectors(writer, pointwise_tile()) if by_vectors else pointwise_tile()
     launch = writer.finished(
         body="before, channel, after, mask",
-        call=f"channels({sizes}, {{operands}}, {partials}, {{body}}, {width}, {', '.join(tile.constexprs)})",
+        call=f"channels({sizes}, {{operands}}, {partials}, {{body}}, {width}, "
+        f"{', '.join(tile.constexprs)}{{before_loop}})",
+        fixed="channel",
         template="columns:channels",
         grid=(width, group.partial(group.sums[0]).parts),
         tile=tile,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from math import gcd
 
@@ -90,12 +90,16 @@ def buffer_name(value: Value) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A generated function: its name, its parameters before the operands, its lines, its operands."""
+    """A generated function: its name, its parameters before the operands, its lines, its operands.
+
+    given: names of values that its caller appends to the operands.
+    """
 
     name: str
     parameters: str
     lines: tuple[str, ...]
     operands: tuple[str, ...]
+    given: tuple[str, ...] = ()
 
     @property
     def operands_text(self) -> str:
@@ -104,7 +108,8 @@ class Body:
     @property
     def text(self) -> list[str]:
         """The lines of its definition and the blank ones after it."""
-        unpack = [f"{self.operands_text} = operands"] if self.operands else []
+        names = ", ".join((*self.operands, *self.given))
+        unpack = [f"({names},) = operands"] if names else []
         lines = [f"    {line}" for line in [*unpack, *self.lines] or ["pass"]]
         return ["@triton.jit", f"def {self.name}({self.parameters}, operands):", *lines, "", ""]
 
@@ -334,8 +339,10 @@ class Writer:
         return f"({text}).to(tl.{ {DType.I32: 'int32', DType.I64: 'int64', DType.BOOL: 'int1'}[target] })"
 
     def _row_reduction(self, node: Node, kind: str) -> str:
-        neutral = {"sum": "0.0", "max": 'float("-inf")'}[kind]
-        return f"tl.{kind}(tl.where(mask, {self.operand(node.operands[0])}, {neutral}), 1)[:, None]"
+        x = self.operand(node.operands[0])
+        if kind == "max":
+            return f'largest(tl.where(mask, {x}, float("-inf")), 1)'
+        return f"tl.{kind}(tl.where(mask, {x}, 0.0), 1)[:, None]"
 
     def _assign(self, node: Node, text: str) -> None:
         name = self.unique(identifier(node.name))
@@ -419,6 +426,31 @@ class Writer:
         self.lines.clear()
         return body
 
+    def _taken_before_loop(self, fixed: str) -> str:
+        """Takes what the last body computes alike each time out of it: the name of a body that does so once.
+
+        fixed: the parameter of the last body that stays the same. Empty where nothing is loaded alike.
+        """
+        body = self.bodies[-1]
+        varying = {name for name in body.parameters.split(", ") if name != fixed}
+        alike: dict[str, str] = {}
+        rest: list[str] = []
+        for line in body.lines:
+            target, equals, text = line.partition(" = ")
+            if equals and target.isidentifier() and not varying & set(re.findall(r"\w+", text)):
+                alike[target] = line
+            else:
+                rest.append(line)
+                varying |= {target}
+        if not any("tl.load(" in line for line in alike.values()):
+            return ""
+        needed = {word for line in rest for word in re.findall(r"\w+", line)}
+        given = tuple(name for name in alike if name in needed)
+        returned = f"return ({', '.join(given)},)"
+        first = Body(f"{self.launch.name}_{fixed}", fixed, (*alike.values(), returned), body.operands)
+        self.bodies[-1:] = [first, replace(body, lines=tuple(rest), given=given)]
+        return first.name
+
     def finished(
         self,
         body: str | None,
@@ -427,17 +459,22 @@ class Writer:
         grid: tuple[Extent, ...],
         tile: Tile,
         trips: int = 1,
+        fixed: str = "",
     ) -> Launch:
         """The kernel; `call` is the text of the entry's statements.
 
         body: the parameters of the last body before its operands, then `call` has places for `{body}` and
         `{operands}`; None where all bodies are ended.
         template: the module of templates, and those of its functions that the entry calls; `;`, and more.
+        fixed: the parameter that the last body is always called with alike, in a loop; then `call` has a
+        place for `{before_loop}`, a further argument of the template.
         """
         entry = self.launch.name
         if body is not None:
             last = self.end("body", body)
-            call = call.format(body=last.name, operands=last.operands_text)
+            before = self._taken_before_loop(fixed) if fixed else ""
+            before = f", BEFORE_LOOP={before}" if before else ""
+            call = call.format(body=last.name, operands=last.operands_text, before_loop=before)
         arguments = (
             *self.pointers.values(),
             *(Argument(size, "size") for size in self.sizes.values()),

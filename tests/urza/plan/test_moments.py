@@ -60,3 +60,16 @@ def test_a_channel_that_never_varies_has_no_variance() -> None:
 def test_batch_normalisation_is_three_kernels() -> None:
     forward = make_programs(lower("conv_enhance", precision="bf16")).forward
     assert len(forward.kernels) == 2 * 3 + 1
+
+
+@pytest.mark.parametrize("places", [(0, -1), (20,)])
+def test_a_few_outliers_do_not_blur_the_variance(places: tuple[int, ...]) -> None:
+    x = torch.randn(41, 4, 6, generator=torch.Generator().manual_seed(0))
+    for place in places:
+        x[place] += 1e4
+    program = make_programs(variance((4, 6), (0, 2))).forward
+    found = simulate(program, {"x": x}, {"N": 41}).results["variance"].double()
+    right = x.double().var((0, 2), correction=0, keepdim=True)
+    eager = (x - x.mean((0, 2), keepdim=True)).square().mean((0, 2), keepdim=True).double()
+    allowed = 2 * (eager - right).abs().max() + torch.finfo(torch.float32).eps * right.max()
+    assert (found - right).abs().max() <= allowed

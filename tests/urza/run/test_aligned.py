@@ -92,7 +92,7 @@ def test_a_promise_makes_accesses_wide(programs: Programs, tmp_path: Path) -> No
     plain = next(kernel for kernel in programs.kernels if kernel.name.startswith("sums_") and kernel.aligned)
     assert plain.aligned is not None and plain.aligned.digest != plain.digest
     built = build_kernels([plain, plain.aligned], ["sm_90"], cache=KernelCache(tmp_path), jobs=2).kernels
-    narrow, wide = (wide_share(buffer_widths(one.ptx, 1)[0]) for one in built)
+    narrow, wide = (wide_share(buffer_widths(one.ptx, plain.trips)[0]) for one in built)
     assert narrow < 0.1 and wide > 0.8
     assert [one.resources.spill_bytes for one in built] == [0, 0]
 
