@@ -151,3 +151,9 @@ class WeightsDiffer(EsperError):
     code = "E0844"
     message = "the weights are not those of the seeds: the file {differences}"
     help = "write the file again with save_seeds or save_checkpoint"
+
+
+class OptimizerDiffers(EsperError):
+    code = "E0850"
+    message = "the state is another optimizer's: {difference}"
+    help = "make the optimizer as it was made when the state was written, and restore the topology before"

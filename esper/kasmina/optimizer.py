@@ -1,21 +1,24 @@
 """The host's optimizer, with the seeds stepping beside it.
 
 `param_groups` and `state` are the wrapped optimizer's own, so schedulers, gradient clipping and
-GradScaler go on as with it; each seed has an optimizer of its own behind the same `step`.
+GradScaler go on as with it; each seed has an optimizer of its own behind the same `step`. A fossilized
+seed's parameters stand in the group of its slot's module, and follow that group's schedule.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
+from esper.kasmina import fossils
 from esper.kasmina.bank import ATTACHED, MorphogeneticModel
-from esper.kasmina.errors import ParametersMissing
-from esper.kasmina.seed_optimizer import check_elementwise, mean_square
+from esper.kasmina.errors import OptimizerDiffers, ParametersMissing
+from esper.kasmina.seed_optimizer import SeedOptimizer, check_elementwise, mean_square
 from esper.kasmina.slot import SeedSlot
 from esper.leyline.stages import ACTIVE_STAGES, SeedStage
 
@@ -119,24 +122,89 @@ class GrowthOptimizer(Optimizer):
         self._strangers.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """The wrapped optimizer's, and under `seeds` that of each live seed's optimizer."""
-        seeds = {
-            name: slot.optimizer.optimizer.state_dict()
-            for bank in self.banks()
-            for name, slot in bank.items()
-            if slot.optimizer is not None
+        """The wrapped optimizer's state; under `seeds` that of each live seed's optimizer, and under
+        `parameters` the names of each group's parameters, None for one of no attached model."""
+        named = {id(parameter): name for name, parameter in self._named_parameters().items()}
+        return {
+            **self.inner.state_dict(),
+            "parameters": [[named.get(id(p)) for p in group["params"]] for group in self.param_groups],
+            "seeds": {
+                name: slot.optimizer.state_dict()
+                for name, slot in self._named_slots().items()
+                if slot.optimizer is not None
+            },
         }
-        return {**self.inner.state_dict(), "seeds": seeds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes what `state_dict` gave, or a state dict of the wrapped optimizer alone."""
+        """Takes what `state_dict` gave, or a state dict of the wrapped optimizer alone.
+
+        Parameters are found by name, so that fossilized seeds come to stand where they stood, whether this
+        optimizer was made before they were put back or after. Raises OptimizerDiffers.
+        """
         state = dict(state_dict)
-        seeds = state.pop("seeds", {})
+        seeds, names = state.pop("seeds", None), state.pop("parameters", None)
+        if names is not None:
+            self._arrange(names)
         self.inner.load_state_dict(state)
-        for bank in self.banks():
-            for name, slot in bank.items():
-                if slot.optimizer is not None and name in seeds:
-                    slot.optimizer.optimizer.load_state_dict(seeds[name])
+        if seeds is None:
+            return
+        own = self._named_slots()
+        for name, saved in seeds.items():
+            parameters = own[name].hook.trainable() if name in own else []
+            if len(parameters) != len(saved["optimizer"]["param_groups"][0]["params"]):
+                raise OptimizerDiffers(difference=f"it has no such seed in the slot `{name}`")
+        for name, slot in own.items():
+            slot.optimizer = None
+            if name in seeds:
+                slot.optimizer = SeedOptimizer(self.inner, seeds[name]["group"], slot.hook.trainable())
+                slot.optimizer.load_state_dict(seeds[name])
+
+    def _arrange(self, names: Sequence[Sequence[str | None]]) -> None:
+        """Puts each group's parameters in the order of `names`; fossils join or change their group."""
+        known = self._named_parameters()
+        held = {id(p) for group in self.param_groups for p in group["params"]}
+        named = {id(parameter): name for name, parameter in known.items()}
+        own = {name for name, p in known.items() if id(p) in held and not _is_fossil(name)}
+        wanted = {name for group in names for name in group if name is not None}
+        lacking = sorted(name for name in wanted if not (name in own or (_is_fossil(name) and name in known)))
+        besides = sorted({name for name, p in known.items() if id(p) in held} - wanted)
+        if lacking or besides or len(names) != len(self.param_groups):
+            raise OptimizerDiffers(difference=_difference(lacking, besides, len(names), self.param_groups))
+        arranged: list[list[nn.Parameter]] = []
+        for index, (group, order) in enumerate(zip(self.param_groups, names, strict=True)):
+            others = [p for p in group["params"] if id(p) not in named]
+            if len(others) != list(order).count(None):
+                reason = f"its group {index} has other parameters that belong to no model with slots"
+                raise OptimizerDiffers(difference=reason)
+            rest = iter(others)
+            arranged.append([next(rest) if name is None else known[name] for name in order])
+        for group, parameters, order in zip(self.param_groups, arranged, names, strict=True):
+            group["params"] = parameters
+            if "param_names" in group:
+                group["param_names"] = [name or f"{index}" for index, name in enumerate(order)]
+
+    def _numbered_banks(self) -> list[tuple[str, MorphogeneticModel]]:
+        """The banks in the order of their first parameter in the groups, each with a prefix for its names,
+        which is empty where there is one bank."""
+        place = {id(p): index for index, p in enumerate(p for g in self.param_groups for p in g["params"])}
+        last = len(place)
+        banks = sorted(
+            self.banks(),
+            key=lambda b: min((place.get(id(p), last) for p in b.model.parameters()), default=last),
+        )
+        return [("" if len(banks) == 1 else f"{index}:", bank) for index, bank in enumerate(banks)]
+
+    def _named_parameters(self) -> dict[str, nn.Parameter]:
+        return {
+            f"{prefix}{name}": parameter
+            for prefix, bank in self._numbered_banks()
+            for name, parameter in bank.model.named_parameters()
+        }
+
+    def _named_slots(self) -> dict[str, SeedSlot]:
+        return {
+            f"{prefix}{name}": slot for prefix, bank in self._numbered_banks() for name, slot in bank.items()
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         return {"inner": self.inner, "scaler": self.scaler, "steps": self.steps}
@@ -148,6 +216,21 @@ class GrowthOptimizer(Optimizer):
 
     def __repr__(self) -> str:
         return f"GrowthOptimizer({self.inner!r})"
+
+
+def _is_fossil(name: str) -> bool:
+    return name.rpartition(":")[2].startswith(f"{fossils.ROOT_NAME}.")
+
+
+def _difference(
+    lacking: Sequence[str], besides: Sequence[str], groups: int, found: Sequence[Mapping[str, Any]]
+) -> str:
+    if lacking or besides:
+        parts = [("lacks", lacking), ("has besides", besides)]
+        return "; ".join(
+            f"it {verb} {', '.join(f'`{n}`' for n in names[:4])}" for verb, names in parts if names
+        )
+    return f"it has {len(found)} groups of parameters, where the state has {groups}"
 
 
 def is_counterfactual(slot: SeedSlot) -> bool:

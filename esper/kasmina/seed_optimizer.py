@@ -2,11 +2,16 @@
 
 Elementwise optimizers only: there each parameter's step depends on its own gradients alone, so a seed
 can step beside the host, and later join it with its state, without changing the host's own steps.
+
+The learning rate: a live seed has the rate that the host's group had before its schedule (the peak of a
+OneCycleLR, the `initial_lr` of any other scheduler that notes it, else the rate at the seed's first step),
+reached by a linear warm-up of its own and then kept: a seed that is born late is not born into a decayed
+rate. From the step after it fossilizes, its parameters have the group's rate and settings, and decay with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,14 +54,14 @@ def nearest_group(optimizer: Optimizer, host: nn.Module) -> int:
 
 
 class SeedOptimizer:
-    """Steps one seed. The learning rate is the host group's initial one, after a linear warm-up."""
+    """Steps one seed. Its learning rate is the host group's before decay, after a linear warm-up."""
 
     def __init__(self, host_optimizer: Optimizer, group: int, parameters: Sequence[nn.Parameter]) -> None:
         source = host_optimizer.param_groups[group]
         options = {key: value for key, value in source.items() if key not in ("params", "param_names")}
         self.parameters = list(parameters)
         self.group = group
-        self.rate = float(source.get("initial_lr", source["lr"]))
+        self.rate = float(source.get("max_lr", source.get("initial_lr", source["lr"])))
         self.age = 0
         kind: Callable[[list[dict[str, Any]]], Optimizer] = type(host_optimizer)
         self.optimizer = kind([{**options, "params": self.parameters}])
@@ -74,10 +79,30 @@ class SeedOptimizer:
         self.optimizer.zero_grad()
         return True
 
-    def join(self, host_optimizer: Optimizer) -> None:
-        """Moves the parameters, with their state, into the host's group, whose schedule they follow then."""
+    def state_dict(self) -> dict[str, Any]:
+        """The optimizer's state, the seed's age in steps, its full learning rate, and the host's group."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "age": self.age,
+            "rate": self.rate,
+            "group": self.group,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state_dict` gave for the same parameters."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.age, self.rate, self.group = state["age"], state["rate"], state["group"]
+
+    def join(self, host_optimizer: Optimizer, model: nn.Module) -> None:
+        """Moves the parameters, with their state, into the host's group, whose schedule they follow then.
+
+        Where the host's optimizer was made of named parameters, they have the names that `model` gives them.
+        """
         group = host_optimizer.param_groups[self.group]
         group["params"].extend(self.parameters)
+        if "param_names" in group:
+            names = {id(parameter): name for name, parameter in model.named_parameters()}
+            group["param_names"].extend(names[id(parameter)] for parameter in self.parameters)
         for parameter in self.parameters:
             if parameter in self.optimizer.state:
                 host_optimizer.state[parameter] = self.optimizer.state[parameter]

@@ -383,7 +383,7 @@ class SeedSlot:
         assert seed is not None and comparison is not None and ground.optimizer is not None
         fossils.register(ground.model, self.name, seed)
         if self.optimizer is not None:
-            self.optimizer.join(ground.optimizer)
+            self.optimizer.join(ground.optimizer, ground.model)
         ground.in_place.discard(self.name)
         ground.emit(
             SeedFossilized(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
+from esper.kasmina import fossils
 from esper.kasmina.attach import attach
 from esper.kasmina.bank import slots
-from esper.kasmina.errors import ParametersMissing, UnsupportedOptimizer
+from esper.kasmina.errors import OptimizerDiffers, ParametersMissing, UnsupportedOptimizer
 from esper.kasmina.optimizer import GrowthOptimizer
 from esper.kasmina.seed_optimizer import ELEMENTWISE, WARMUP_STEPS
 from esper.kasmina.slot import SeedSlot
@@ -83,7 +85,7 @@ def test_a_fossilized_seed_joins_the_hosts_group_with_its_state_and_leaves_the_o
     assert slot.optimizer is not None
     others = copy.deepcopy(list(optimizer.state.values()))
     exp_avg = [state["exp_avg"].clone() for state in slot.optimizer.optimizer.state.values()]
-    slot.optimizer.join(optimizer.inner)
+    slot.optimizer.join(optimizer.inner, model)
     assert len(optimizer.param_groups) == 1
     joined = list(optimizer.state.values())
     assert all(torch.equal(a["exp_avg"], b["exp_avg"]) for a, b in zip(others, joined, strict=False))
@@ -144,7 +146,8 @@ def test_state_dicts_round_trip_and_take_a_plain_optimizers() -> None:
     assert slot.optimizer is not None
     restored = slot.optimizer.optimizer.state_dict()["state"]
     assert all(
-        torch.equal(restored[k]["exp_avg"], v["exp_avg"]) for k, v in saved["seeds"]["norm1"]["state"].items()
+        torch.equal(restored[k]["exp_avg"], v["exp_avg"])
+        for k, v in saved["seeds"]["norm1"]["optimizer"]["state"].items()
     )
     optimizer.load_state_dict({key: saved[key] for key in ("state", "param_groups")})
 
@@ -170,3 +173,132 @@ def test_a_bank_is_adopted_by_the_optimizer_that_asks_for_it() -> None:
     assert list(first.banks()) == [slots(model)]
     assert not list(second.banks())
     assert not GrowthOptimizer(torch.optim.SGD(conv_host().parameters(), lr=0.01)).adopt(slots(model))
+
+
+def fossilize(slot: SeedSlot, model: nn.Module) -> None:
+    """Registers the slot's seed, and has its parameters join the host's, as its last gate would."""
+    optimizer = slots(model).ground.optimizer
+    assert slot.seed is not None and slot.optimizer is not None and optimizer is not None
+    fossils.register(model, slot.name, slot.seed)
+    slot.optimizer.join(optimizer, model)
+    slot.optimizer = None
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_fossil_follows_the_schedule_of_its_modules_group(is_named: bool) -> None:
+    model = attach(conv_host(), "norm1", batches(1)[0][0])
+    own = list(model.named_parameters())
+    groups = [[pair for pair in own if pair[0].startswith("head") == is_head] for is_head in (True, False)]
+    params = [{"params": group if is_named else [p for _, p in group]} for group in groups]
+    optimizer = GrowthOptimizer(torch.optim.AdamW(params, lr=0.01))
+    schedule = lr_scheduler.LambdaLR(optimizer, [lambda step: 1.0, lambda step: 0.5**step])
+    slot = slots(model)["norm1"]
+    slot.plant(residual(), blueprint_id="residual")
+    slot.advance()
+    for _ in range(4):
+        steps(model, optimizer, 1)
+        schedule.step()
+    fossilize(slot, model)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [2, len(own) - 2 + 4]
+    assert optimizer.param_groups[1]["lr"] == 0.01 * 0.5**4
+    if is_named:
+        assert optimizer.param_groups[1]["param_names"][-4:] == [
+            "_esper.norm1.inner.weight",
+            "_esper.norm1.inner.bias",
+            "_esper.norm1.outer.weight",
+            "_esper.norm1.outer.bias",
+        ]
+    assert optimizer.state_dict()["parameters"][1][-1] == "_esper.norm1.outer.bias"
+
+
+@pytest.mark.parametrize("is_made_after", [False, True])
+def test_fossils_stand_where_they_stood_whenever_the_optimizer_was_made(is_made_after: bool) -> None:
+    model, optimizer, slot = growing(torch.optim.AdamW, lr=0.01)
+    steps(model, optimizer, 3)
+    fossilize(slot, model)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "lr": 0.5})
+    state = copy.deepcopy(optimizer.state_dict())
+    other = attach(conv_host(), "norm1", batches(1)[0][0])
+    own = list(other.parameters())
+    fossils.register(other, "norm1", residual())
+    chosen = list(other.parameters()) if is_made_after else own
+    second = GrowthOptimizer(
+        torch.optim.AdamW([{"params": chosen}, {"params": [nn.Parameter(torch.ones(2))]}])
+    )
+    second.load_state_dict(state)
+    names = {id(parameter): name for name, parameter in other.named_parameters()}
+    assert [names.get(id(p)) for group in second.param_groups for p in group["params"]] == [
+        *names.values(),
+        None,
+    ]
+    assert second.param_groups[1]["lr"] == 0.5
+    assert len(second.state) == len(optimizer.state)
+
+
+def test_another_optimizers_state_is_refused_with_the_names() -> None:
+    model, optimizer, _ = growing()
+    state = optimizer.state_dict()
+    steps(model, optimizer, 1)
+    other = attach(conv_host(), "norm1", batches(1)[0][0])
+    with pytest.raises(OptimizerDiffers, match=r"lacks `conv1.bias`, `conv1.weight`"):
+        GrowthOptimizer(torch.optim.SGD(other.head.parameters(), lr=0.1)).load_state_dict(state)
+    halves: Any = [
+        {"params": other.head.parameters()},
+        {"params": [p for n, p in other.named_parameters() if "head" not in n]},
+    ]
+    with pytest.raises(OptimizerDiffers, match="has 2 groups of parameters, where the state has 1"):
+        GrowthOptimizer(torch.optim.SGD(halves, lr=0.1)).load_state_dict(state)
+    with pytest.raises(OptimizerDiffers, match="no such seed in the slot `norm1`"):
+        GrowthOptimizer(torch.optim.SGD(other.parameters(), lr=0.1)).load_state_dict(optimizer.state_dict())
+
+
+def test_a_closure_steps_host_and_seed_as_a_backward_pass_before_does() -> None:
+    ends = []
+    for has_closure in (False, True):
+        model, optimizer, slot = growing()
+        for batch in batches(3):
+
+            def closure(
+                model: nn.Module = model, optimizer: GrowthOptimizer = optimizer, batch: Any = batch
+            ) -> float:
+                optimizer.zero_grad()
+                loss = loss_on(model, batch)
+                loss.backward()
+                return loss.item()
+
+            torch.manual_seed(0)
+            if has_closure:
+                assert optimizer.step(closure) > 0
+            else:
+                closure()
+                optimizer.step()
+        assert slot.seed is not None
+        ends.append({**fingerprint(model), **{f"seed.{k}": v for k, v in fingerprint(slot.seed).items()}})
+    assert equal_states(*ends)
+
+
+def test_a_seed_born_late_has_the_rate_before_decay_and_a_one_cycles_peak() -> None:
+    for kind, rate in (("step", 0.1), ("one_cycle", 0.4)):
+        model = attach(conv_host(), "norm1", batches(1)[0][0])
+        optimizer = GrowthOptimizer(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+        schedule: lr_scheduler.LRScheduler = (
+            lr_scheduler.StepLR(optimizer, 1, gamma=0.1)
+            if kind == "step"
+            else lr_scheduler.OneCycleLR(optimizer, max_lr=0.4, total_steps=10)
+        )
+        for _ in range(5):
+            steps(model, optimizer, 1)
+            schedule.step()
+        slot = slots(model)["norm1"]
+        slot.plant(residual(), blueprint_id="residual")
+        slot.advance()
+        steps(model, optimizer, 1)
+        assert slot.optimizer is not None and slot.optimizer.rate == rate
+
+
+def test_the_state_tells_two_models_under_one_optimizer_apart() -> None:
+    models = [attach(conv_host(), "norm1", batches(1)[0][0]) for _ in range(2)]
+    optimizer = GrowthOptimizer(torch.optim.SGD([p for m in models for p in m.parameters()], lr=0.1))
+    names = optimizer.state_dict()["parameters"][0]
+    assert (names[0], names[-1]) == ("0:conv1.weight", "1:head.bias")
+    optimizer.load_state_dict(optimizer.state_dict())
