@@ -6,12 +6,14 @@ found in hand: to fold something else, or to compute each element. Where the axi
 lanes lie along it, else along the inner axis, so that they read side by side.
 
 KINDS: of each fold "sum", "max", "prod", "argmax" or "argmin". Of several equal elements, the first; NaN is
-the greatest to "argmax" and the least to "argmin". values: a tuple of what earlier runs found, each a tile
-of the elements that stay.
+the greatest to "max" and "argmax" and the least to "argmin". values: a tuple of what earlier runs found, each
+a tile of the elements that stay.
 """
 
 import triton
 import triton.language as tl
+
+from esper.kernels.functions import larger, largest
 
 _FAR = tl.constexpr(2147483647)
 
@@ -139,7 +141,7 @@ def _folded(states, terms, along, mask, KINDS: tl.constexpr):
         elif KINDS[i] == "prod":
             result = result + ((states[i][0] * term,),)
         elif KINDS[i] == "max":
-            result = result + ((tl.maximum(states[i][0], term),),)
+            result = result + ((larger(states[i][0], term),),)
         else:
             best = states[i][0]
             place = states[i][1]
@@ -164,7 +166,7 @@ def _ended(states, KINDS: tl.constexpr, axis: tl.constexpr):
         elif KINDS[i] == "prod":
             total = tl.reduce(tile, axis, _times, keep_dims=True)
         elif KINDS[i] == "max":
-            total = tl.max(tile, axis, keep_dims=True)
+            total = largest(tile, axis)
         else:
             if KINDS[i] == "argmax":
                 best = tl.max(tile, axis, keep_dims=True)

@@ -135,6 +135,18 @@ def remainder(x, y):
 
 
 @triton.jit
+def larger(x, y):
+    """max(x, y); NaN where one is NaN."""
+    return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def largest(x, axis: tl.constexpr):
+    """The greatest element along `axis`, which stays with size 1; NaN where one is NaN."""
+    return tl.reduce(x, axis, larger, keep_dims=True)
+
+
+@triton.jit
 def elu(x, alpha):
     """The value x where it is positive, else alpha (exp(x) - 1)."""
     return tl.where(x > 0.0, x, alpha * expm1(x))
@@ -155,7 +167,7 @@ def selu(x):
 @triton.jit
 def selu_gradient(x):
     """The scale, times alpha exp(x) where x is not positive."""
-    return tl.where(x > 0.0, 1.0, tl.exp(x) * _SELU_ALPHA) * _SELU_SCALE
+    return tl.where(x <= 0.0, tl.exp(x) * _SELU_ALPHA, 1.0) * _SELU_SCALE
 
 
 @triton.jit
@@ -192,14 +204,19 @@ def _tanh_of_softplus(x):
 def power(x, y):
     """The power x^y, by its logarithm in float64, which has digits to spare for large exponents.
 
-    NaN for a negative x and a y that is no integer.
+    NaN for a finite negative x and a y that is no integer; at zeros and infinities as C's pow.
     """
-    exponent = y.to(tl.float64)
-    size = tl.exp(exponent * tl.log(tl.abs(x).to(tl.float64))).to(tl.float32)
+    x = tl.cast(x, tl.float32)  # of two operands one may be a constant
+    y = tl.cast(y, tl.float32)
+    base = tl.abs(x)
+    size = tl.exp(y.to(tl.float64) * tl.log(base.to(tl.float64))).to(tl.float32)
+    size = tl.where((base == 1.0) & (y == y), 1.0, size)
     is_whole = tl.floor(y) == y
     is_odd = is_whole & (tl.floor(y * 0.5) * 2.0 != y)
-    signed = tl.where(is_odd, -size, tl.where(is_whole, size, float("nan")))
-    return tl.where((y == 0.0) | (x == 1.0), 1.0, tl.where(x < 0.0, signed, size))
+    has_roots = (base == 0.0) | (base == float("inf"))
+    signed = tl.where(is_odd, -size, tl.where(is_whole | has_roots, size, float("nan")))
+    is_below = x.to(tl.int32, bitcast=True) < 0  # so is -0
+    return tl.where((y == 0.0) | (x == 1.0), 1.0, tl.where(is_below, signed, size))
 
 
 @triton.jit

@@ -1,4 +1,8 @@
-"""References for the gradients of activations; shapes and dtypes of all operands and the result are equal."""
+"""References for the gradients of activations; shapes and dtypes of all operands and the result are equal.
+
+Where x is NaN, torch's answers differ between GPUs, vectors on the CPU and the elements left over from them.
+Here they are those of GPUs everywhere, as in kernels.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,8 @@ def relu_backward(g: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def relu6_backward(g: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """`g` where the result `y` of relu6 is strictly between its bounds, else zero."""
-    found: torch.Tensor = torch.ops.aten.hardtanh_backward(g, y, 0.0, 6.0)
-    return found
+    """`g`, but zero where the result `y` of relu6 is at one of its bounds."""
+    return hardtanh_backward(g, y, min_val=0.0, max_val=6.0)
 
 
 def gelu_backward(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -63,7 +66,7 @@ def mish_backward(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 def selu_backward(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """`g * scale` where `x` is positive, else `g * scale * alpha * exp(x)`."""
     found: torch.Tensor = torch.ops.aten.elu_backward(g, _SELU_ALPHA, _SELU_SCALE, 1.0, False, x)
-    return found
+    return torch.where(x.isnan(), g * _SELU_SCALE, found)
 
 
 def hardsigmoid_backward(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -75,7 +78,7 @@ def hardsigmoid_backward(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 def hardswish_backward(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """`g * (x / 3 + 1 / 2)` between -3 and 3, zero below, `g` above."""
     found: torch.Tensor = torch.ops.aten.hardswish_backward(g, x)
-    return found
+    return torch.where(x.isnan(), g, found)
 
 
 def softsign_backward(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -97,13 +100,13 @@ def leaky_relu_backward(g: torch.Tensor, x: torch.Tensor, *, negative_slope: flo
 def elu_backward(g: torch.Tensor, x: torch.Tensor, *, alpha: float) -> torch.Tensor:
     """`g` where `x` is positive, else `g * alpha * exp(x)`."""
     found: torch.Tensor = torch.ops.aten.elu_backward(g, alpha, 1.0, 1.0, False, x)
-    return found
+    return torch.where(x.isnan(), g, found)
 
 
 def celu_backward(g: torch.Tensor, x: torch.Tensor, *, alpha: float) -> torch.Tensor:
     """`g` where `x` is positive, else `g * exp(x / alpha)`."""
     found: torch.Tensor = torch.ops.aten.elu_backward(g, alpha, 1.0, 1.0 / alpha, False, x)
-    return found
+    return torch.where(x.isnan(), g, found)
 
 
 def softplus_backward(g: torch.Tensor, x: torch.Tensor, *, beta: float, threshold: float) -> torch.Tensor:
@@ -113,9 +116,8 @@ def softplus_backward(g: torch.Tensor, x: torch.Tensor, *, beta: float, threshol
 
 
 def hardtanh_backward(g: torch.Tensor, x: torch.Tensor, *, min_val: float, max_val: float) -> torch.Tensor:
-    """`g` where `x` is strictly between the bounds, else zero."""
-    found: torch.Tensor = torch.ops.aten.hardtanh_backward(g, x, min_val, max_val)
-    return found
+    """`g`, but zero where `x` is at or beyond a bound."""
+    return torch.where((x <= min_val) | (x >= max_val), torch.zeros((), dtype=g.dtype, device=g.device), g)
 
 
 def clamp_backward(g: torch.Tensor, x: torch.Tensor, *, min: float, max: float) -> torch.Tensor:

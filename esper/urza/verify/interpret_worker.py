@@ -1,8 +1,9 @@
 """The process in which kernels are interpreted: `python -m esper.urza.verify.interpret_worker FOLDER`.
 
 Triton's interpreter is mended before it is used: memory is simulated and recorded, bf16 casts round to
-nearest even, products of bf16 are computed from their values, TF32 products truncate their operands as
-the hardware does, and arithmetic on bf16 without a widening cast, silently wrong as it stands, is refused.
+nearest even, products of bf16 are computed from their values, TF32 products truncate their operands and
+extremes leave NaN out as the hardware does, and arithmetic on bf16 without a widening cast, silently wrong
+as it stands, is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esper.urza.build.source_module import module_from_source
+from esper.urza.builder.source_module import module_from_source
 from esper.urza.kernel import TRITON_TYPES, KernelSource
 from esper.urza.verify.interpret import NUMPY_TYPES
 from esper.urza.verify.recorder import Recorder
@@ -87,9 +88,12 @@ def mend_interpreter(recorder: Recorder) -> None:
     import triton.language as tl
     from triton.runtime import interpreter
 
+    from esper.kernels.functions import larger
+
     builder = interpreter.InterpreterBuilder
     handle = interpreter.TensorHandle
     binary_op, check_tensor = builder.binary_op, interpreter.ReduceScanOpInterface.check_tensor
+    apply_reduce = interpreter.ReduceOps.apply_impl
 
     def masked_load(self: Any, ptrs: Any, mask: Any, other: Any, *_: Any) -> Any:
         element = ptrs.get_element_ty()
@@ -124,6 +128,16 @@ def mend_interpreter(recorder: Recorder) -> None:
             raise TypeError("a reduction of bf16: widen to float32 first")
         check_tensor(self, inputs)
 
+    def splat(self: Any, type_: Any, scalar: Any) -> Any:
+        """Triton's own takes a truth for a number, of the dtype that was compared."""
+        return handle(np.full(type_.shape, scalar.data), type_.scalar)
+
+    def reduce(self: Any, inputs: Any) -> Any:
+        """Triton's own calls a function that it does not know for each element, in Python."""
+        if self.combine_fn is larger:
+            return self.min_max(inputs[0], val_reduce_op=np.max)
+        return apply_reduce(self, inputs)
+
     def tree_sum(self: Any, value: Any) -> Any:
         return self.to_tensor(_tree_sum(value.handle.data, self.axis, self.keep_dims), value.dtype)
 
@@ -134,10 +148,14 @@ def mend_interpreter(recorder: Recorder) -> None:
     builder.create_masked_store = masked_store
     builder.cast_impl = cast
     builder.create_dot = dot
+    builder.create_splat = splat
+    builder.create_maxnumf = lambda self, left, right: binary_op(self, left, right, np.fmax)
+    builder.create_minnumf = lambda self, left, right: binary_op(self, left, right, np.fmin)
     builder.binary_op = checked_binary_op
     builder.create_atomic_cas = builder.create_atomic_rmw = refuse_atomics
     interpreter.ReduceScanOpInterface.check_tensor = checked_tensor
     interpreter.ReduceOps.sum = tree_sum
+    interpreter.ReduceOps.apply_impl = reduce
     interpreter.interpreter_builder.options = interpreter.InterpreterOptions(sanitize_overflow=False)
     _patch_language_once(interpreter, tl)
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import torch
 
 from esper.ir import Builder, DType, TensorType, Value, symbol
 from esper.ir.dims import Size
-from esper.urza.compiler import Programs, make_programs
+from esper.ops.reference.evaluate import evaluate
+from esper.passes import run_passes
+from esper.urza.builder.cache import KernelCache
+from esper.urza.compiler import Programs, compile_ir, make_programs
 from esper.urza.generate.writer import Launch
+from esper.urza.program import make_program
+from esper.urza.verify.simulate import simulate
 from esper.urza.verify.verification import verify_programs
 
+NAN, INF = float("nan"), float("inf")
 N, S, T = symbol("N"), symbol("S"), symbol("T")
 SIZES = {"N": 2, "S": 11, "T": 1031}
 
@@ -157,6 +166,44 @@ def test_running_sums(shape: tuple[Size, ...], axis: int, reverse: bool) -> None
     found = programs(build, y=build.op("gelu", build.op("cumsum", x, axis=axis, reverse=reverse)))
     assert found.outside_calls == ()
     assert_verified(found)
+
+
+SPECIALS = {(0, 1): NAN, (1, 0): INF, (1, 2): -INF, (2, 3): NAN, (2, 4): INF}
+"""In a matrix of five columns; row 3 has none."""
+
+
+@pytest.mark.parametrize("shape", [(N, 5), (N, S)], ids=["rows", "folds"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_nan_and_infinity_come_out_of_reductions_as_out_of_torchs(shape: tuple[Size, ...], axis: int) -> None:
+    build = Builder("special")
+    x = build.input("x", TensorType(DType.F32, shape))
+    found = {op: build.op(op, x, axes=(axis,)) for op in ("amax", "amin", "sum", "mean", "logsumexp", "prod")}
+    found |= {
+        op: build.op(op, x, axis=axis) for op in ("argmax", "argmin", "softmax", "log_softmax", "cumsum")
+    }
+    program = make_program(
+        run_passes(build.finish({f"{op}_of_x": value for op, value in found.items()})), "forward"
+    )
+    assert program.outside == ()
+    values = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    for place, value in SPECIALS.items():
+        values[place] = value
+    simulated = simulate(program, {"x": values}, {"N": 4, "S": 5})
+    assert simulated.findings == ()
+    for name, expected in evaluate(program.ir, {"x": values}, {}).items():
+        torch.testing.assert_close(simulated.results[name], expected, equal_nan=True)
+
+
+def test_the_greatest_of_all_is_loaded_in_vectors_and_spills_nothing(tmp_path: Path) -> None:
+    build = Builder("greatest")
+    x = build.input("x", TensorType(DType.BF16, (N, 512)))
+    y = build.input("y", TensorType(DType.BF16, (N, S, 64)))
+    rows = build.op("amax", x, axes=(1,), keepdims=True)
+    ir = build.finish({"y": build.op("sub", x, rows), "z": build.op("amax", y, axes=(1,), keepdims=True)})
+    report = compile_ir(ir, ["sm_80", "sm_90", "gfx942"], cache=KernelCache(tmp_path)).report()
+    greatest = [kernel for kernel in report["kernels"] if kernel["direction"] == "forward"]
+    assert len(greatest) >= 6
+    assert all(kernel["spill_bytes"] == 0 and kernel["vector_bits"] > 120 for kernel in greatest)
 
 
 def test_gradients_of_products_that_hold_zeros() -> None:
