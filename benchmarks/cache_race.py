@@ -27,9 +27,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from esper.urza.build.ahead_of_time import build_kernels, kernel_key
-from esper.urza.build.cache import KernelCache
-from esper.urza.build.toolchain import versions
+from esper.urza.builder.ahead_of_time import build_kernels, kernel_key
+from esper.urza.builder.cache import KernelCache
+from esper.urza.builder.toolchain import versions
 from esper.urza.kernel import Argument, KernelSource
 
 RESULTS = Path(__file__).parent / "results"

@@ -33,7 +33,7 @@ import triton
 
 from esper.lang import size_values
 from esper.lang.lower import lower
-from esper.urza.build.processes import child_environment
+from esper.urza.builder.processes import child_environment
 from esper.urza.compiler import make_programs
 
 RESULTS = Path(__file__).parent / "results"
@@ -71,7 +71,7 @@ begun = processors()
 import triton.compiler.compiler as compiler
 imported = processors() - begun
 from triton import knobs
-from esper.urza.build import build_worker
+from esper.urza.builder import build_worker
 
 compiler.time = types.SimpleNamespace(time=processors)  # stages in processor time
 stages, whole = [], []
@@ -131,7 +131,7 @@ def environment_of(**variables: str) -> dict[str, str]:
 def ours(name: str, folder: Path) -> dict[str, Any]:
     environment = environment_of(ESPER_CACHE_DIR=str(folder / f"{name}.cache"))
     taken(esperc("compile", name, "--target", TARGET, "--emit", "plan"), environment)
-    taken([sys.executable, "-c", "import esper.urza.build.build_worker"], environment)
+    taken([sys.executable, "-c", "import esper.urza.builder.build_worker"], environment)
     command = esperc("compile", name, "--precision", "bf16", "--target", TARGET, "--json")
     cold = taken(command, environment)
     warm = [taken(command, environment) for _ in range(WARM_RUNS)]

@@ -53,7 +53,7 @@ from benchmarks.gpu_cases import (  # noqa: E402
     warm,
 )
 from esper.files import write_whole  # noqa: E402
-from esper.urza.build.toolchain import templates_digest  # noqa: E402
+from esper.urza.builder.toolchain import templates_digest  # noqa: E402
 from esper.urza.compiler import compile_ir  # noqa: E402
 from esper.urza.run.seed import CompiledSeed  # noqa: E402
 

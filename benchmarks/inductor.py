@@ -42,7 +42,7 @@ from esper.ir.dims import evaluate_size
 from esper.lang import library, size_values
 from esper.lang.lower import lower
 from esper.ops.reference.evaluate import TORCH_DTYPES, concrete, reference
-from esper.urza.build.processes import child_environment
+from esper.urza.builder.processes import child_environment
 from esper.urza.compiler import Programs, make_programs
 from esper.urza.eager.torch_tier import leaves
 from esper.urza.generate.writer import Launch, buffer_name

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 import esper
-from esper.urza.build.processes import child_environment
+from esper.urza.builder.processes import child_environment
 
 RESULTS = Path(__file__).parent / "results"
 BLUEPRINTS = ("mlp_block", "attention", "mobilenet_block", "transformer_block")

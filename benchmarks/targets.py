@@ -28,10 +28,10 @@ from pathlib import Path
 
 from esper.ir.dims import evaluate_size
 from esper.lang import library, lower, size_values
-from esper.urza.build.ahead_of_time import build_each
-from esper.urza.build.buffer_widths import buffer_widths, wide_share
-from esper.urza.build.llvm_widths import llvm_widths
-from esper.urza.build.toolchain import SHARED_BYTES, is_amd, triton_version
+from esper.urza.builder.ahead_of_time import build_each
+from esper.urza.builder.buffer_widths import buffer_widths, wide_share
+from esper.urza.builder.llvm_widths import llvm_widths
+from esper.urza.builder.toolchain import SHARED_BYTES, is_amd, triton_version
 from esper.urza.compiler import Programs, make_programs
 from esper.urza.generate.writer import Launch
 from esper.urza.kernel import BuiltKernel, KernelSource

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from esper.urza.build.cache import Entry, KernelCache
+    from esper.urza.builder.cache import Entry, KernelCache
 
 SCHEMA_VERSION = 1
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -47,7 +47,7 @@ def cache(action: str, limit: int | None, as_json: bool) -> None:
     ls lists what is built, latest use first; prune removes what was used longest ago; path prints the
     folder, which ESPER_CACHE_DIR chooses. Removing an entry costs no more than building it again.
     """
-    from esper.urza.build.cache import LIMIT_BYTES, KernelCache
+    from esper.urza.builder.cache import LIMIT_BYTES, KernelCache
 
     if limit is not None and action != "prune":
         raise click.UsageError("--limit belongs to `esperc cache prune`")

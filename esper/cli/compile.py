@@ -64,7 +64,7 @@ def compile(
     What tuning chose stays in the kernel cache, and every later build for that GPU goes by it.
     """
     from esper.lang import size_values
-    from esper.urza.build.toolchain import check_target
+    from esper.urza.builder.toolchain import check_target
     from esper.urza.compiler import compile_ir, make_programs
     from esper.urza.run.device import default_targets
 

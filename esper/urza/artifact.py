@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from esper.files import write_whole
-from esper.urza.build.toolchain import code_files
+from esper.urza.builder.toolchain import code_files
 from esper.urza.errors import ArtifactTampered, ArtifactUnreadable
 from esper.urza.kernel import BuiltKernel, Resources
 

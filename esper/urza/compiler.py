@@ -18,9 +18,9 @@ from esper.lang import SizeValue, size_values
 from esper.passes import DECOMPOSED, joint_graph, partition, run_passes
 from esper.passes.partition import Partition
 from esper.urza.arena import Arena, arena
-from esper.urza.build.ahead_of_time import Build, build_kernels
-from esper.urza.build.cache import KernelCache
-from esper.urza.build.toolchain import versions
+from esper.urza.builder.ahead_of_time import Build, build_kernels
+from esper.urza.builder.cache import KernelCache
+from esper.urza.builder.toolchain import versions
 from esper.urza.generate.writer import Launch
 from esper.urza.kernel import BuiltKernel, KernelSource
 from esper.urza.listing import listing, plan_text

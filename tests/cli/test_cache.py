@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from esper.cli.cache import cache
-from esper.urza.build.cache import KernelCache
+from esper.urza.builder.cache import KernelCache
 
 
 @pytest.fixture

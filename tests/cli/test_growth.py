@@ -18,7 +18,7 @@ from esper.cli.esper import main
 from esper.kasmina.attach import INCUBATIONS
 from esper.simic.config import TrainConfig
 from esper.simic.hosts import HOSTS
-from esper.simic.tasks import TASKS
+from esper.simic.tasks import TASK_NAMES
 from esper.tamiyo import POLICIES
 
 SHORT = ("train", "--epochs", "2", "--policy", "never")
@@ -41,7 +41,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 
 def test_choices_on_the_command_line_are_the_tables() -> None:
-    assert set(train.TASK_NAMES) == set(TASKS)
+    assert set(train.TASK_NAMES) == set(TASK_NAMES)
     assert set(train.HOST_NAMES) == set(HOSTS)
     assert set(train.POLICY_NAMES) == set(POLICIES)
     assert set(train.INCUBATION_NAMES) == set(INCUBATIONS)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from esper.cli.inspect import inspect
 from esper.urza.artifact import Artifact, write_artifact
-from esper.urza.build.processes import child_environment
+from esper.urza.builder.processes import child_environment
 from esper.urza.errors import ArtifactUnreadable
 from esper.urza.kernel import BuiltKernel, KernelSource, Resources
 

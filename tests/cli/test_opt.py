@@ -18,7 +18,7 @@ from esper.cli.esperc import main
 from esper.ir import BlueprintIR, Builder, Node, Value, evaluate_size, parse_type
 from esper.ir.rewrite import rewrite
 from esper.passes import DEFAULT, PASSES, Law, partition, run_passes
-from esper.urza.build.processes import child_environment
+from esper.urza.builder.processes import child_environment
 
 TEXT = """blueprint small {
   %x = input() : f32[N, 4]

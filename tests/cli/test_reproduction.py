@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from esper.cli.esperc import main
 from esper.ir import BlueprintIR
 from esper.passes import PASSES, Law
-from esper.urza.build.processes import child_environment
+from esper.urza.builder.processes import child_environment
 
 SOURCE = """import "part.esp"
 blueprint whole(features: dim = 4) {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from esper.lang import LibraryEntry, library, lower
-from esper.urza.build.cache import KernelCache
+from esper.urza.builder.cache import KernelCache
 from esper.urza.compiler import compile_ir
 
 

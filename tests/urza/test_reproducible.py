@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from esper.urza.artifact import read_artifact
-from esper.urza.build.processes import child_environment
+from esper.urza.builder.processes import child_environment
 
 ROOT = Path(__file__).parents[2]
 COMPILE = ("compile", "block.esp", "--set", "features=16", "--precision", "bf16", "--target", "sm_90")

@@ -22,7 +22,7 @@ from esper.ir.operator import OPERATORS
 from esper.ops.reference.evaluate import TORCH_DTYPES, bind_sizes, concrete, reference
 from esper.ops.rules import attribute_number
 from esper.urza.arena import arena, spans
-from esper.urza.build.source_module import module_from_source
+from esper.urza.builder.source_module import module_from_source
 from esper.urza.eager.torch_tier import leaves
 from esper.urza.errors import MissingCompiler, TensorTooLarge, TensorUnfitForKernels
 from esper.urza.generate.writer import Launch, buffer_name

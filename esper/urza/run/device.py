@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 
-from esper.urza.build.toolchain import TARGETS
+from esper.urza.builder.toolchain import TARGETS
 
 WITHOUT_GPU = ("sm_80", "sm_90")
 """What is compiled for where there is no GPU."""

@@ -14,8 +14,8 @@ import torch
 
 from esper.ir.dims import evaluate_size
 from esper.ops.reference.evaluate import TORCH_DTYPES
-from esper.urza.build.toolchain import TARGETS
-from esper.urza.build.tuning import Tier, tune
+from esper.urza.builder.toolchain import TARGETS
+from esper.urza.builder.tuning import Tier, tune
 from esper.urza.compiler import Programs
 from esper.urza.errors import DeviceMissing
 from esper.urza.generate.writer import Launch

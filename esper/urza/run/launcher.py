@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from esper.ir.dims import evaluate_size, size_symbols
-from esper.urza.build.signature import HIDDEN_PARAMETERS
+from esper.urza.builder.signature import HIDDEN_PARAMETERS
 from esper.urza.errors import CannotLaunch
 from esper.urza.generate.writer import Launch
 from esper.urza.kernel import Argument, BuiltKernel, KernelSource

@@ -23,9 +23,9 @@ from esper.passes import run_passes
 from esper.passes.manager import CLEAN
 from esper.passes.precision import Precision
 from esper.urza.artifact import Artifact
-from esper.urza.build.ahead_of_time import build_kernels
-from esper.urza.build.cache import KernelCache
-from esper.urza.build.toolchain import check_target, templates_digest
+from esper.urza.builder.ahead_of_time import build_kernels
+from esper.urza.builder.cache import KernelCache
+from esper.urza.builder.toolchain import check_target, templates_digest
 from esper.urza.compiler import Programs, make_programs
 from esper.urza.run.bound_program import launch
 from esper.urza.run.differentiable import Kernels

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esper.urza.build.processes import child_environment
+from esper.urza.builder.processes import child_environment
 from esper.urza.errors import InterpreterFailed
 from esper.urza.kernel import KernelSource
 from esper.urza.verify.recorder import Finding

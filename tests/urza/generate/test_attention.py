@@ -14,8 +14,8 @@ from esper.ir.dims import Size
 from esper.ir.graph import Value
 from esper.lang import lower
 from esper.ops.reference.random import uniform
-from esper.urza.build.ahead_of_time import build_kernels
-from esper.urza.build.cache import KernelCache
+from esper.urza.builder.ahead_of_time import build_kernels
+from esper.urza.builder.cache import KernelCache
 from esper.urza.compiler import make_programs
 from esper.urza.generate.writer import Launch
 from esper.urza.traffic import traffic

@@ -9,8 +9,8 @@ import pytest
 
 from esper.ir import Builder, DType, TensorType, Value, symbol
 from esper.ir.dims import Size
-from esper.urza.build.ahead_of_time import build_kernels
-from esper.urza.build.cache import KernelCache
+from esper.urza.builder.ahead_of_time import build_kernels
+from esper.urza.builder.cache import KernelCache
 from esper.urza.compiler import make_programs
 from esper.urza.kernel import BuiltKernel
 

@@ -12,10 +12,10 @@ from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
 from esper.ir.dims import Size, evaluate_size
 from esper.ir.graph import Value
 from esper.lang import lower
-from esper.urza.build.ahead_of_time import build_kernels
-from esper.urza.build.buffer_widths import buffer_widths, wide_share
-from esper.urza.build.cache import KernelCache
-from esper.urza.build.llvm_widths import llvm_widths
+from esper.urza.builder.ahead_of_time import build_kernels
+from esper.urza.builder.buffer_widths import buffer_widths, wide_share
+from esper.urza.builder.cache import KernelCache
+from esper.urza.builder.llvm_widths import llvm_widths
 from esper.urza.compiler import make_programs
 from esper.urza.plan.eligible import ELIGIBLE
 from esper.urza.verify.verification import KernelVerdict, verify_programs

@@ -12,8 +12,8 @@ import torch
 from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
 from esper.ir.dims import Size
 from esper.ir.graph import Value
-from esper.urza.build.ahead_of_time import build_kernels
-from esper.urza.build.cache import KernelCache
+from esper.urza.builder.ahead_of_time import build_kernels
+from esper.urza.builder.cache import KernelCache
 from esper.urza.compiler import make_programs
 from esper.urza.plan.eligible import ELIGIBLE
 from esper.urza.verify.simulate import simulate

@@ -16,8 +16,8 @@ from esper.lang import lower
 from esper.passes import run_passes
 from esper.passes.errors import NotAJointGraph, NotDifferentiable
 from esper.testing import blueprint_irs
-from esper.urza.build.ahead_of_time import build_kernels
-from esper.urza.build.cache import KernelCache
+from esper.urza.builder.ahead_of_time import build_kernels
+from esper.urza.builder.cache import KernelCache
 from esper.urza.compiler import make_programs
 from esper.urza.errors import UnsupportedElementType
 from esper.urza.generate.writer import Launch

@@ -10,8 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from esper.urza.build.ahead_of_time import build_kernels
-from esper.urza.build.cache import KernelCache
+from esper.urza.builder.ahead_of_time import build_kernels
+from esper.urza.builder.cache import KernelCache
 from esper.urza.grid import CeilDiv, Extent, Product
 from esper.urza.kernel import Argument, Constant, KernelSource
 from esper.urza.verify.interpret import KernelCall, interpret

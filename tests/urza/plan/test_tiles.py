@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esper.lang import lower
-from esper.urza.build.ahead_of_time import build_kernels
-from esper.urza.build.cache import KernelCache
+from esper.urza.builder.ahead_of_time import build_kernels
+from esper.urza.builder.cache import KernelCache
 from esper.urza.compiler import make_programs
 from esper.urza.plan import tiles
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from esper.ir.dims import evaluate_size
 from esper.lang import lower
 from esper.urza.artifact import read_artifact, write_artifact
-from esper.urza.build.ahead_of_time import build_kernels
-from esper.urza.build.buffer_widths import buffer_widths, wide_share
-from esper.urza.build.cache import KernelCache
-from esper.urza.build.signature import HIDDEN_PARAMETERS
+from esper.urza.builder.ahead_of_time import build_kernels
+from esper.urza.builder.buffer_widths import buffer_widths, wide_share
+from esper.urza.builder.cache import KernelCache
+from esper.urza.builder.signature import HIDDEN_PARAMETERS
 from esper.urza.compiler import Programs, compile_ir, make_programs
 from esper.urza.generate.writer import Launch
 from esper.urza.kernel import BATCH, VECTOR, KernelSource

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esper.lang import lower
-from esper.urza.build.signature import HIDDEN_PARAMETERS
+from esper.urza.builder.signature import HIDDEN_PARAMETERS
 from esper.urza.compiler import make_programs
 from esper.urza.errors import CannotLaunch, DriverCallFailed
 from esper.urza.generate.writer import Launch

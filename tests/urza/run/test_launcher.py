@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from esper.ir.dims import evaluate_size
 from esper.lang import lower
 from esper.ops.reference.evaluate import TORCH_DTYPES
-from esper.urza.build.ahead_of_time import build_kernels
-from esper.urza.build.cache import KernelCache
-from esper.urza.build.signature import HIDDEN_PARAMETERS, built_bits, check_parameters
+from esper.urza.builder.ahead_of_time import build_kernels
+from esper.urza.builder.cache import KernelCache
+from esper.urza.builder.signature import HIDDEN_PARAMETERS, built_bits, check_parameters
 from esper.urza.compiler import Programs, make_programs
 from esper.urza.eager.torch_tier import leaves
 from esper.urza.errors import CannotLaunch, DriverCallFailed, TensorTooLarge, TensorUnfitForKernels

@@ -13,9 +13,9 @@ import torch
 import esper
 from esper.lang import lower
 from esper.urza.artifact import Artifact, write_artifact
-from esper.urza.build.cache import KernelCache
-from esper.urza.build.processes import child_environment
-from esper.urza.build.signature import HIDDEN_PARAMETERS
+from esper.urza.builder.cache import KernelCache
+from esper.urza.builder.processes import child_environment
+from esper.urza.builder.signature import HIDDEN_PARAMETERS
 from esper.urza.compiler import compile_ir, make_programs
 from esper.urza.eager.torch_tier import leaves
 from esper.urza.errors import UnknownTarget
