@@ -9,13 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from esper.cli.program import Settings
 
-TASK_NAMES = ("mnist1d", "digits")
-HOST_NAMES = ("cnn", "mlp")
+TASK_NAMES = ("mnist1d", "digits", "text", "cifar10")
+HOST_NAMES = ("cnn", "mlp", "gpt")
 POLICY_NAMES = ("heuristic", "never", "random", "schedule")
 INCUBATION_NAMES = ("none", "straight_through", "counterfactual")
+
+
+class HostName(click.ParamType[str]):
+    """A host of ours, or an import path."""
+
+    name = "NAME"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if ":" not in value and value not in HOST_NAMES:
+            self.fail(f"{value!r} is neither {', '.join(HOST_NAMES)} nor package.module:function", param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in HOST_NAMES if name.startswith(incomplete)]
 
 
 def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
@@ -32,7 +49,12 @@ Examples:
 )
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--task", type=click.Choice(TASK_NAMES), help="What to learn.  [mnist1d]")
-@click.option("--host", type=click.Choice(HOST_NAMES), help="The network that grows.  [cnn]")
+@click.option("--data", metavar="DIR", help="The folder of the task's files, where it reads any.")
+@click.option(
+    "--host",
+    type=HostName(),
+    help="The network that grows: cnn, mlp, gpt, or package.module:function.  [cnn]",
+)
 @click.option("--slots", metavar="A,B", callback=_names, help="Where seeds may go.  [the host's choice]")
 @click.option(
     "--blueprints", metavar="A,B", callback=_names, help="What may be planted.  [the host's choice]"

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from esper.errors import MissingPackage
-from esper.simic.errors import InvalidConfig, UnreadableConfig
-from esper.simic.hosts import host_named
+from esper.simic.errors import HostFromFile, InvalidConfig, SlotsMissing, UnreadableConfig
+from esper.simic.hosts import host_named, is_import_path
 from esper.simic.tasks import batch_size_of
 
 try:
@@ -29,6 +29,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str = Field("mnist1d", description="what to learn")
+    data: str | None = Field(None, description="the folder of the task's files, where it reads any")
     host: str = Field("cnn", description="the network that grows")
     slots: list[str] | None = Field(None, description="where seeds may go; the host's own choice if left out")
     blueprints: list[str] | None = Field(
@@ -61,10 +62,13 @@ LATEST_GERMINATION = 0.6
 def load_config(path: Path | None, options: Mapping[str, Any]) -> TrainConfig:
     """The file's settings under those of `options`, resolved.
 
-    Raises `UnreadableConfig`, and `InvalidConfig` for an unknown key or a wrong value.
+    Raises `UnreadableConfig`, `InvalidConfig` for an unknown key or a wrong value, and `HostFromFile` for a
+    host that would be imported but is named by the file alone.
     """
     settings = {} if path is None else _read(path)
     source = "the options" if path is None else str(path)
+    if "host" not in options and is_import_path(str(settings.get("host", ""))):
+        raise HostFromFile(source=source, name=settings["host"])
     try:
         return resolve(TrainConfig.model_validate({**settings, **options}))
     except ValidationError as error:
@@ -72,16 +76,25 @@ def load_config(path: Path | None, options: Mapping[str, Any]) -> TrainConfig:
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
-    """The configuration with all that was left to host or task. Raises `UnknownHost`, `UnknownTask`."""
-    host = host_named(config.host)
+    """The configuration with all that was left to host or task. Raises `UnknownHost`, `UnknownTask`,
+    and `SlotsMissing` for an imported host without slots, or without blueprints for them."""
+    slots, blueprints = config.slots, config.blueprints
+    if not is_import_path(config.host):
+        host = host_named(config.host)
+        slots = list(host.slots) if slots is None else slots
+        blueprints = list(host.blueprints) if blueprints is None else blueprints
+    elif not slots:
+        raise SlotsMissing(host=config.host, what="slots")
+    elif not blueprints and config.policy != "never":
+        raise SlotsMissing(host=config.host, what="blueprints")
     batch_size = batch_size_of(config.task) if config.batch_size is None else config.batch_size
     options = dict(config.policy_options)
     if config.policy == "heuristic":
         options.setdefault("last_epoch", round(LATEST_GERMINATION * config.epochs))
     return config.model_copy(
         update={
-            "slots": list(host.slots) if config.slots is None else config.slots,
-            "blueprints": list(host.blueprints) if config.blueprints is None else config.blueprints,
+            "slots": slots or [],
+            "blueprints": blueprints or [],
             "policy_options": options,
             "batch_size": batch_size,
         }

@@ -46,3 +46,49 @@ class UnknownDevice(EsperError):
     message = "device `{device}` is not here: {reason}"
     help = "--device cpu works everywhere"
     exit_code = 3
+
+
+class HostDoesNotFit(EsperError):
+    code = "E0903"
+    message = "the host `{host}` does not take the examples of `{task}`"
+    help = "its hosts are {choices}"
+
+
+class HostNotImported(EsperError):
+    code = "E0904"
+    message = "cannot import the host `{name}`: {reason}"
+    help = "name it package.module:function, and set PYTHONPATH to where the package lies"
+
+
+class HostFails(EsperError):
+    code = "E0905"
+    message = "`{name}` makes no host: {reason}"
+    help = "it is called with the task, and returns a torch.nn.Module that takes a batch of its examples"
+
+
+class HostFromFile(EsperError):
+    """A configuration file asks for code to be imported, which files may not do."""
+
+    code = "E0911"
+    message = "{source} names the host `{name}`, an import path, which is taken from the command line alone"
+    help = "read the file, and if you trust it, add --host {name}"
+
+
+class DataMissing(EsperError):
+    """Data that a task reads from a path is not there."""
+
+    code = "E0912"
+    message = "the task `{task}` found no {missing}"
+    help = "{way_out}"
+
+
+class DataUnreadable(EsperError):
+    code = "E0913"
+    message = "{path} is not what the task `{task}` reads: {reason}"
+    help = "{way_out}"
+
+
+class SlotsMissing(EsperError):
+    code = "E0914"
+    message = "the host `{host}` says nothing of its {what}"
+    help = "name them with --{what}"

@@ -25,7 +25,7 @@ class Score:
 def score(model: nn.Module, task: Task, split: Split) -> Score:
     """The model's score on `split`, in evaluation mode."""
     losses, hits = _outcomes(model, task, split)
-    return Score(losses.mean().item(), hits.float().mean().item())
+    return Score(losses.mean().item(), hits.mean().item())
 
 
 def example_losses(model: nn.Module, task: Task, split: Split) -> Tensor:

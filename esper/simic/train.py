@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from esper.leyline.stages import SeedStage
 from esper.simic.config import TrainConfig
 from esper.simic.errors import UnknownDevice
 from esper.simic.evaluation import Score, example_losses, score
-from esper.simic.hosts import host_named
+from esper.simic.hosts import build_host
 from esper.simic.interrupt import StopRequest
 from esper.simic.tasks import Split, batch_size_of, task_named
 from esper.tamiyo import policy_named
@@ -74,9 +75,10 @@ class _Run:
         device = _device(config.device)
         for blueprint in config.blueprints or ():
             lang.signature(blueprint)
-        self.task = task_named(config.task, config.seed).to(device)
+        data = None if config.data is None else Path(config.data)
+        self.task = task_named(config.task, config.seed, data).to(device)
         self.batch_size = min(wanted, len(self.task.train))
-        host = host_named(config.host).build(self.task).to(device)
+        host = build_host(config.host, self.task).to(device)
         self.host_params = sum(parameter.numel() for parameter in host.parameters())
         self.order = torch.Generator().manual_seed(config.seed)
         self.model = attach(
@@ -124,7 +126,7 @@ class _Run:
     def _epoch(self, stop: StopRequest) -> Score:
         """One pass over the training split, cut short after the step in which a signal came."""
         self.model.train()
-        losses, hits, seen = 0.0, 0, 0
+        losses, hits, seen = 0.0, 0.0, 0
         for x, y in self._batches(self.task.train):
             self.optimizer.zero_grad()
             logits = self.model(x)
@@ -136,7 +138,7 @@ class _Run:
             self.step += 1
             self.growth.observe(loss, (x, y))
             losses += loss.item() * len(y)
-            hits += int(self.task.hits(logits.detach(), y).sum())
+            hits += self.task.hits(logits.detach(), y).sum().item()
             seen += len(y)
             if stop.received is not None:
                 break

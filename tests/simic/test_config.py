@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from esper.simic.config import config_text, load_config
-from esper.simic.errors import InvalidConfig, UnknownHost, UnreadableConfig
+from esper.simic.errors import HostFromFile, InvalidConfig, SlotsMissing, UnknownHost, UnreadableConfig
 
 
 def test_everything_has_a_default_and_the_host_fills_in_its_own() -> None:
@@ -70,3 +70,19 @@ def test_empty_file_asks_for_the_defaults(tmp_path: Path) -> None:
     path.write_text("")
     assert load_config(path, {}) == load_config(None, {})
     assert yaml.safe_load(config_text(load_config(path, {})))["epochs"] == 40
+
+
+def test_host_by_import_path_is_refused_from_a_file_and_taken_from_the_options(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("host: package.module:build\nslots: [layer]\nblueprints: [norm]\n")
+    with pytest.raises(HostFromFile) as caught:
+        load_config(path, {})
+    assert "--host package.module:build" in caught.value.help_text
+    assert load_config(path, {"host": "package.module:build"}).slots == ["layer"]
+
+
+@pytest.mark.parametrize(("given", "missing"), [({}, "slots"), ({"slots": ["layer"]}, "blueprints")])
+def test_imported_host_needs_slots_and_blueprints(given: dict[str, list[str]], missing: str) -> None:
+    with pytest.raises(SlotsMissing) as caught:
+        load_config(None, {"host": "package.module:build", **given})
+    assert f"--{missing}" in caught.value.help_text
