@@ -40,7 +40,8 @@ def main() -> None:
         runs = [grown(options, seed) for seed in range(arguments.seeds)]
         scores = [100 * run.result.test.accuracy for run in runs]
         lives = [life for run in runs for life in run.history.seeds]
-        gains = [100 * life.fossilized.improvement for life in lives if life.fossilized is not None]
+        fates = [life.fossilized for life in lives if life.fossilized is not None]
+        gains = [100 * event.improvement for event in fates if event.improvement is not None]
         each = ", ".join(f"{score:.1f}" for score in scores)
         gain = f"{statistics.mean(gains):.1f} %" if gains else "–"
         kept = f"{len(gains)} of {len(lives)}" if lives else "–"

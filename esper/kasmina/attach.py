@@ -101,6 +101,8 @@ def install(
         hook.alpha = hook.alpha.to(probe.device)
         made[name] = SeedSlot(name, modules[name], hook, probe, ground, incubations[name])
         handles[name] = modules[name].register_forward_hook(hook)
+    for slot in made.values():
+        slot.open()
     bank = MorphogeneticModel(ground, made, handles)
     model.__dict__[ATTRIBUTE] = bank
     return bank

@@ -157,3 +157,50 @@ class OptimizerDiffers(EsperError):
     code = "E0850"
     message = "the state is another optimizer's: {difference}"
     help = "make the optimizer as it was made when the state was written, and restore the topology before"
+
+
+class ActionOutOfStage(EsperError):
+    code = "E0860"
+    message = "{action} is for a seed in {valid}, and `{slot}` is {stage}"
+    help = "look at the slot's stage first: slots(model)[...].stage"
+
+
+class StillEmbargoed(EsperError):
+    code = "E0861"
+    message = "the slot `{slot}` is EMBARGOED until growth step {until}, and this is growth step {epoch}"
+    help = "go on training: growth.step() opens it in time; GovernorParameters.embargo says for how long"
+
+
+class LossExploded(EsperError):
+    code = "E0862"
+    message = (
+        "the loss is {loss} at step {step}, far above its recent median {median} for {count} steps in a row "
+        "and above where the run began, and no seed in place can be the cause"
+    )
+    help = "lower the learning rate, clip gradients, or look for bad values in the batches"
+
+
+class CheckpointUnreadable(EsperError):
+    code = "E0851"
+    message = "{path} is no whole checkpoint: {reason}"
+    help = (
+        "take an older one, or begin again; a checkpoint is written whole or not at all, so look at the disk"
+    )
+
+
+class CheckpointTooNew(EsperError):
+    code = "E0852"
+    message = "{path} has the schema {found}, and this Esper reads {known}"
+    help = "load it with the Esper that wrote it, {esper}, or a later one"
+
+
+class CannotCheckpoint(EsperError):
+    code = "E0853"
+    message = "`{name}` is {found}, which no checkpoint can hold"
+    help = "a state is made of tensors, numbers, texts, lists, tuples, sets and dicts of these"
+
+
+class CheckpointContents(EsperError):
+    code = "E0854"
+    message = "{path} holds the state of {held}, and {given} given"
+    help = "pass the objects that were saved, by the same names; name=None leaves one out"

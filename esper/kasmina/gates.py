@@ -19,6 +19,10 @@ from esper.leyline.stages import SeedStage
 class GateParameters:
     """The bounds of the gates. Ages are in optimizer steps within the present stage."""
 
+    permissive: bool = False
+    """Every gate is tried and recorded, and a seed that fails goes on all the same, but for what the
+    mechanism relies on: that a seed fits and runs, is fully blended in, and is the only one in place."""
+
     training_steps: int = 100
     """G2: least age in TRAINING. Shorter, and the seed's first steps decide; longer costs incubation."""
     gradient_ratio: float = 1e-3
@@ -53,6 +57,8 @@ class Criterion:
     """Whether it says if the seed's time has come: until then no attempt is counted, nothing measured."""
     of_learning: bool = False
     """Asked only of a seed that incubates."""
+    is_waivable: bool = True
+    """Whether permissive gates let a seed through that does not meet it."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +77,24 @@ GATES: Mapping[SeedStage, Gate] = MappingProxyType(
                 GateLevel.G0,
                 SeedStage.DORMANT,
                 SeedStage.GERMINATED,
-                (Criterion("keeps_shape", ">=", 1.0), Criterion("leaves_input_unchanged", ">=", 1.0)),
+                (
+                    Criterion("keeps_shape", ">=", 1.0, is_waivable=False),
+                    Criterion("leaves_input_unchanged", ">=", 1.0, is_waivable=False),
+                ),
             ),
-            Gate(GateLevel.G1, SeedStage.GERMINATED, SeedStage.TRAINING, (Criterion("runs", ">=", 1.0),)),
+            Gate(
+                GateLevel.G1,
+                SeedStage.GERMINATED,
+                SeedStage.TRAINING,
+                (Criterion("runs", ">=", 1.0, is_waivable=False),),
+            ),
             Gate(
                 GateLevel.G2,
                 SeedStage.TRAINING,
                 SeedStage.BLENDING,
                 (
                     Criterion("stage_steps", ">=", "training_steps", comes_first=True),
-                    Criterion("others_in_place", "<=", 0.0, comes_first=True),
+                    Criterion("others_in_place", "<=", 0.0, comes_first=True, is_waivable=False),
                     Criterion("gradient_ratio", ">=", "gradient_ratio", of_learning=True),
                     Criterion("descent_over_error", ">=", "descent_errors", of_learning=True),
                 ),
@@ -89,7 +103,10 @@ GATES: Mapping[SeedStage, Gate] = MappingProxyType(
                 GateLevel.G3,
                 SeedStage.BLENDING,
                 SeedStage.SHADOWING,
-                (Criterion("alpha", ">=", 1.0, comes_first=True),),
+                (
+                    Criterion("alpha", ">=", 1.0, comes_first=True, is_waivable=False),
+                    Criterion("blend_steps_left", "<=", 0.0, comes_first=True),
+                ),
             ),
             Gate(
                 GateLevel.G4,
@@ -97,6 +114,7 @@ GATES: Mapping[SeedStage, Gate] = MappingProxyType(
                 SeedStage.PROBATIONARY,
                 (
                     Criterion("stage_steps", ">=", "shadow_steps", comes_first=True),
+                    Criterion("alpha", ">=", 1.0, comes_first=True, is_waivable=False),
                     Criterion("loss_rise", "<=", "loss_rise"),
                 ),
             ),
@@ -106,6 +124,7 @@ GATES: Mapping[SeedStage, Gate] = MappingProxyType(
                 SeedStage.FOSSILIZED,
                 (
                     Criterion("stage_steps", ">=", "probation_steps", comes_first=True),
+                    Criterion("alpha", ">=", 1.0, comes_first=True, is_waivable=False),
                     Criterion("heldout_examples", ">=", "heldout_examples"),
                     Criterion("gain", ">=", "gain"),
                     Criterion("gain_over_error", ">=", "gain_errors"),
@@ -129,8 +148,9 @@ def check(
     """Holds `figures` against the gate's criteria; a figure that is None, absent or NaN fails.
 
     `incubates=False` leaves out what is asked of learning; `is_due` asks only for what comes first.
+    Permissive parameters waive what fails, if all of it is waivable.
     """
-    checks = []
+    checks, is_waivable = [], parameters.permissive
     for criterion in gate.criteria:
         if (criterion.of_learning and not incubates) or (is_due and not criterion.comes_first):
             continue
@@ -139,4 +159,6 @@ def check(
         figure = figures.get(criterion.figure)
         holds = figure is not None and (figure >= limit if criterion.comparison == ">=" else figure <= limit)
         checks.append(GateCheck(criterion.figure, figure, criterion.comparison, limit, holds))
-    return GateResult(gate.level, tuple(checks))
+        is_waivable = is_waivable and (holds or criterion.is_waivable)
+    passed = all(entry.passed for entry in checks)
+    return GateResult(gate.level, tuple(checks), waived=is_waivable and not passed)

@@ -14,6 +14,7 @@ from esper.kasmina.control import Trial
 from esper.kasmina.gates import GateParameters
 from esper.leyline.events import Event
 from esper.leyline.protocols import OutputBackend
+from esper.tamiyo import SignalTracker
 
 GRADIENT_PERIOD = 10
 
@@ -39,6 +40,12 @@ class Ground:
     """Mean square of the host's gradient at its last measured step, a float32 scalar."""
     gradient_norm: Tensor | None = None
     """Its Euclidean norm."""
+    embargo: int = 0
+    """Growth steps for which a culled seed's slot stays closed; doubled with each rollback in it."""
+    mode: str = "lerp"
+    """How seeds are blended in where `plant` is not told: one of `blending.MODES`."""
+    tracker: SignalTracker | None = None
+    """The memory behind a policy's signals, which is taken back with the host."""
     in_place: set[str] = field(default_factory=set)
     """Slots whose seed is between BLENDING and PROBATIONARY: at most one, or two would share a control."""
 
@@ -58,4 +65,4 @@ class Ground:
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "optimizer": None, "trial": None, "output": None}
+        return {**self.__dict__, "optimizer": None, "trial": None, "output": None, "tracker": None}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,13 +18,14 @@ from torch.optim import Optimizer
 from esper import lang
 from esper.errors import EsperError
 from esper.kasmina.bank import slots
-from esper.kasmina.blending import AlphaSchedule
+from esper.kasmina.blending import AlphaSchedule, check_mode
 from esper.kasmina.control import Trial
-from esper.kasmina.errors import GateRefused, LossNotFinite, UnusableOptimizer
+from esper.kasmina.errors import GateRefused, LossExploded, LossNotFinite, UnusableOptimizer
 from esper.kasmina.gates import GateParameters
+from esper.kasmina.governor import Governor, GovernorParameters
 from esper.kasmina.incubation import incubate
 from esper.kasmina.optimizer import GrowthOptimizer, is_counterfactual
-from esper.kasmina.slot import SeedSlot
+from esper.kasmina.slot import ON_TRIAL, SeedSlot
 from esper.leyline.actions import Action, AdvanceStage, ChangeBlueprint, Cull, Germinate, Wait
 from esper.leyline.events import ActionRefused, GovernorActed, GrowthStepped
 from esper.leyline.protocols import OutputBackend, TamiyoPolicy
@@ -33,20 +34,7 @@ from esper.leyline.signals import TrainingSignals
 from esper.leyline.stages import SeedStage
 from esper.tamiyo import SignalTracker, policy_named
 
-IN_PLACE = frozenset({SeedStage.BLENDING, SeedStage.SHADOWING, SeedStage.PROBATIONARY})
 WATCHED = frozenset({SeedStage.SHADOWING, SeedStage.PROBATIONARY})
-
-
-@dataclass(frozen=True)
-class GovernorParameters:
-    """When the governor steps in, and for how long a slot stays closed after a cull."""
-
-    loss_rise: float = 0.25
-    """A validation loss this much above the one before blending is a regression."""
-    patience: int = 2
-    """So many growth steps in a row with a regression roll the host back."""
-    embargo: int = 3
-    """Growth steps for which a culled seed's slot takes no other."""
 
 
 class Growth:
@@ -59,7 +47,9 @@ class Growth:
     policy: a policy's name, or a TamiyoPolicy; `policy_options` go to the named one.
     clip_norm: the norm the loop clips gradients to, so that the control does the same.
     blueprints: names in the library, or paths, for a policy given by its name.
-    Without `loss` and `evaluate` no seed passes the last gate, since its gain was not measured.
+    blend: how fast alpha rises and, if asked, falls; `mode`: one of `blending.MODES`.
+    Without `loss` and `evaluate` no seed passes the last gate, since its gain was not measured, unless the
+    gates are permissive.
     """
 
     def __init__(
@@ -73,24 +63,27 @@ class Growth:
         evaluate: Callable[[nn.Module], Tensor] | None = None,
         gates: GateParameters | None = None,
         blend: AlphaSchedule | None = None,
+        mode: str = "lerp",
         governor: GovernorParameters | None = None,
         clip_norm: float | None = None,
         policy_options: Mapping[str, Any] | None = None,
         output: OutputBackend | None = None,
     ) -> None:
         self.slots = slots(model)
+        check_mode(mode)
         for blueprint in blueprints:
             lang.signature(blueprint)  # an unknown one is refused before training, not in the middle of it
         if not isinstance(optimizer, GrowthOptimizer):
             kind = type(optimizer).__name__
             raise UnusableOptimizer(reason=f"is {kind}, which trains no seeds; expected GrowthOptimizer")
         self.optimizer = optimizer
-        self.governor = governor or GovernorParameters()
+        self.governor = Governor(governor or GovernorParameters())
         if not optimizer.adopt(self.slots):
             raise UnusableOptimizer(reason="holds no parameter of the model")
         ground = self.slots.ground
         ground.gates, ground.blend = gates or GateParameters(), blend or AlphaSchedule()
-        ground.output = output
+        ground.output, ground.mode = output, mode
+        ground.embargo = self.governor.parameters.embargo
         if loss is not None and evaluate is not None:
             ground.trial = Trial(loss, evaluate, clip_norm)
         self.policy = (
@@ -98,12 +91,13 @@ class Growth:
             if isinstance(policy, str)
             else policy
         )
-        self.tracker = SignalTracker()
+        self.tracker = ground.tracker = SignalTracker()
+        for slot in self.slots.in_stages(ON_TRIAL):
+            assert slot.blend is not None
+            slot.blend.schedule = ground.blend
         self.host_params = sum(p.numel() for p in model.parameters())
         self._losses: list[float] = []
         self._steps_seen = optimizer.steps
-        self._regressions = 0
-        self._closed_since: dict[str, int] = {}
 
     @property
     def reports(self) -> tuple[FieldReport, ...]:
@@ -113,13 +107,14 @@ class Growth:
     def observe(self, loss: Tensor | float, batch: Any) -> None:
         """Call once a micro-batch, after its backward pass and, where one is due, the optimizer's step.
 
-        Raises LossNotFinite for a loss that is not finite while no seed is in place; with one in place,
-        the host goes back to before it and the run goes on.
+        A loss that is not finite, or has exploded for several steps, takes the host back to before the seed
+        that is in place, and the run goes on. Without such a seed it raises LossNotFinite, or LossExploded
+        where it is also above what the run began with.
         """
         value = loss.detach().item() if isinstance(loss, Tensor) else float(loss)
         stepped = self.optimizer.steps != self._steps_seen
         self._steps_seen = self.optimizer.steps
-        if not math.isfinite(value):
+        if not math.isfinite(value) or self.governor.watch.observe(value):
             self._stop_or_roll_back(value)
             return
         self._losses.append(value)
@@ -131,7 +126,7 @@ class Growth:
             incubate(self.slots, incubating, trial, batch, value)
             for slot in incubating if stepped else ():
                 slot.learn()
-        for slot in self.slots.in_stages(IN_PLACE):
+        for slot in self.slots.in_stages(ON_TRIAL):
             if slot.control is not None:
                 slot.control.observe(batch, stepped=stepped)
 
@@ -154,7 +149,8 @@ class Growth:
         ground.val_loss = val_loss
         train_loss = sum(self._losses) / len(self._losses) if self._losses else math.nan
         self._losses.clear()
-        self._watch(val_loss)
+        if self._watch(val_loss):
+            val_loss = None  # it was measured on a host that is no more, and earns nobody anything
         self._cool_down()
         signals = self.tracker.update(
             epoch=ground.epoch,
@@ -209,41 +205,43 @@ class Growth:
             case Cull():
                 self.slots[action.slot].cull(action.reason)
             case ChangeBlueprint():
-                slot = self.slots[action.slot]
-                slot.cull(f"changed to {action.blueprint}")
-                while slot.stage is not SeedStage.DORMANT:
-                    slot.advance()
-                slot.germinate(action.blueprint, **action.params)
+                self.slots[action.slot].replace(action.blueprint, **action.params)
 
     # The governor
 
     def _stop_or_roll_back(self, loss: float) -> None:
-        blamed = self.slots.in_stages(IN_PLACE)
+        blamed, watch = self.slots.in_stages(ON_TRIAL), self.governor.watch
+        diverged = not math.isfinite(loss)
+        reason = f"the loss is {loss}" if diverged else f"the loss rose to {loss:.4g} and stayed up"
         for slot in blamed:
-            self._roll_back(slot, f"the loss is {loss}", loss)
-        if not blamed:
-            ground = self.slots.ground
-            self._act("stopped", f"the loss is {loss}", None, loss)
-            raise LossNotFinite(loss=loss, step=ground.step)
+            self._roll_back(slot, reason, loss)
+        if blamed or not (diverged or watch.is_worse_than_untrained(loss)):
+            return
+        self._act("stopped", reason, None, loss)
+        step = self.slots.ground.step
+        if diverged:
+            raise LossNotFinite(loss=loss, step=step)
+        middle = f"{median(watch.losses):.4g}"
+        raise LossExploded(loss=f"{loss:.4g}", step=step, median=middle, count=watch.exploded)
 
-    def _watch(self, val_loss: float | None) -> None:
-        """Rolls a seed back once the validation loss has stayed too high for too long."""
-        for slot in self.slots.in_stages(WATCHED):
+    def _watch(self, val_loss: float | None) -> bool:
+        """Rolls a seed back once the validation loss has stayed too high for too long; whether it did."""
+        watched = self.slots.in_stages(WATCHED)
+        if not watched:
+            self.governor.regressions = 0
+        for slot in watched:
             before = slot.loss_before
-            if before is None or val_loss is None:
-                continue
-            if math.isfinite(val_loss) and val_loss <= before * (1 + self.governor.loss_rise):
-                self._regressions = 0
-                continue
-            self._regressions += 1
-            if self._regressions >= self.governor.patience:
+            if before is not None and val_loss is not None and self.governor.regresses(before, val_loss):
                 reason = f"the validation loss rose from {before:.4g} to {val_loss:.4g}"
                 self._roll_back(slot, reason, val_loss)
+                return True
+        return False
 
     def _roll_back(self, slot: SeedSlot, reason: str, loss: float | None) -> None:
-        self._regressions = 0
         self._act("rolled_back", reason, slot.name, loss)
-        slot.cull(reason)
+        slot.cull(reason, rolls_back=True)
+        self.governor.restart()
+        self._losses.clear()
 
     def _act(self, action: str, reason: str, slot: str | None, loss: float | None) -> None:
         ground = self.slots.ground
@@ -255,16 +253,9 @@ class Growth:
         )
 
     def _cool_down(self) -> None:
-        """Moves culled slots through EMBARGOED, for as long as the governor asks, back to DORMANT."""
-        epoch = self.slots.ground.epoch
-        for name, slot in self.slots.items():
-            if slot.stage is SeedStage.CULLED:
-                slot.advance()
-                self._closed_since[name] = epoch
-            elif slot.stage is SeedStage.EMBARGOED:
-                if epoch - self._closed_since.setdefault(name, epoch) >= self.governor.embargo:
-                    slot.advance()
-            elif slot.stage is SeedStage.RESETTING:
+        """Moves culled slots one stage on, through EMBARGOED for as long as they are closed, to DORMANT."""
+        for slot in self.slots.in_stages({SeedStage.CULLED, SeedStage.EMBARGOED, SeedStage.RESETTING}):
+            if slot.stage is not SeedStage.EMBARGOED or self.slots.ground.epoch >= slot.closed_until:
                 slot.advance()
 
     # Figures

@@ -6,26 +6,31 @@ carries a snapshot of the host from before blending, to go back to, and a contro
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from esper.ir.graph import BlueprintIR
-from esper.kasmina import fossils
-from esper.kasmina.blending import AlphaSchedule
+from esper.kasmina import figures, fossils
+from esper.kasmina.blending import Blend, check_mode
 from esper.kasmina.control import Comparison, Control
-from esper.kasmina.errors import GateRefused, NothingToAdvance, UnusableOptimizer
+from esper.kasmina.errors import (
+    ActionOutOfStage,
+    GateRefused,
+    NothingToAdvance,
+    StillEmbargoed,
+    UnusableOptimizer,
+)
 from esper.kasmina.gates import GATES, check
 from esper.kasmina.germination import build_seed
 from esper.kasmina.ground import Ground
 from esper.kasmina.hook import Phase, SlotHook
+from esper.kasmina.logbook import Logbook, SeedLabel
 from esper.kasmina.probe import Probe, runs, try_on
 from esper.kasmina.rollback import Snapshot
 from esper.kasmina.seed_optimizer import SeedOptimizer, mean_square, nearest_group
@@ -34,15 +39,26 @@ from esper.leyline.gates import GateResult
 from esper.leyline.reports import FieldReport, SeedMetrics, StageRecord
 from esper.leyline.signals import SlotSignals
 from esper.leyline.stages import (
+    ACTIVE_STAGES,
     IN_PLACE_STAGES,
     TRANSITIONS,
     SeedStage,
     check_transition,
     is_active_stage,
 )
+from esper.tamiyo.tracker import TrackerMark
 from esper.urza.run.seed import CompiledSeed
 
+APART = frozenset({SeedStage.GERMINATED, SeedStage.TRAINING})
+ON_TRIAL = IN_PLACE_STAGES & ACTIVE_STAGES
+MOST_DOUBLINGS = 10
 RATIO_WINDOW = 10
+
+NOTHING_TO_ADVANCE: Mapping[SeedStage, str] = {
+    SeedStage.UNKNOWN: "attach has not finished",
+    SeedStage.DORMANT: "germinate a blueprint first",
+    SeedStage.FOSSILIZED: "it is final",
+}
 
 
 class SeedSlot:
@@ -57,12 +73,18 @@ class SeedSlot:
         self.probe = probe
         self.incubation = incubation
         self.culled_blueprints: tuple[str, ...] = ()
-        self.reports: tuple[FieldReport, ...] = ()
+        self.rollbacks = 0
+        self.closed_until = 0
+        self.log = Logbook(name, ground)
         self._ground = ground
-        self._stage = SeedStage.DORMANT
-        self._history: list[StageRecord] = []
+        self._stage = SeedStage.UNKNOWN
         self._count = 0
         self._forget()
+
+    def open(self) -> None:
+        """UNKNOWN to DORMANT: the hook is in its module, and a seed may come."""
+        check_transition(self._stage, SeedStage.DORMANT)
+        self._stage = SeedStage.DORMANT
 
     def _forget(self) -> None:
         """The state that belongs to one seed, at its beginning."""
@@ -77,8 +99,10 @@ class SeedSlot:
         self.control: Control | None = None
         self.snapshot: Snapshot | None = None
         self.optimizer: SeedOptimizer | None = None
-        self._blend: AlphaSchedule | None = None
+        self.blend: Blend | None = None
+        self.blended_at = 0
         self.loss_before: float | None = None
+        self.mark: TrackerMark | None = None
         self._ratios: deque[Tensor] = deque(maxlen=RATIO_WINDOW)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -103,7 +127,12 @@ class SeedSlot:
     @property
     def history(self) -> tuple[StageRecord, ...]:
         """Every transition and every refusal, oldest first, gate figures included."""
-        return tuple(self._history)
+        return tuple(self.log.history)
+
+    @property
+    def reports(self) -> tuple[FieldReport, ...]:
+        """One for each seed that was fossilized or culled here."""
+        return self.log.reports
 
     @property
     def params(self) -> int:
@@ -113,13 +142,13 @@ class SeedSlot:
     @property
     def metrics(self) -> SeedMetrics:
         """The seed's figures at this moment."""
-        descent, error = self._descent()
+        descent, error = figures.descent(self.hook.descents)
         return SeedMetrics(
             age_steps=self.age_steps,
             stage_steps=self.stage_steps,
             alpha=self.alpha,
             params=self.params,
-            gradient_ratio=torch.stack(list(self._ratios)).mean().item() if self._ratios else None,
+            gradient_ratio=figures.mean_ratio(self._ratios),
             descent=descent,
             descent_error=error,
             improvement=self.comparison.gain if self.comparison else None,
@@ -154,10 +183,33 @@ class SeedSlot:
         Raises InvalidTransition unless the slot is DORMANT, SeedDoesNotFit, and the compiler's errors.
         """
         check_transition(self._stage, SeedStage.GERMINATED)
-        generator = torch.Generator().manual_seed(self._random_seed(self._count + 1))
-        seed, name, bound = build_seed(blueprint, self.probe, self.name, generator, params)
+        seed, name, bound = self._build(blueprint, params)
         self.plant(seed, blueprint_id=name, params=bound, draws_from_torch=False)
         return seed
+
+    def replace(self, blueprint: BlueprintIR | str | Path, **params: Any) -> CompiledSeed:
+        """Culls a seed that is not in place yet, and germinates `blueprint` without a cool-down.
+
+        A seed in place cannot be replaced: culling it takes the host back, and its slot has to cool down.
+        Raises InvalidTransition without a seed, ActionOutOfStage for one in place, and what `germinate`
+        raises, whereupon the seed stays.
+        """
+        check_transition(self._stage, SeedStage.CULLED)
+        self._check_stage("replacing", APART)
+        seed, name, bound = self._build(blueprint, params)
+        try_on(seed, self.probe, self.name, name)
+        self.cull(f"changed to {name}")
+        self.closed_until = self._ground.epoch
+        while self._stage is not SeedStage.DORMANT:
+            self.advance()
+        self.plant(seed, blueprint_id=name, params=bound, draws_from_torch=False)
+        return seed
+
+    def _build(
+        self, blueprint: BlueprintIR | str | Path, params: Mapping[str, Any]
+    ) -> tuple[CompiledSeed, str, dict[str, Any]]:
+        generator = torch.Generator().manual_seed(self._random_seed(self._count + 1))
+        return build_seed(blueprint, self.probe, self.name, generator, params)
 
     def plant(
         self,
@@ -166,12 +218,17 @@ class SeedSlot:
         blueprint_id: str,
         params: dict[str, Any] | None = None,
         draws_from_torch: bool = True,
+        mode: str | None = None,
     ) -> None:
         """Puts a module that keeps its input's shape into the slot: DORMANT to GERMINATED, by G0.
 
-        Unless `draws_from_torch` is False, the module runs in a random stream of its own.
+        Unless `draws_from_torch` is False, the module runs in a random stream of its own. `mode`: how it is
+        blended in, one of `blending.MODES`; None for the run's. Raises InvalidTransition, SeedDoesNotFit,
+        UnknownChoice.
         """
         check_transition(self._stage, SeedStage.GERMINATED)
+        mode = mode or self._ground.mode
+        check_mode(mode)
         seed = seed.to(self.probe.device)
         result = check(
             GATES[self._stage], try_on(seed, self.probe, self.name, blueprint_id), self._ground.gates
@@ -181,9 +238,10 @@ class SeedSlot:
         self.blueprint_id = blueprint_id
         self.seed_id = f"{self.name}-{self._count}"
         self.hook.put(seed, draws_from_torch=draws_from_torch)
+        self.hook.mode = mode
         self.hook.stream.restart(self._random_seed(self._count))
-        self._ground.emit(
-            SeedGerminated(**self._tag(), blueprint_params=params or {}, shape=list(self.probe.shape))
+        self.log.emit(
+            SeedGerminated, self._label(), blueprint_params=params or {}, shape=list(self.probe.shape)
         )
         self._record(SeedStage.GERMINATED, "planted", result)
 
@@ -206,7 +264,8 @@ class SeedSlot:
         self._forget()
         if seed is not None:
             self.hook.put(seed.to(self.probe.device), draws_from_torch=not isinstance(seed, CompiledSeed))
-        self._count = counters["planted"]
+        self._count, self.rollbacks = counters["planted"], counters["rollbacks"]
+        self.closed_until = counters["closed_until"]
         self.hook.stream.restart(self._random_seed(self._count))
         self.age_steps, self.stage_steps = counters["age_steps"], counters["stage_steps"]
         self.refusals, self.skipped_steps = counters["refusals"], counters["skipped_steps"]
@@ -223,90 +282,144 @@ class SeedSlot:
                 fossils.register(ground.model, self.name, seed)
             else:
                 ground.in_place.add(self.name)
-        if stage is SeedStage.BLENDING:
-            self._blend = ground.blend
+        if stage in ON_TRIAL:
+            position, held = counters["blend_position"], counters["blend_held"]
+            self.blend = Blend(ground.blend, position, bool(counters["blend_is_rising"]), held)
+            self.blended_at = counters["blended_at"]
 
     @property
     def counters(self) -> dict[str, int]:
-        """What the slot counts: seeds `planted` in it, and the present seed's steps, refusals and passes."""
+        """What the slot counts: seeds `planted` in it and rolled back, until which growth step it is closed;
+        of the present seed its steps, refusals and passes, and where its blend stands."""
+        blend = self.blend
         return {
             "planted": self._count,
+            "rollbacks": self.rollbacks,
+            "closed_until": self.closed_until,
             "age_steps": self.age_steps,
             "stage_steps": self.stage_steps,
             "refusals": self.refusals,
             "skipped_steps": self.skipped_steps,
             "incubation_passes": self.incubation_passes,
+            "blended_at": self.blended_at,
+            "blend_position": blend.position if blend else 0,
+            "blend_is_rising": int(blend.is_rising) if blend else 1,
+            "blend_held": blend.held if blend else 0,
         }
 
     def advance(self) -> GateResult | None:
         """Makes the forward transition, its gate first; returns what the gate found, if there is one.
 
-        Raises GateRefused, whose `details["result"]` holds the figures, and from DORMANT and FOSSILIZED
-        NothingToAdvance.
+        Raises GateRefused, whose `details["result"]` holds the figures, from UNKNOWN, DORMANT and FOSSILIZED
+        NothingToAdvance, and while the slot cools down StillEmbargoed.
         """
-        if self._stage in (SeedStage.DORMANT, SeedStage.FOSSILIZED):
-            way_out = "germinate a blueprint first" if self._stage is SeedStage.DORMANT else "it is final"
+        if self._stage in NOTHING_TO_ADVANCE:
+            valid = ", ".join(stage.name for stage in TRANSITIONS[self._stage]) or "no other stage"
+            way_out = f"from {self._stage.name} it can go to {valid}: {NOTHING_TO_ADVANCE[self._stage]}"
             raise NothingToAdvance(slot=self.name, stage=self._stage.name, way_out=way_out)
         target = TRANSITIONS[self._stage][0]
         gate = GATES.get(self._stage)
         if gate is None:
-            self._enter(target, "cooled down", None)
+            self._cool_down(target)
             return None
-        incubates = self.incubation != "none"
+        ground, incubates = self._ground, self.incubation != "none"
         first = {
             "stage_steps": float(self.stage_steps),
             "alpha": self.alpha,
-            "others_in_place": float(len(self._ground.in_place - {self.name})),
+            "blend_steps_left": None if self.blend is None else self.blend.steps_left,
+            "others_in_place": float(len(ground.in_place - {self.name})),
         }
-        due = check(gate, first, self._ground.gates, incubates=incubates, is_due=True)
-        if not due.passed:
+        due = check(gate, first, ground.gates, incubates=incubates, is_due=True)
+        if not due.is_open:
             raise self._refusal(due)
-        result = check(gate, first | self._figures(), self._ground.gates, incubates=incubates)
-        self._ground.emit(
-            GateEvaluated(
-                **self._tag(),
-                level=result.level.name,
-                passed=result.passed,
-                figures={name: _finite(figure) for name, figure in result.figures.items()},
-                failures=[str(failure) for failure in result.failures],
-            )
+        result = check(gate, first | self._figures(), ground.gates, incubates=incubates)
+        self.log.emit(
+            GateEvaluated,
+            self._label(),
+            level=result.level.name,
+            passed=result.passed,
+            figures={name: figures.finite(figure) for name, figure in result.figures.items()},
+            failures=[str(failure) for failure in result.failures],
+            waived=result.waived,
         )
-        if not result.passed:
+        if not result.is_open:
             self.refusals += 1
             self._record(self._stage, f"{result.level.name} refused", result)
             raise self._refusal(result)
-        self._enter(target, f"{result.level.name} passed", result)
+        self._enter(target, f"{result.level.name} {'passed' if result.passed else 'waived'}", result)
         return result
 
-    def cull(self, reason: str) -> None:
-        """Removes the seed. One in place takes host and optimizers back to before it was blended in."""
+    def _cool_down(self, target: SeedStage) -> None:
+        epoch = self._ground.epoch
+        if self._stage is SeedStage.EMBARGOED and epoch < self.closed_until:
+            raise StillEmbargoed(slot=self.name, until=self.closed_until, epoch=epoch)
+        self._enter(target, "cooled down", None)
+
+    def cull(self, reason: str, *, rolls_back: bool | None = None) -> None:
+        """Removes the seed. One in place takes host and optimizers back to before it was blended in.
+
+        `rolls_back` None leaves the host as it is where the seed has been blended out, since the host has
+        then learned to do without it. A slot that was rolled back stays closed twice as long each time.
+        """
         check_transition(self._stage, SeedStage.CULLED)
-        rolled_back = self.snapshot is not None
-        self.rollback()
-        self._ground.emit(
-            SeedCulled(
-                **self._tag(),
-                stage=self._stage.name,
-                reason=reason,
-                rolled_back=rolled_back,
-                improvement=self.metrics.improvement,
-                control_passes=self.control.passes if self.control else 0,
-                incubation_passes=self.incubation_passes,
-            )
+        is_out = self.blend is not None and not self.blend.is_rising and self.alpha == 0.0
+        rolled_back = self.snapshot is not None and (not is_out if rolls_back is None else rolls_back)
+        if rolled_back:
+            self.rollback()
+        ground, seed, metrics = self._ground, self._label(), self.metrics
+        passes = self.control.passes if self.control else 0
+        event = self.log.event(
+            SeedCulled,
+            seed,
+            stage=self._stage.name,
+            reason=reason,
+            rolled_back=rolled_back,
+            improvement=figures.finite(metrics.improvement),
+            control_passes=passes,
+            incubation_passes=self.incubation_passes,
+            lost_steps=ground.step - self.blended_at if rolled_back else 0,
         )
-        metrics = self.metrics
-        self._record(SeedStage.CULLED, reason, None)
-        self._leave_report(metrics)
+        if self.mark is not None and ground.tracker is not None:
+            ground.tracker.rewind(self.mark)
+        self.rollbacks += rolled_back
+        doublings = min(self.rollbacks - 1, MOST_DOUBLINGS) if rolled_back else 0
+        self.closed_until = ground.epoch + bool(ground.embargo) + ground.embargo * 2**doublings
         if self.blueprint_id is not None:
             self.culled_blueprints = (*self.culled_blueprints, self.blueprint_id)
-        self._ground.in_place.discard(self.name)
+        alpha, incubation_passes = self.alpha, self.incubation_passes
         self.hook.put(None)
+        ground.in_place.discard(self.name)
+        ground.emit(event)
+        self._record(SeedStage.CULLED, reason, None, seed, alpha)
+        self.log.report(seed, metrics, passes, incubation_passes)
         self._forget()
 
     def rollback(self) -> None:
         """Takes host, seed and their optimizers back to the snapshot at BLENDING; nothing without one."""
         if self.snapshot is not None:
             self.snapshot.restore()
+
+    def blend_out(self) -> None:
+        """Lets alpha fall back to 0, one optimizer step at a time, by the schedule's way down.
+
+        Meanwhile no gate opens; `blend_in` turns back, and once alpha is 0, `cull` leaves the host as it is.
+        Raises ActionOutOfStage unless a seed is in place and undecided.
+        """
+        self._turn("blending out", is_rising=False)
+
+    def blend_in(self) -> None:
+        """Turns a seed back that was being blended out: alpha rises again from where it is."""
+        self._turn("blending in", is_rising=True)
+
+    def _turn(self, action: str, *, is_rising: bool) -> None:
+        self._check_stage(action, ON_TRIAL)
+        assert self.blend is not None
+        self.blend.is_rising = is_rising
+
+    def _check_stage(self, action: str, stages: frozenset[SeedStage]) -> None:
+        if self._stage not in stages:
+            valid = ", ".join(stage.name for stage in sorted(stages))
+            raise ActionOutOfStage(action=action, slot=self.name, stage=self._stage.name, valid=valid)
 
     # What an optimizer step does to it
 
@@ -341,13 +454,16 @@ class SeedSlot:
         if is_active_stage(self._stage):
             self.age_steps += 1
             self.stage_steps += 1
-        if self._stage is SeedStage.BLENDING and self._blend is not None:
-            self.hook.set_alpha(self._blend.at(self.stage_steps))
+        if self.blend is not None:
+            alpha = self.blend.step()
+            if alpha != self.hook.level:
+                self.hook.set_alpha(alpha)
 
     # The transitions
 
     def _enter(self, target: SeedStage, reason: str, gate: GateResult | None) -> None:
         check_transition(self._stage, target)
+        metrics = self.metrics
         match target:
             case SeedStage.TRAINING if self.incubation == "straight_through":
                 self.hook.phase = Phase.LISTENING
@@ -357,122 +473,85 @@ class SeedSlot:
                 self._fossilize(reason)
             case _:
                 pass
-        metrics = self.metrics
         self._record(target, reason, gate)
         if target is SeedStage.FOSSILIZED:
-            self._leave_report(metrics)
-            self.snapshot = self.control = self.optimizer = None
+            passes = self.control.passes if self.control else 0
+            self.log.report(self._label(), metrics, passes, self.incubation_passes)
+            self.snapshot = self.control = self.optimizer = self.blend = self.mark = None
 
     def _start_blending(self) -> None:
+        """What can fail is made first, so that a seed that cannot be blended in goes on training apart."""
         ground, seed = self._ground, self.seed
         if ground.optimizer is None:
             raise UnusableOptimizer(reason="of the host is not known, so blending could not be undone")
         assert seed is not None
-        self.hook.clear_gradients()
-        if ground.trial is not None:
-            self.control = Control(ground.model, ground.optimizer, ground.trial)
+        control = Control(ground.model, ground.optimizer, ground.trial) if ground.trial is not None else None
         own = [self.optimizer.optimizer] if self.optimizer else []
-        self.snapshot = Snapshot([ground.model, seed], [ground.optimizer, *own])
-        self.loss_before = ground.val_loss
-        self._blend = ground.blend
+        snapshot = Snapshot([ground.model, seed], [ground.optimizer, *own])
+        self.hook.clear_gradients()
+        self.control, self.snapshot = control, snapshot
+        self.mark = ground.tracker.mark() if ground.tracker is not None else None
+        self.loss_before, self.blended_at = ground.val_loss, ground.step
+        self.blend = Blend(ground.blend)
         self.hook.phase = Phase.IN_PLACE
         ground.in_place.add(self.name)
 
     def _fossilize(self, reason: str) -> None:
         ground, seed, comparison = self._ground, self.seed, self.comparison
-        assert seed is not None and comparison is not None and ground.optimizer is not None
+        assert seed is not None and ground.optimizer is not None
         fossils.register(ground.model, self.name, seed)
         if self.optimizer is not None:
             self.optimizer.join(ground.optimizer, ground.model)
         ground.in_place.discard(self.name)
-        ground.emit(
-            SeedFossilized(
-                **self._tag(),
-                params_added=self.params,
-                improvement=comparison.gain,
-                standard_error=comparison.error,
-                grown_loss=comparison.grown_loss,
-                control_loss=comparison.control_loss,
-                control_passes=self.control.passes if self.control else 0,
-                incubation_passes=self.incubation_passes,
-                reason=reason,
-            )
-        )
-
-    def _leave_report(self, metrics: SeedMetrics) -> None:
-        """Reports a seed whose fate the last line of history tells; `metrics` as they were before it."""
-        gates = tuple(r.gate for r in self._history if r.seed_id == self.seed_id and r.gate is not None)
-        decision = self._history[-1]
-        report = FieldReport(
-            slot=self.name,
-            seed_id=self.seed_id or "",
-            blueprint_id=self.blueprint_id or "",
-            outcome=decision.target,
-            reason=decision.reason,
-            metrics=metrics,
-            gates=gates,
+        self.log.emit(
+            SeedFossilized,
+            self._label(),
+            params_added=self.params,
+            improvement=figures.finite(comparison.gain) if comparison else None,
+            standard_error=figures.finite(comparison.error) if comparison else None,
+            grown_loss=figures.finite(comparison.grown_loss) if comparison else None,
+            control_loss=figures.finite(comparison.control_loss) if comparison else None,
             control_passes=self.control.passes if self.control else 0,
             incubation_passes=self.incubation_passes,
+            reason=reason,
         )
-        self.reports = (*self.reports, report)
 
-    def _record(self, target: SeedStage, reason: str, gate: GateResult | None) -> None:
-        """Writes one line of history; a target other than the present stage is entered."""
-        source = self._stage
-        ground = self._ground
-        self._history.append(
-            StageRecord(self.seed_id or "", ground.epoch, ground.step, source, target, reason, gate)
-        )
+    def _record(
+        self,
+        target: SeedStage,
+        reason: str,
+        gate: GateResult | None,
+        seed: SeedLabel | None = None,
+        alpha: float | None = None,
+    ) -> None:
+        """Writes one line of history and enters another `target`; `seed` and `alpha` are the present ones
+        unless given."""
+        source, seed = self._stage, seed or self._label()
+        alpha = self.alpha if alpha is None else alpha
+        self.log.record(seed, source, target, reason, gate)
         if target is source:
             return
         self._stage = target
         self.stage_steps = 0
         self.refusals = 0
-        ground.emit(
-            StageChanged(
-                **self._tag(), source=source.name, target=target.name, reason=reason, alpha=self.alpha
-            )
-        )
+        self.log.emit(StageChanged, seed, source=source.name, target=target.name, reason=reason, alpha=alpha)
 
     # The figures
 
-    def _figures(self) -> dict[str, float | None]:
+    def _figures(self) -> figures.Figures:
         match self._stage:
             case SeedStage.GERMINATED:
                 return {} if self.seed is None else runs(self.seed, self.probe)
             case SeedStage.TRAINING:
                 metrics = self.metrics
-                descent, error = metrics.descent, metrics.descent_error
-                return {
-                    "gradient_ratio": metrics.gradient_ratio,
-                    "descent_over_error": descent / error if descent is not None and error else None,
-                }
+                return figures.learning(metrics.gradient_ratio, metrics.descent, metrics.descent_error)
             case SeedStage.SHADOWING:
-                before, present = self.loss_before, self._ground.val_loss
-                measured = before is not None and present is not None and before > 0
-                return {"loss_rise": present / before - 1.0 if measured else None}  # type: ignore[operator]
-            case SeedStage.PROBATIONARY:
-                return self._controlled_gain()
+                return figures.stability(self.loss_before, self._ground.val_loss)
+            case SeedStage.PROBATIONARY if self.control is not None:
+                self.comparison = self.control.compare()
+                return figures.controlled_gain(self.comparison)
             case _:
                 return {}
-
-    def _controlled_gain(self) -> dict[str, float | None]:
-        if self.control is None:
-            return {}
-        self.comparison = comparison = self.control.compare()
-        return {
-            "heldout_examples": float(comparison.examples),
-            "gain": comparison.gain,
-            "gain_over_error": comparison.gain_over_error,
-            "gain_over_progress": comparison.gain_over_progress,
-        }
-
-    def _descent(self) -> tuple[float | None, float | None]:
-        """Mean and standard error of the promised decrease in training loss, over the last passes."""
-        if len(self.hook.descents) < 2:
-            return None, None
-        values = torch.stack(list(self.hook.descents)).tolist()
-        return fmean(values), stdev(values) / len(values) ** 0.5
 
     def _refusal(self, result: GateResult) -> GateRefused:
         failures = "; ".join(str(failure) for failure in result.failures)
@@ -484,20 +563,8 @@ class SeedSlot:
             result=result,
         )
 
-    def _tag(self) -> dict[str, Any]:
-        return {
-            "epoch": self._ground.epoch,
-            "step": self._ground.step,
-            "slot": self.name,
-            "seed_id": self.seed_id or "",
-            "blueprint_id": self.blueprint_id or "",
-            "params": self.params,
-        }
+    def _label(self) -> SeedLabel:
+        return SeedLabel(self.seed_id or "", self.blueprint_id or "", self.params)
 
     def _random_seed(self, count: int) -> int:
         return (self._ground.random_seed ^ zlib.crc32(f"{self.name}/{count}".encode())) % 2**63
-
-
-def _finite(figure: float | None) -> float | None:
-    """A figure as an event holds it: what is not a number was not measured."""
-    return figure if figure is not None and math.isfinite(figure) else None

@@ -69,26 +69,33 @@ class StageChanged(SeedEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class GateEvaluated(SeedEvent):
-    """A gate was tried. `figures` holds every figure it asks for, None where not measured."""
+    """A gate was tried. `figures` holds every figure it asks for, None where not measured.
+
+    `waived` says that it did not pass, and the seed went on because the gates are permissive.
+    """
 
     kind: ClassVar[str] = "gate_evaluated"
     level: str
     passed: bool
     figures: dict[str, float | None]
     failures: list[str]
+    waived: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedFossilized(SeedEvent):
-    """A seed became part of the host. `improvement`: relative gain in held-out loss over the control."""
+    """A seed became part of the host. `improvement`: relative gain in held-out loss over the control.
+
+    Where a permissive gate let an unmeasured seed through, the figures of the comparison are None.
+    """
 
     kind: ClassVar[str] = "seed_fossilized"
     params_added: int
-    improvement: float
-    standard_error: float
+    improvement: float | None
+    standard_error: float | None
     """Of the paired difference behind `improvement`, in the same relative unit."""
-    grown_loss: float
-    control_loss: float
+    grown_loss: float | None
+    control_loss: float | None
     control_passes: int
     incubation_passes: int
     reason: str
@@ -96,7 +103,10 @@ class SeedFossilized(SeedEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class SeedCulled(SeedEvent):
-    """A seed was removed; `rolled_back` says that host and optimizer went back to before its blending."""
+    """A seed was removed; `rolled_back` says that host and optimizer went back to before its blending.
+
+    `lost_steps` counts the host's optimizer steps that were undone by it.
+    """
 
     kind: ClassVar[str] = "seed_culled"
     stage: str
@@ -105,6 +115,7 @@ class SeedCulled(SeedEvent):
     improvement: float | None
     control_passes: int
     incubation_passes: int
+    lost_steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,10 +48,17 @@ class GateResult:
 
     level: GateLevel
     checks: tuple[GateCheck, ...]
+    waived: bool = False
+    """It did not pass, and the seed goes on all the same: the gates were asked to be permissive."""
 
     @property
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the seed goes on."""
+        return self.passed or self.waived
 
     @property
     def failures(self) -> tuple[GateCheck, ...]:

@@ -100,7 +100,11 @@ def scoreboard(history: RunHistory) -> Scoreboard:
 def _record(history: RunHistory, name: str, seeds: Sequence[SeedLife]) -> BlueprintRecord:
     kept = [seed for seed in seeds if seed.fossilized is not None]
     changes = [change for seed in kept if (change := history.accuracy_change(seed)) is not None]
-    gains = [seed.fossilized.improvement for seed in kept if seed.fossilized is not None]
+    gains = [
+        seed.fossilized.improvement
+        for seed in kept
+        if seed.fossilized is not None and seed.fossilized.improvement is not None
+    ]
     return BlueprintRecord(
         blueprint_id=name,
         germinated=len(seeds),

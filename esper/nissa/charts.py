@@ -108,9 +108,15 @@ def lifecycle_chart(history: RunHistory) -> str:
 
 
 def gain_chart(seeds: Sequence[SeedLife], threshold: float = 0.01) -> str:
-    """Each fossilized seed's gain over its control, with two standard errors either way."""
-    kept = [(seed, seed.fossilized) for seed in seeds if seed.fossilized is not None]
-    reach = [e.improvement + s * 2 * e.standard_error for _, e in kept for s in (-1, 1)]
+    """Each fossilized seed's gain over its control, if measured, with two standard errors either way."""
+    kept = [
+        (seed, event.improvement, event.standard_error)
+        for seed in seeds
+        if (event := seed.fossilized) is not None
+        and event.improvement is not None
+        and event.standard_error is not None
+    ]
+    reach = [gain + sign * 2 * error for _, gain, error in kept for sign in (-1, 1)]
     row = 34
     frame = Frame(
         padded([0.0, *reach], 0.08),
@@ -122,10 +128,9 @@ def gain_chart(seeds: Sequence[SeedLife], threshold: float = 0.01) -> str:
     bottom = frame.floor
     body = [rule(frame.x(0.0), frame.top, frame.x(0.0), bottom, "axis")]
     body.append(rule(frame.x(threshold), frame.top, frame.x(threshold), bottom, "threshold"))
-    for index, (seed, event) in enumerate(kept):
+    for index, (seed, gain, error) in enumerate(kept):
         middle = frame.top + index * row + row / 2
-        low = frame.x(event.improvement - 2 * event.standard_error)
-        high = frame.x(event.improvement + 2 * event.standard_error)
+        low, high = frame.x(gain - 2 * error), frame.x(gain + 2 * error)
         body.append(
             text(
                 frame.left - 12,
@@ -136,7 +141,7 @@ def gain_chart(seeds: Sequence[SeedLife], threshold: float = 0.01) -> str:
             )
         )
         body.append(rule(low, middle, high, middle, "whisker"))
-        body.append(f'<circle class="dot c1" cx="{frame.x(event.improvement)}" cy="{middle}" r="5"/>')
+        body.append(f'<circle class="dot c1" cx="{frame.x(gain)}" cy="{middle}" r="5"/>')
     body.extend(
         text(frame.x(value), bottom + 18, f"{100 * value:g} %", "tick", "middle")
         for value in ticks(*frame.x_range, count=6)

@@ -59,6 +59,8 @@ def describe(event: Event, verbose: bool = False) -> str | None:
         case StageChanged() if verbose or event.target not in COOLING_DOWN:
             return _line(event, event.target, event.reason)
         case SeedFossilized():
+            if event.improvement is None or event.standard_error is None:
+                return _line(event, "FOSSILIZED", f"{event.blueprint_id}, its gain not measured")
             gain, error = 100.0 * event.improvement, 100.0 * event.standard_error
             said = f"{event.blueprint_id}, {gain:.1f} ± {error:.1f} % less loss than its control"
             return _line(event, "FOSSILIZED", said)
@@ -66,7 +68,8 @@ def describe(event: Event, verbose: bool = False) -> str | None:
             undone = "; host rolled back" if event.rolled_back else ""
             return _line(event, "CULLED", f"{event.blueprint_id} {event.reason}{undone}")
         case GateEvaluated() if verbose:
-            verdict = "passed" if event.passed else f"refused: {'; '.join(event.failures)}"
+            word = "waived" if event.waived else "refused"
+            verdict = "passed" if event.passed else f"{word}: {'; '.join(event.failures)}"
             return _line(event, event.level, verdict)
         case ActionRefused() if verbose:
             return f"{event.slot or 'run'}  {event.action} refused: {event.reason}"

@@ -57,6 +57,11 @@ def _life(history: RunHistory, seed: SeedLife) -> str:
 def _verdict(history: RunHistory, seed: SeedLife) -> str:
     if seed.fossilized is not None:
         kept = seed.fossilized
+        if kept.improvement is None:
+            return (
+                f"After epoch {kept.epoch}{_accuracy(history, kept.epoch)}, it was fossilized by permissive "
+                "gates, its gain over a control not measured."
+            )
         word = "less" if kept.improvement > 0 else "more"
         return (
             f"After epoch {kept.epoch}{_accuracy(history, kept.epoch)}, it was fossilized: held-out loss "
@@ -67,7 +72,7 @@ def _verdict(history: RunHistory, seed: SeedLife) -> str:
     if seed.culled is not None:
         undone = " Host and optimizer went back to where they were." if seed.culled.rolled_back else ""
         gone = seed.culled
-        refusal = next((gate for gate in reversed(seed.gates) if not gate.passed), None)
+        refusal = next((gate for gate in reversed(seed.gates) if not (gate.passed or gate.waived)), None)
         said = f" (gate {refusal.level}: {'; '.join(refusal.failures)})" if refusal is not None else ""
         return f"After epoch {gone.epoch} it was culled in {gone.stage}: {gone.reason}{said}.{undone}"
     return f"It stands in {seed.stages[-1].name if seed.stages else 'no stage'}, undecided."

@@ -163,7 +163,9 @@ def _gain(history: RunHistory) -> str:
                 Cell(percent(event.standard_error, 2), "number"),
             ),
             number(
-                event.improvement / event.standard_error if event.standard_error else None,
+                event.improvement / event.standard_error
+                if event.improvement is not None and event.standard_error
+                else None,
                 1,
             ),
             number(event.control_passes),

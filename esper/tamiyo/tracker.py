@@ -9,8 +9,22 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from esper.leyline.signals import HISTORY, SlotSignals, TrainingSignals
+
+
+@dataclass(frozen=True)
+class TrackerMark:
+    """A tracker's whole memory at one moment."""
+
+    previous: TrainingSignals | None
+    losses: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    reference_loss: float
+    best_loss: float
+    best_accuracy: float
+    plateau: int
 
 
 class SignalTracker:
@@ -30,6 +44,28 @@ class SignalTracker:
         self._best_loss = math.nan
         self._best_accuracy = math.nan
         self._plateau = 0
+
+    def mark(self) -> TrackerMark:
+        """The memory as it stands, for `rewind`."""
+        return TrackerMark(
+            self._previous,
+            tuple(self._losses),
+            tuple(self._accuracies),
+            self._reference_loss,
+            self._best_loss,
+            self._best_accuracy,
+            self._plateau,
+        )
+
+    def rewind(self, mark: TrackerMark) -> None:
+        """Goes back to `mark`: a host that was taken back earns no credit for what it had been in between."""
+        self._previous = mark.previous
+        self._losses = deque(mark.losses, maxlen=HISTORY)
+        self._accuracies = deque(mark.accuracies, maxlen=HISTORY)
+        self._reference_loss = mark.reference_loss
+        self._best_loss = mark.best_loss
+        self._best_accuracy = mark.best_accuracy
+        self._plateau = mark.plateau
 
     def update(
         self,

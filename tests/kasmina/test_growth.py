@@ -122,6 +122,8 @@ def test_a_useful_seed_fossilizes_through_every_stage_under_the_default_gates(gr
 
 def test_its_gain_over_the_control_is_recorded_in_history_events_and_report(grown: Run) -> None:
     (event,) = [event for event in grown.output.events if isinstance(event, SeedFossilized)]
+    assert event.improvement is not None and event.standard_error is not None
+    assert event.grown_loss is not None and event.control_loss is not None
     assert event.improvement >= GateParameters().gain
     assert event.improvement > 2 * event.standard_error > 0
     assert event.grown_loss < event.control_loss

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from esper.kasmina.attach import attach, disabled
 from esper.kasmina.bank import slots
 from esper.kasmina.blending import AlphaSchedule
-from esper.kasmina.errors import GateRefused, NothingToAdvance
+from esper.kasmina.errors import GateRefused, NothingToAdvance, StillEmbargoed
 from esper.kasmina.gates import GateParameters
 from esper.kasmina.growth import Growth
 from esper.kasmina.optimizer import GrowthOptimizer
@@ -111,7 +111,7 @@ class Lifecycle(RuleBasedStateMachine):
         stage, host = slot.stage, fingerprint(self.model)
         try:
             slot.advance()
-        except (GateRefused, NothingToAdvance):
+        except (GateRefused, NothingToAdvance, StillEmbargoed):
             assert slot.stage is stage
             assert equal_states(host, fingerprint(self.model))
         else:
