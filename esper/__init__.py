@@ -25,9 +25,12 @@ FACE: dict[str, str] = {
     "GrowthOptimizer": "esper.kasmina.optimizer",
     "host_state_dict": "esper.kasmina.attach",
     "load": "esper.urza.run.seeds",
+    "load_checkpoint": "esper.kasmina.checkpoint",
     "lower": "esper.lang",
     "print_slots": "esper.kasmina.attach",
+    "restore_topology": "esper.kasmina.checkpoint",
     "run_passes": "esper.passes.manager",
+    "save_checkpoint": "esper.kasmina.checkpoint",
     "slots": "esper.kasmina.bank",
 }
 """Public name -> the module that has it."""

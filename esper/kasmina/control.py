@@ -114,12 +114,19 @@ def compare(grown: Tensor, control: Tensor, start_loss: float) -> Comparison:
 class Control:
     """A copy of host and optimizer that trains in step with the host, in its own random stream."""
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, trial: Trial) -> None:
-        """Copies both as they stand; `model` must not depend on the seed that is to be judged."""
+    def __init__(
+        self, model: nn.Module, optimizer: Optimizer, trial: Trial, *, start_loss: float | None = None
+    ) -> None:
+        """Copies both as they stand; `model` must not depend on the seed that is to be judged.
+
+        `start_loss`: the mean held-out loss at the beginning, measured where it is not given.
+        """
         self.host = model
         self.host_optimizer = optimizer
         self.trial = trial
-        self.start_loss = trial.held_out_losses(model).mean().item()
+        if start_loss is None:
+            start_loss = trial.held_out_losses(model).mean().item()
+        self.start_loss = start_loss
         self.model, self.optimizer = copy.deepcopy((model, optimizer))
         self.optimizer.zero_grad()
         _silence(self.model)

@@ -6,7 +6,7 @@ Data, schedulers and random generators are not rewound: the run goes on, from ol
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,23 @@ class Snapshot:
                 optimizer.state.pop(parameter, None)
                 if state is not None:
                     optimizer.state[parameter] = copy.deepcopy(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The values, in the order of the tensors they belong to."""
+        return {
+            "parameters": [value for _, value in self.parameters],
+            "buffers": [value for _, _, value in self.buffers],
+            "states": self.states,
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state_dict` gave for the same modules and optimizers."""
+        for (_, value), saved in zip(self.parameters, state["parameters"], strict=True):
+            value.copy_(saved)
+        for (_, _, value), saved in zip(self.buffers, state["buffers"], strict=True):
+            value.copy_(saved)
+        self.states = copy.deepcopy(state["states"])
 
 
 def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:

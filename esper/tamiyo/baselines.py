@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from esper.leyline.actions import Action, AdvanceStage, Cull, Germinate
 from esper.leyline.signals import TrainingSignals
@@ -49,6 +50,14 @@ class RandomTamiyo:
                 elif chance < self.parameters.cull + self.parameters.advance:
                     actions.append(AdvanceStage(slot.name))
         return actions
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the generator stands."""
+        return {"random": self._random.getstate()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state_dict` gave."""
+        self._random.setstate(state["random"])
 
 
 @dataclass(frozen=True)

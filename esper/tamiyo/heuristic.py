@@ -16,8 +16,9 @@ slot; a slot where every blueprint has had its chance is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from esper.leyline.actions import Action, AdvanceStage, Cull, Germinate
 from esper.leyline.signals import SlotSignals, TrainingSignals
@@ -66,6 +67,15 @@ class HeuristicTamiyo:
                 self._tried.add((seed.slot, seed.blueprint))
                 actions.append(seed)
         return actions
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which seeds had their chance, and when the last one was decided."""
+        return {"tried": self._tried, "decided": self._decided, "last": self._last_decision_epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state_dict` gave."""
+        self._tried, self._decided = set(state["tried"]), state["decided"]
+        self._last_decision_epoch = state["last"]
 
     def _note_decisions(self, signals: TrainingSignals, live: Sequence[SlotSignals]) -> None:
         decided = len(self._tried) - len(live)

@@ -1,0 +1,93 @@
+"""Checkpoints: one file from which a run goes on as if it had never stopped.
+
+A file holds the topology (graphs, not code), every weight, the states of all optimizers, snapshots and
+controls, what growth has counted, random generators, and the state of whatever else it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from esper.kasmina.checkpoint_file import keep_newest, read_checkpoint, write_checkpoint
+from esper.kasmina.checkpoint_state import (
+    check_host,
+    generator_values,
+    growth_values,
+    restore_generators,
+    restore_growth,
+    restore_slots,
+)
+from esper.kasmina.errors import CannotCheckpoint, CheckpointContents
+from esper.kasmina.growth import Growth
+
+
+def save_checkpoint(path: str | Path, *, growth: Growth, keep: int | None = None, **objects: Any) -> None:
+    """Writes a checkpoint to `path`, whole or not at all; call it between two steps.
+
+    objects: anything with a `state_dict` (schedulers, a GradScaler, a resumable loader, an EMA), and
+    torch.Generators, by names that `load_checkpoint` takes them by; None is left out. Waiting gradients are
+    saved too, so call it after `zero_grad` to save their room.
+    keep: how many files named like `path` but for their numbers stay in its folder, `path` among them.
+
+    Raises FileUnwritable, which leaves what was at `path` before, CannotCheckpoint, and SeedWithoutGraph for
+    a seed that was planted as a module.
+    """
+    states = {name: _state(name, part) for name, part in objects.items() if part is not None}
+    path = Path(path)
+    write_checkpoint(
+        path, {"growth": growth_values(growth), "objects": states, "generators": generator_values()}
+    )
+    if keep is not None:
+        keep_newest(path, keep)
+
+
+def load_checkpoint(path: str | Path, *, growth: Growth, **objects: Any) -> None:
+    """Gives a run that was made as the saved one was all that `save_checkpoint` wrote, random generators too.
+
+    The model's slots are empty, or hold what `restore_topology` put there. Every object that was saved is
+    given again by its name; None leaves one as it is.
+    Raises CheckpointUnreadable, CheckpointTooNew, CheckpointContents, AnotherHost, OptimizerDiffers.
+    """
+    restore(Path(path), read_checkpoint(Path(path)), growth, objects)
+
+
+def restore(path: Path, values: Mapping[str, Any], growth: Growth, objects: Mapping[str, Any]) -> None:
+    """`load_checkpoint` for values that have been read from `path` already."""
+    saved = values["objects"]
+    if set(saved) - set(objects) or {n for n, part in objects.items() if part is not None} - set(saved):
+        raise CheckpointContents(path=path, held=_listed(saved), given=f"{_listed(objects)} were")
+    restore_growth(growth, values["growth"])
+    for name, part in objects.items():
+        if isinstance(part, torch.Generator):
+            part.set_state(saved[name])
+        elif part is not None:
+            part.load_state_dict(saved[name])
+    restore_generators(values["generators"])
+
+
+def restore_topology(model: nn.Module, path: str | Path) -> None:
+    """Puts slots and seeds of a checkpoint into `model`, so that its state dict has the checkpoint's names.
+
+    For loops that load weights before anything else; otherwise `load_checkpoint` does it.
+    Raises CheckpointUnreadable, CheckpointTooNew, AnotherHost, SlotTaken.
+    """
+    values = read_checkpoint(Path(path))["growth"]
+    restore_slots(model, values)
+    check_host(model, values)
+
+
+def _state(name: str, part: Any) -> Any:
+    if isinstance(part, torch.Generator):
+        return part.get_state()
+    if not hasattr(part, "state_dict"):
+        raise CannotCheckpoint(name=name, found=f"a {type(part).__name__} without a state_dict")
+    return part.state_dict()
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "nothing else"

@@ -1,0 +1,244 @@
+"""What of a growing run goes into a checkpoint, and how it is put back.
+
+Weights, optimizers, snapshots and controls have forms of their own. Of the objects with the counters (slots,
+hooks, logs, growth itself) every attribute is kept but those named here, which are parts of the run that its
+script makes anew.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from esper.kasmina import fossils
+from esper.kasmina.bank import MorphogeneticModel
+from esper.kasmina.control import Control
+from esper.kasmina.errors import AnotherHost
+from esper.kasmina.growth import Growth
+from esper.kasmina.hook import Phase
+from esper.kasmina.isolation import RandomStream
+from esper.kasmina.module_values import load_module_values, module_values, value_types
+from esper.kasmina.rollback import Snapshot
+from esper.kasmina.slot import SeedSlot
+from esper.kasmina.topology import (
+    NAMES_SHOWN,
+    describe,
+    host_differences,
+    host_shapes,
+    load_seed_weights,
+    rebuild,
+    seed_weights,
+)
+
+SLOT_PARTS = frozenset(
+    {"name", "host", "hook", "probe", "incubation", "log", "_ground", "control", "snapshot", "optimizer"}
+)
+LOG_PARTS = frozenset({"slot", "_ground"})
+HOOK_PARTS = frozenset({"training", "output", "stream"})
+GROUND_PARTS = frozenset(
+    {"model", "gates", "blend", "optimizer", "trial", "output", "tracker", "embargo", "mode"}
+)
+GROWTH_PARTS = frozenset({"slots", "optimizer", "governor", "policy", "tracker"})
+
+
+def growth_values(growth: Growth) -> dict[str, Any]:
+    """All of a growing run: topology, host, seeds, optimizers, and what growth has counted and measured."""
+    bank = growth.slots
+    policy = getattr(growth.policy, "state_dict", None)
+    return {
+        "topology": describe(bank),
+        "fossils": _fossils(bank.model),
+        "types": fossils.without_fossils(value_types(bank.model)),
+        "host": module_values(bank.model),
+        "seeds": seed_weights(bank),
+        "optimizer": growth.optimizer.state_dict(),
+        "steps": growth.optimizer.steps,
+        "slots": {name: _slot_values(slot) for name, slot in bank.items()},
+        "ground": _attributes(bank.ground, GROUND_PARTS),
+        "growth": _attributes(growth, GROWTH_PARTS),
+        "tracker": growth.tracker.mark(),
+        "policy": None if policy is None else policy(),
+    }
+
+
+def restore_slots(model: nn.Module, values: Mapping[str, Any]) -> None:
+    """Puts the seeds of `growth_values` into `model`, its slots too where it has none; weights come later.
+
+    Raises AnotherHost and what `topology.rebuild` raises.
+    """
+    rebuild(model, values["topology"])
+    container = model._modules.get(fossils.ROOT_NAME)
+    if container is not None:
+        # The order in which they fossilized: gradients are clipped by a sum that runs in it.
+        seeds = dict(container._modules)
+        container._modules.clear()
+        container._modules.update({name: seeds[name] for name in values["fossils"]})
+
+
+def restore_growth(growth: Growth, values: Mapping[str, Any]) -> None:
+    """Gives a run made as the saved one was all that `growth_values` took. Raises AnotherHost first."""
+    bank = growth.slots
+    saved = {entry["name"]: entry for entry in values["topology"]["slots"]}
+    if set(saved) != set(bank):
+        differences = f"has the slots {', '.join(bank)}, where they are {', '.join(saved)}"
+        raise AnotherHost(differences=differences)
+    standing = {slot.name: (slot.stage.name, slot.seed_id) for slot in bank.values()}
+    if standing != {name: (entry["stage"], entry["seed_id"]) for name, entry in saved.items()}:
+        restore_slots(bank.model, values)
+    check_host(bank.model, values)
+    load_seed_weights(bank, values["seeds"])
+    load_module_values(bank.model, values["host"])
+    growth.optimizer.load_state_dict(values["optimizer"])
+    growth.optimizer.steps = values["steps"]
+    _set_attributes(bank.ground, values["ground"], bank.ground.device)
+    for name, slot in bank.items():
+        _restore_slot(slot, bank, values["slots"][name])
+    _set_attributes(growth, values["growth"], bank.ground.device)
+    growth.tracker.rewind(values["tracker"])
+    if values["policy"] is not None:
+        growth.policy.load_state_dict(values["policy"])  # type: ignore[attr-defined]
+
+
+def check_host(model: nn.Module, values: Mapping[str, Any]) -> None:
+    """Raises AnotherHost, which names what differs, unless names, shapes and dtypes are the saved host's."""
+    differences = host_differences(values["topology"]["host"], host_shapes(model))
+    if not differences:
+        found = value_types(model)
+        differences = [
+            f"has `{name}` in {found.get(name)}, where it is in {kind}"
+            for name, kind in values["types"].items()
+            if found.get(name) != kind
+        ]
+    if differences:
+        more = len(differences) - NAMES_SHOWN
+        shown = "; ".join(differences[:NAMES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+        raise AnotherHost(differences=shown)
+
+
+def _fossils(model: nn.Module) -> list[str]:
+    container = model._modules.get(fossils.ROOT_NAME)
+    return [] if container is None else list(container._modules)
+
+
+# One slot
+
+
+def _slot_values(slot: SeedSlot) -> dict[str, Any]:
+    hook = slot.hook
+    seed = None if slot.seed is None else {"gradients": module_values(slot.seed)["gradients"]}
+    return {
+        "slot": _attributes(slot, SLOT_PARTS),
+        "log": _attributes(slot.log, LOG_PARTS),
+        "hook": {
+            name: value for name, value in _attributes(hook, HOOK_PARTS).items() if not name.startswith("_")
+        },
+        "stream": vars(hook.stream),
+        "seed": seed,
+        "snapshot": None
+        if slot.snapshot is None
+        else {"optimizers": len(slot.snapshot.optimizers), "values": slot.snapshot.state_dict()},
+        "control": None if slot.control is None else _control_values(slot.control),
+    }
+
+
+def _restore_slot(slot: SeedSlot, bank: MorphogeneticModel, values: Mapping[str, Any]) -> None:
+    device = slot.probe.device
+    _set_attributes(slot, values["slot"], device)
+    _set_attributes(slot.log, values["log"], device)
+    _set_attributes(slot.hook, values["hook"], device)
+    slot.hook.set_alpha(slot.hook.level)
+    _restore_stream(slot.hook.stream, values["stream"])
+    if slot.seed is not None:
+        for name, parameter in slot.seed.named_parameters():
+            gradient = values["seed"]["gradients"].get(name)
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+    slot.snapshot = slot.control = None
+    ground, saved = bank.ground, values["snapshot"]
+    if saved is not None:
+        assert slot.seed is not None and ground.optimizer is not None
+        own = [slot.optimizer.optimizer] if slot.optimizer is not None else []
+        optimizers = [ground.optimizer, *own][: saved["optimizers"]]
+        slot.snapshot = Snapshot([ground.model, slot.seed], optimizers)
+        slot.snapshot.load_state_dict(saved["values"])
+    if values["control"] is not None and ground.trial is not None:
+        slot.control = _restored_control(slot, bank, values["control"])
+
+
+def _control_values(control: Control) -> dict[str, Any]:
+    return {
+        "model": module_values(control.model),
+        "optimizer": control.optimizer.state_dict(),
+        "stream": vars(control.stream),
+        "start_loss": control.start_loss,
+        "accumulated": control.accumulated,
+        "passes": control.passes,
+    }
+
+
+def _restored_control(slot: SeedSlot, bank: MorphogeneticModel, values: Mapping[str, Any]) -> Control:
+    """The control of the seed in `slot`: a copy of the host without it, given the saved control's values."""
+    ground, hook = bank.ground, slot.hook
+    assert ground.optimizer is not None and ground.trial is not None
+    phase, hook.phase = hook.phase, Phase.IDLE
+    try:
+        control = Control(ground.model, ground.optimizer, ground.trial, start_loss=values["start_loss"])
+    finally:
+        hook.phase = phase
+    load_module_values(control.model, values["model"])
+    control.optimizer.load_state_dict(values["optimizer"])
+    _restore_stream(control.stream, values["stream"])
+    control.accumulated, control.passes = values["accumulated"], values["passes"]
+    return control
+
+
+# Attributes, streams, generators
+
+
+def _attributes(part: object, without: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in vars(part).items() if name not in without}
+
+
+def _set_attributes(part: object, values: Mapping[str, Any], device: torch.device) -> None:
+    for name, value in values.items():
+        setattr(part, name, _moved(value, device))
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """`value` with every tensor in it on `device`."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, deque):
+        return deque((_moved(entry, device) for entry in value), value.maxlen)
+    if type(value) in (list, tuple):
+        return type(value)(_moved(entry, device) for entry in value)
+    return value
+
+
+def _restore_stream(stream: RandomStream, values: Mapping[str, Any]) -> None:
+    vars(stream).update(values)
+
+
+def generator_values() -> dict[str, Any]:
+    """The states of Python's, NumPy's and torch's global generators, those of all CUDA devices in use too."""
+    cuda: Sequence[Tensor] = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ()
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": list(cuda),
+    }
+
+
+def restore_generators(values: Mapping[str, Any]) -> None:
+    """Sets what `generator_values` read; of CUDA devices those that are here."""
+    random.setstate(values["python"])
+    np.random.set_state(values["numpy"])
+    torch.set_rng_state(values["torch"])
+    for index, state in enumerate(values["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(state, index)
