@@ -10,7 +10,7 @@ import esper.ops  # noqa: F401  (fills the operator table)
 from esper.ir.graph import BlueprintIR
 from esper.passes.law import PASSES, Law, Pass, register
 from esper.passes.manager import DECOMPOSED, DEFAULT, PassRecord, joint_graph, run_passes
-from esper.passes.partition import Partition, Saved, partition
+from esper.passes.partition import Partition, Saved, forward_and_backward, partition
 from esper.passes.pipeline import parse_pipeline, pipeline_text
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Pass",
     "PassRecord",
     "Saved",
+    "forward_and_backward",
     "joint_graph",
     "parse_pipeline",
     "partition",

@@ -65,6 +65,17 @@ class Partition:
         return total
 
 
+def forward_and_backward(joint: BlueprintIR, sizes: Mapping[str, int] | None = None) -> Partition:
+    """As `partition`; where nothing has a gradient, all is forward and the backward graph is empty.
+
+    An empty graph computes nothing, and is no valid one by itself.
+    """
+    if any(name.startswith(GRADIENT) for name, _ in joint.outputs):
+        return partition(joint, sizes)
+    forward = joint.replace(nodes=(node for node in joint.nodes if not _is_incoming_gradient(node)))
+    return Partition(forward, BlueprintIR(_backward_name(joint), (), ()), (), ())
+
+
 def partition(joint: BlueprintIR, sizes: Mapping[str, int] | None = None) -> Partition:
     """Cuts a joint graph in two, keeping the fewest bytes that `esper.passes.cut` allows.
 
@@ -95,7 +106,7 @@ def partition(joint: BlueprintIR, sizes: Mapping[str, int] | None = None) -> Par
     given = [node for node in back_nodes if node.op in _GIVEN]
     inner = [node for node in back_nodes if node.op not in _GIVEN]
     backward = BlueprintIR(
-        f"{joint.name}.backward",
+        _backward_name(joint),
         (*given, *sources, *(with_operands(node, replaced) for node in inner)),
         replace_results(gradients, replaced),
     )
@@ -103,11 +114,19 @@ def partition(joint: BlueprintIR, sizes: Mapping[str, int] | None = None) -> Par
         nodes=(
             node
             for node in joint.nodes
-            if node.name in ahead or (node.op == "input" and not node.name.startswith(GRADIENT))
+            if node.name in ahead or (node.op == "input" and not _is_incoming_gradient(node))
         ),
         outputs=[*primal, *((entry.name, entry.value) for entry in saved.values())],
     )
     return Partition(forward, backward, tuple(saved.values()), _recomputed(joint, cut))
+
+
+def _backward_name(joint: BlueprintIR) -> str:
+    return f"{joint.name}.backward"
+
+
+def _is_incoming_gradient(node: Node) -> bool:
+    return node.op == "input" and node.name.startswith(GRADIENT)
 
 
 def _behind(joint: BlueprintIR, roots: list[Value], ahead: set[str]) -> tuple[set[str], list[Value]]:

@@ -14,7 +14,7 @@ from esper.ir.dims import evaluate_size
 from esper.ir.graph import BlueprintIR
 from esper.ir.operator import OPERATORS, Site
 from esper.lang import SizeValue, size_values
-from esper.passes import DECOMPOSED, joint_graph, partition, run_passes
+from esper.passes import DECOMPOSED, forward_and_backward, joint_graph, run_passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +85,6 @@ def quantities(
         flops, moved = flops + work, moved + traffic
         latency += max(work / device.flops_per_second, traffic / device.bytes_per_second)
     weights = sum(evaluate_size(node.type.bytes, values) for node in ir.params)
-    saved = evaluate_size(partition(run_passes(joint, DECOMPOSED), values).saved_bytes, values)
+    parts = forward_and_backward(run_passes(joint, DECOMPOSED), values)
+    saved = evaluate_size(parts.saved_bytes, values)
     return Quantities(evaluate_size(ir.parameters, values), flops, moved, weights + saved, latency)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from esper.ir.dims import evaluate_size
 from esper.ir.graph import BlueprintIR
 from esper.lang import SizeValue, size_values
-from esper.passes import DECOMPOSED, joint_graph, partition, run_passes
+from esper.passes import DECOMPOSED, forward_and_backward, joint_graph, run_passes
 from esper.passes.partition import Partition
 from esper.urza.arena import Arena, arena
 from esper.urza.builder.ahead_of_time import Build, build_kernels
@@ -35,7 +35,10 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Programs:
-    """Both directions of a graph. kernels: of both, under names that differ."""
+    """Both directions of a graph; the backward one is empty where nothing has a gradient.
+
+    kernels: of both, under names that differ.
+    """
 
     ir: BlueprintIR
     joint: BlueprintIR
@@ -44,8 +47,9 @@ class Programs:
     backward: Program
 
     @property
-    def both(self) -> tuple[Program, Program]:
-        return self.forward, self.backward
+    def both(self) -> tuple[Program, ...]:
+        """Forward, then backward; those that compute something."""
+        return (self.forward, self.backward) if self.parts.backward.outputs else (self.forward,)
 
     @cached_property
     def kernels(self) -> tuple[KernelSource, ...]:
@@ -95,10 +99,10 @@ class Programs:
 def make_programs(ir: BlueprintIR, wrt: tuple[str, ...] | None = None) -> Programs:
     """Forward and backward programs; gradients of `wrt`, or of all inputs and params that have one.
 
-    Raises `UnsupportedElementType` for float64, and `NotAJointGraph` where nothing has a gradient.
+    Where nothing has a gradient the backward program is empty. Raises `UnsupportedElementType` for float64.
     """
     joint = joint_graph(run_passes(ir), wrt)
-    parts = partition(run_passes(joint, DECOMPOSED))
+    parts = forward_and_backward(run_passes(joint, DECOMPOSED))
     return Programs(
         ir, joint, parts, make_program(parts.forward, "forward"), make_program(parts.backward, "backward")
     )

@@ -41,6 +41,8 @@ MAX_CONE = 24
 
 def make_plan(ir: BlueprintIR) -> Plan:
     """Groups the nodes of a forward or backward graph. Raises `UnsupportedElementType` for float64."""
+    if not ir.outputs:  # the backward graph of what has no gradient
+        return Plan(ir, (), frozenset(), {}, ())
     prepared = run_passes(ir, "expand,decompose,canonicalize,fold,cse,dce")
     prepared = run_passes(with_concats_first(with_slices_first(with_outer_products(prepared))), "cse,dce")
     prepared = run_passes(with_one_pass_moments(prepared, partial(is_row, prepared)), "dce")

@@ -105,7 +105,8 @@ class _Run(torch.autograd.Function):
             found = directions.forward(given, ctx.sizes)
         kept = (given[n].clone() if n in directions.buffers else given[n] for n in directions.kept)
         ctx.save_for_backward(*kept, *(found[name] for name in directions.saved))
-        ctx.mark_non_differentiable(*(found[name] for name in directions.results[len(directions.outputs) :]))
+        fixed = directions.results[len(directions.outputs) :] if directions.wrt else directions.results
+        ctx.mark_non_differentiable(*(found[name] for name in fixed))
         return tuple(found[name] for name in directions.results)
 
     @staticmethod

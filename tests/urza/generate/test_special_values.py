@@ -147,7 +147,7 @@ def test_one_operand_may_be_a_single_element(narrow: int) -> None:
 @pytest.mark.parametrize("value", [2.5, -3.0, 0.0])
 def test_one_operand_may_be_a_constant(constant: int, value: float) -> None:
     build = Builder("constants")
-    outputs = {}
+    outputs: dict[str, Value] = {}
     for name in entries_with(2, DType.F32):
         if name.endswith("_backward") or drawn(OPERATORS[name], DType.F32)[0] != [DType.F32, DType.F32]:
             continue
