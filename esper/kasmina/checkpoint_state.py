@@ -62,6 +62,7 @@ def growth_values(growth: Growth) -> dict[str, Any]:
         "slots": {name: _slot_values(slot) for name, slot in bank.items()},
         "ground": _attributes(bank.ground, GROUND_PARTS),
         "growth": _attributes(growth, GROWTH_PARTS),
+        "governor": growth.governor.state_dict(),
         "tracker": growth.tracker.mark(),
         "policy": None if policy is None else policy(),
     }
@@ -100,6 +101,7 @@ def restore_growth(growth: Growth, values: Mapping[str, Any]) -> None:
     for name, slot in bank.items():
         _restore_slot(slot, bank, values["slots"][name])
     _set_attributes(growth, values["growth"], bank.ground.device)
+    growth.governor.load_state_dict(values["governor"])
     growth.tracker.rewind(values["tracker"])
     if values["policy"] is not None:
         growth.policy.load_state_dict(values["policy"])  # type: ignore[attr-defined]

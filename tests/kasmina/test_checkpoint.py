@@ -179,6 +179,13 @@ def test_a_run_goes_on_from_the_middle_of_an_accumulation(tmp_path: Path) -> Non
     assert equal_states(*ends)
 
 
+def test_the_governor_goes_on_counting(tmp_path: Path) -> None:
+    run = Run()
+    run.go_to(12)
+    run.growth.governor.regressions = 1
+    assert run.growth.governor.state_dict() == resumed(run, tmp_path / "c").growth.governor.state_dict()
+
+
 def test_the_topology_can_be_restored_before_the_weights(tmp_path: Path) -> None:
     run = Run()
     run.go_to(48)
