@@ -7,17 +7,19 @@ apart leaves the host's own tensor in place and listens to its gradient; a seed 
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from esper.kasmina.blending import blend
 from esper.kasmina.isolation import RandomStream
+from esper.urza.eager.recomputation import Draws, first_run, is_recomputation, may_be_checkpointed, region
 
 DESCENT_WINDOW = 100
 """Forward passes over which a training seed's promise is averaged."""
@@ -49,9 +51,11 @@ class SlotHook(nn.Module):
         self.is_disabled = False
         self.draws_from_torch = True
         self.stream = RandomStream(random_seed)
+        self.draws: Draws[RandomStream] = Draws()
         self.gradients: list[Tensor | None] = []
         self.gradient_passes = 0
         self.descents: deque[Tensor] = deque(maxlen=DESCENT_WINDOW)
+        self._last_task = -1
 
     def set_alpha(self, level: float) -> None:
         """Sets the share of the seed in the blend, 0 to 1."""
@@ -73,30 +77,65 @@ class SlotHook(nn.Module):
             return None
         tensor = select(result, self.output)
         if self.phase is Phase.LISTENING:
-            if host.training and tensor.requires_grad and torch.is_grad_enabled():
-                self._listen(host, tensor)
-            return None
+            return self._listen(host, result, tensor) if torch.is_grad_enabled() else None
         if self.level == 0.0:
             return None
-        grown = self._run(host, tensor)
-        if self.level < 1.0:
-            grown = blend(tensor, grown, self.alpha)
+        grown = self._run(tensor, training=host.training)
+        if self.level < 1.0 or self.mode == "add":
+            grown = blend(tensor, grown, self.alpha, self.mode)
         return replace(result, self.output, grown)
 
-    def _listen(self, host: nn.Module, tensor: Tensor) -> None:
-        apart = tensor.detach().clone()
-        tensor.register_hook(_Echo(self, apart, self._run(host, apart)))
+    def _listen(self, host: nn.Module, result: Any, tensor: Tensor) -> Any:
+        """Waits for the gradient at `tensor`. Where the host has none there, a copy that has one takes its
+        place: nothing before the slot learns, as in a frozen host, whatever its mode."""
+        if tensor.requires_grad:
+            if host.training:
+                tensor.register_hook(_Echo(self, tensor.detach().clone(), host.training))
+            return None
+        awake = tensor.detach().requires_grad_().clone()
+        awake.register_hook(_Echo(self, tensor.detach().clone(), host.training))
+        return replace(result, self.output, awake)
 
-    def _run(self, host: nn.Module, tensor: Tensor) -> Tensor:
+    def _run(self, tensor: Tensor, *, training: bool) -> Tensor:
         """The seed's output for `tensor`, in the tensor's dtype; the seed follows the host before it runs."""
         seed = self.seed
         assert seed is not None
-        if seed.training != host.training:
-            seed.train(host.training)
+        if seed.training != training:
+            seed.train(training)
         dtype = self._follow(seed, tensor)
-        with self.stream.in_use(tensor.device) if self.draws_from_torch else nullcontext():
+        with self._random(tensor.device) if self.draws_from_torch else nullcontext():
             grown: Tensor = seed(tensor.to(dtype))
         return grown.to(tensor.dtype)
+
+    def _random(self, device: torch.device) -> AbstractContextManager[None]:
+        """The seed's own random numbers; a call that checkpointing computes again gets those it had."""
+        place = region() if may_be_checkpointed() else None
+        if place is None:
+            return self.stream.in_use(device)
+        if is_recomputation():
+            return (self.draws.repeat(place) or self.stream).in_use(device)
+        self.draws.remember(place, copy.copy(self.stream))
+        return self.stream.in_use(device)
+
+    def learn_from(self, gradient: Tensor, tensor: Tensor, *, training: bool) -> None:
+        """Runs the seed on `tensor`, and stashes its gradients for `gradient` at its output."""
+        parameters = self.trainable()
+        with torch.enable_grad():
+            grown = self._run(tensor, training=training)
+            if parameters and grown.requires_grad:
+                self.stash(torch.autograd.grad(grown, parameters, gradient, allow_unused=True))
+        with torch.no_grad():
+            change = grown.float() if self.mode == "add" else grown.float() - tensor.float()
+            self._note(-(gradient.float() * change).sum())
+
+    def _note(self, promise: Tensor) -> None:
+        """Counts the promises of one backward pass as one: the slot's module may run several times in it."""
+        task = torch._C._current_graph_task_id()
+        if self.descents and task == self._last_task:
+            self.descents[-1] = self.descents[-1] + promise
+        else:
+            self.descents.append(promise)
+        self._last_task = task
 
     def _follow(self, seed: nn.Module, tensor: Tensor) -> torch.dtype:
         """Moves the seed to the tensor's device and, outside autocast, its dtype; the dtype it runs in."""
@@ -150,45 +189,58 @@ def hooks_of(model: nn.Module) -> list[SlotHook]:
 
 
 class _Echo:
-    """Receives the host's gradient at the slot and learns from it, once.
+    """Receives the host's gradient at the slot, and lets the seed learn from it, once.
 
     Straight-through: the gradient `g` at the host's tensor `h` stands in for the one at the seed's output
-    `s`. The derivative of the loss by alpha at 0 is `<g, s - h>`; its negative is the seed's promise.
+    `s`. The derivative of the loss by alpha at 0 is `<g, s - h>`, or `<g, s>` where the seed is added; its
+    negative is the seed's promise.
+
+    The seed runs when the gradient arrives, not before: of a pass that activation checkpointing runs twice,
+    only one tensor ever gets a gradient, so the seed learns once, and nothing of it is in the host's graph.
     """
 
-    def __init__(self, hook: SlotHook, tensor: Tensor, grown: Tensor) -> None:
+    def __init__(self, hook: SlotHook, tensor: Tensor, training: bool) -> None:
         self.hook = hook
         self.seed = hook.seed
         self.tensor: Tensor | None = tensor
-        self.grown: Tensor | None = grown
+        self.training = training
+        kind = tensor.device.type
+        self.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
 
     def __call__(self, gradient: Tensor) -> None:
-        hook, tensor, grown = self.hook, self.tensor, self.grown
-        if tensor is None or grown is None or hook.seed is not self.seed:
+        hook, tensor = self.hook, self.tensor
+        self.tensor = None
+        if tensor is None or hook.seed is not self.seed or hook.phase is not Phase.LISTENING:
             return
-        self.tensor = self.grown = None
-        gradient = gradient.detach()
-        parameters = hook.trainable()
-        if parameters and grown.requires_grad:
-            hook.stash(torch.autograd.grad(grown, parameters, gradient, allow_unused=True))
-        with torch.no_grad():
-            promise = -(gradient.float() * (grown.float() - tensor.float())).sum()
-        hook.descents.append(promise)
+        kind, dtype, enabled = self.autocast
+        with first_run(), torch.autocast(kind, dtype, enabled) if enabled else nullcontext():
+            hook.learn_from(gradient.detach(), tensor, training=self.training)
 
 
 def select(result: Any, output: int | str | None) -> Tensor:
-    """The slot's tensor in a module's output."""
-    tensor = result if output is None else result[output]
+    """The slot's tensor in a module's output: an item of a tuple or a mapping, or a field of an object."""
+    tensor = result if output is None else result[_key(result, output)]
     assert isinstance(tensor, Tensor)
     return tensor
+
+
+def _key(result: Any, output: int | str) -> int | str:
+    """Where `output` is found by indexing: mappings count their keys, named tuples have names for places."""
+    if isinstance(result, Mapping) and output not in result and isinstance(output, int):
+        return cast("str", list(result)[output])
+    fields = getattr(result, "_fields", ())
+    return fields.index(output) if output in fields else output
 
 
 def replace(result: Any, output: int | str | None, tensor: Tensor) -> Any:
     """The module's output with the slot's tensor replaced, in a container of the same kind."""
     if output is None:
         return tensor
+    key = _key(result, output)
     if isinstance(result, Mapping):
-        return type(result)({**result, output: tensor})  # type: ignore[call-arg]
+        changed: Any = copy.copy(result)
+        changed[key] = tensor
+        return changed
     items = list(result)
-    items[int(output)] = tensor
+    items[int(key)] = tensor
     return type(result)(*items) if hasattr(result, "_fields") else type(result)(items)

@@ -11,6 +11,9 @@ training without gradients, or one in a backward pass.
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -33,8 +36,23 @@ def may_be_checkpointed() -> bool:
 
 
 def is_recomputation() -> bool:
-    """Whether a backward pass is under way."""
-    return bool(torch._C._current_graph_task_id() != -1)
+    """Whether a backward pass is under way, and the call in it not declared a `first_run`."""
+    return bool(torch._C._current_graph_task_id() != -1) and not getattr(_declared, "is_first", False)
+
+
+_declared = threading.local()
+
+
+@contextmanager
+def first_run() -> Iterator[None]:
+    """Inside, calls count as run for the first time, even in a backward pass: a seed that waits for a
+    gradient runs there."""
+    before = getattr(_declared, "is_first", False)
+    _declared.is_first = True
+    try:
+        yield
+    finally:
+        _declared.is_first = before
 
 
 def region() -> Any:
@@ -65,6 +83,10 @@ class Draws(Generic[Draw]):
     def __init__(self) -> None:
         self._drawn: WeakKeyDictionary[Any, list[Draw]] = WeakKeyDictionary()
         self._again: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
+
+    def __reduce__(self) -> tuple[type[Draws[Draw]], tuple[()]]:
+        """A copy has drawn nothing: a region belongs to the module that ran in it."""
+        return type(self), ()
 
     def remember(self, place: Any, draw: Draw) -> None:
         """Keeps the draw of a call in the region `place`, as long as the region lives."""
