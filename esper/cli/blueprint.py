@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     from esper.ir.graph import BlueprintIR
     from esper.lang import Signature, SizeValue
+    from esper.lang.ast import Blueprint
     from esper.lang.library import Loaded
 
 PRECISIONS = ("f32", "bf16", "f16")
@@ -43,6 +44,11 @@ class Request:
         from esper.lang.parameters import signature_of
 
         return signature_of(self._loaded.blueprint)
+
+    @property
+    def tree(self) -> Blueprint:
+        """The blueprint as parsed. Raises as `lower` does for what is no blueprint."""
+        return self._loaded.blueprint
 
     def lower(self) -> BlueprintIR:
         """The graph. Raises what `esper.lower` raises."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from esper.cli.blueprint import Request, blueprint_options
 from esper.cli.program import detail, note
 from esper.cli.reproduction import reproducible
+from esper.files import write_whole
 
 if TYPE_CHECKING:
     from esper.ir.graph import BlueprintIR
-    from esper.urza.compiler import Compilation
+    from esper.urza.kernel import BuiltKernel
 
-STAGES = ("ir", "joint", "plan", "torch", "triton", "ttir", "ptx")
-BUILT = ("ttir", "ptx")
+STAGES = ("ast", "ir", "joint", "plan", "torch", "triton", "ttir", "ptx", "cubin")
+BUILT = ("ttir", "ptx", "cubin")
 
 
 @click.command(
@@ -46,7 +48,9 @@ Examples:
 )
 @click.option("-o", "--output", metavar="OUT.seed", type=click.Path(path_type=Path), help="The artifact.")
 @click.option(
-    "--emit", type=click.Choice(STAGES), help="Print this stage, not the report; torch: a Python file."
+    "--emit",
+    type=click.Choice(STAGES),
+    help="Print this stage, not the report. torch: a Python file; cubin: native code.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
 def compile(
@@ -65,46 +69,73 @@ def compile(
     """
     from esper.lang import size_values
     from esper.urza.builder.toolchain import check_target
-    from esper.urza.compiler import compile_ir, make_programs
+    from esper.urza.records import compile_once
     from esper.urza.run.device import default_targets
 
     if emit and as_json:
         raise click.UsageError("--emit and --json exclude each other")
     chosen = tuple(map(check_target, dict.fromkeys(targets))) or default_targets()
     targeted = [word for target in chosen for word in ("--target", target)]
+    if emit == "ast" and output is None:
+        _show(_stage(emit, request, None, chosen))
+        return
     with reproducible("compile", request, *targeted) as case:
         ir = case.graph = request.lower()
-        if emit == "torch":
-            from esper.urza.eager.module_text import module_text
-
-            text = module_text(ir, request.signature.doc)
-            if output is None:
-                _show(text)
-                return
-        if emit and emit not in BUILT and output is None:
-            _show(make_programs(ir).stage(emit, _sources(ir)))
-            return
         detail(f"{ir.name}: {len(ir.nodes)} nodes for {', '.join(chosen)}")
         if tune != "none":
+            from esper.urza.compiler import make_programs
             from esper.urza.run.device_timer import tune_programs
 
             tuned = tune_programs(make_programs(ir), tune, size_values(ir, request.size_values()))
             note(f"tuned {tuned} kernels")
-        compiled = compile_ir(ir, chosen, sizes=request.size_values())
-        if output is not None:
-            from esper.urza.artifact import write_artifact
-
-            write_artifact(output, compiled.artifact(request.source(), request.options()))
-            note(f"wrote {output}")
-    if emit == "torch":
-        _show(text)
-    elif emit:
-        _show(compiled.stage(emit))
+        if emit is None or output is not None:
+            made = compile_once(
+                ir,
+                chosen,
+                sizes=request.size_values(),
+                source=request.source(),
+                options=request.options(),
+                with_artifact=output is not None,
+            )
+            if output is not None and made.artifact is not None:
+                write_whole(output, made.artifact)
+                note(f"wrote {output}")
+        stage = "" if emit is None else _stage(emit, request, ir, chosen)
+    if emit:
+        _show(stage)
     elif as_json:
-        report = compiled.report() | {"artifact": None if output is None else str(output)}
-        click.echo(json.dumps(report, indent=2))
+        click.echo(json.dumps({**made.report, "artifact": None if output is None else str(output)}, indent=2))
     else:
-        click.echo(report_text(compiled))
+        click.echo(report_text(made.report))
+
+
+def _stage(emit: str, request: Request, ir: BlueprintIR | None, targets: Sequence[str]) -> str | bytes:
+    """One step of a blueprint's way, as text or as native code; its tree needs no graph."""
+    if ir is None or emit == "ast":
+        from esper.lang.tree_text import tree_text
+
+        return tree_text(request.tree)
+    if emit == "torch":
+        from esper.urza.eager.module_text import module_text
+
+        return module_text(ir, request.signature.doc)
+    from esper.urza.compiler import compile_ir, make_programs
+
+    if emit in BUILT:
+        compiled = compile_ir(ir, targets)
+        if emit == "cubin":
+            return _native(compiled.build.kernels)
+        return compiled.stage(emit)
+    return make_programs(ir).stage(emit, _sources(ir))
+
+
+def _native(kernels: Sequence[BuiltKernel]) -> bytes:
+    """The object files one after another, and where each begins on stderr."""
+    start = 0
+    for one in kernels:
+        note(f"{start:>9} {len(one.cubin):>8} bytes  {one.target}  {one.kernel.direction}  {one.kernel.name}")
+        start += len(one.cubin)
+    return b"".join(one.cubin for one in kernels)
 
 
 def _sources(ir: BlueprintIR) -> dict[str, str]:
@@ -114,13 +145,12 @@ def _sources(ir: BlueprintIR) -> dict[str, str]:
 
 
 def _show(stage: str | bytes) -> None:
-    """Text ends with a newline; a cubin is what it is."""
+    """Text ends with a newline; native code is what it is."""
     click.echo(stage, nl=isinstance(stage, str) and not stage.endswith("\n"))
 
 
-def report_text(compiled: Compilation) -> str:
+def report_text(report: Mapping[str, Any]) -> str:
     """The report for people: one line a kernel, figures of several targets with slashes between."""
-    report = compiled.report()
     sizes = ", ".join(f"{name} = {value}" for name, value in report["sizes"].items())
     how = "from the cache" if report["cached"] else f"{report['triton_invocations']} builds"
     arenas = ", ".join(f"{size / 1e6:.3g} MB {way}" for way, size in report["arena_bytes"].items())

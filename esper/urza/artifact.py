@@ -138,7 +138,12 @@ class Artifact:
 
 def write_artifact(path: Path, artifact: Artifact) -> None:
     """Writes `path`, whole or not at all. Raises `FileUnwritable`."""
-    write_whole(path, _pack(_files(artifact)))
+    write_whole(path, artifact_bytes(artifact))
+
+
+def artifact_bytes(artifact: Artifact) -> bytes:
+    """What `write_artifact` writes."""
+    return _pack(_files(artifact))
 
 
 def read_artifact(path: Path) -> Artifact:
@@ -177,7 +182,7 @@ def read_artifact(path: Path) -> Artifact:
         cubins=cubins,
         **texts,
     )
-    if _pack(_files(artifact)) != data:
+    if artifact_bytes(artifact) != data:
         raise ArtifactTampered(path=path, reason="its bytes are not those its contents are written as")
     return artifact
 

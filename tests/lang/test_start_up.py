@@ -86,6 +86,15 @@ def test_a_compile_loads_no_torch_and_nothing_that_reads_records_or_artifacts(
     )
 
 
+def test_a_compile_of_what_was_compiled_plans_nothing_and_builds_nothing(tmp_path: Path) -> None:
+    seed = str(tmp_path / "norm.seed")
+    for arguments in (["--json"], ["-o", seed]):
+        command = ["esperc", "compile", "norm", "--set", "features=16", "--target", "sm_90", *arguments]
+        first, second = (loaded(*command, ESPER_CACHE_DIR=str(tmp_path / "cache")) for _ in range(2))
+        assert "esper.urza.plan.planner" in first
+        assert not (COMPILES | {"pydantic", "esper.urza.plan.planner"}) & second
+
+
 def test_only_the_files_of_the_library_that_a_blueprint_needs_are_read() -> None:
     library_unit.cache_clear()
     library_program.cache_clear()
