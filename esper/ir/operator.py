@@ -269,9 +269,17 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Pointwise:
-    """A Triton expression over `{input}` and `{attribute}` names, computed in float32 for floats."""
+    """A Triton expression over `{input}` and `{attribute}` names, computed in float32 for floats.
+
+    `{index}` is an element's place in the result, in row-major order.
+    """
 
     expression: str
+
+    @property
+    def depends_on_place(self) -> bool:
+        """Whether an element depends on where it stands, as random numbers do, and not on operands alone."""
+        return "{index}" in self.expression
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,7 +322,7 @@ class Writer:
         names = {entry.input_of(i).name: self.operand(o) for i, o in enumerate(node.operands)}
         for name, value in node.attrs.items():
             names[name] = f"({self.body_size(value)} * 1.0)" if isinstance(value, Dim) else literal(value)
-        if "{index}" in lowering.expression:
+        if lowering.depends_on_place:
             shape = node.type.shape
             names["index"] = f"({self.offset(Access(node.result(), shape, row_major(shape)))[0]})"
         text = lowering.expression.format(**names)

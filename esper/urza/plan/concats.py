@@ -70,7 +70,7 @@ class _Concats:
         """Whether `value` is pointwise, and nobody needs it in memory but concatenations."""
         node = build.node(value.node)
         lowering = OPERATORS[node.op].lowering
-        if not isinstance(lowering, Pointwise) or "{index}" in lowering.expression or not node.operands:
+        if not isinstance(lowering, Pointwise) or lowering.depends_on_place or not node.operands:
             return False
         if node.name not in self.names or node.name in self.results or self._is_read_from_memory(node):
             return False

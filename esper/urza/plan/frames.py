@@ -263,7 +263,7 @@ def _again(build: Builder, node: Node, operands: Sequence[Value | None], **attrs
 
 def _is_pointwise(node: Node) -> bool:
     lowering = OPERATORS[node.op].lowering
-    return isinstance(lowering, Pointwise) and bool(node.operands) and "{index}" not in lowering.expression
+    return isinstance(lowering, Pointwise) and bool(node.operands) and not lowering.depends_on_place
 
 
 def _is_reduction(node: Node) -> bool:

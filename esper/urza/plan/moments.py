@@ -112,7 +112,7 @@ def _element(build: Builder, value: Value, axes: tuple[int, ...], quarter: int) 
     if not wide:
         return value
     lowering = OPERATORS[node.op].lowering
-    if isinstance(lowering, Pointwise) and "{index}" not in lowering.expression:
+    if isinstance(lowering, Pointwise) and not lowering.depends_on_place:
         operands = [
             None
             if one is None

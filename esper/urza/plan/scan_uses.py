@@ -232,7 +232,7 @@ def _refuses(step: Step, node: Node) -> str | None:
     if node.op == "input":
         return None if type.dtype.is_floating else f"`{node.name}` of its step is {type}, expected floating"
     if isinstance(lowering, Pointwise):
-        return "a step draws random numbers" if "{index}" in lowering.expression else None
+        return "a step draws random numbers" if lowering.depends_on_place else None
     if node.op == "matmul":
         return _refuses_product(step, node)
     if isinstance(lowering, View) and node.op != "permute":

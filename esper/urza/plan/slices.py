@@ -104,7 +104,7 @@ class _Slices:
         lowering = OPERATORS[node.op].lowering
         if isinstance(lowering, View):
             return lowering.kind == "broadcast"
-        if not isinstance(lowering, Pointwise) or "{index}" in lowering.expression:
+        if not isinstance(lowering, Pointwise) or lowering.depends_on_place:
             return False
         return not any(operand is not None and self._is_product(operand.node) for operand in node.operands)
 
