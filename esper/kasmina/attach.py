@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from esper.errors import require_kind
 from esper.kasmina import fossils
@@ -22,20 +22,17 @@ from esper.kasmina.bank import ATTRIBUTE, MorphogeneticModel, slots
 from esper.kasmina.errors import (
     AlreadyAttached,
     BadPattern,
-    CompiledHost,
-    ExampleFails,
     LiveSeeds,
     NoSlotNamed,
-    SlotNeverRuns,
     UnknownChoice,
     UnknownSlot,
-    UnsuitableOutput,
 )
 from esper.kasmina.ground import Ground
 from esper.kasmina.hook import SlotHook
-from esper.kasmina.isolation import undisturbed
 from esper.kasmina.probe import Probe
+from esper.kasmina.refusals import check_host
 from esper.kasmina.slot import SeedSlot
+from esper.kasmina.survey import survey
 from esper.leyline.stages import IN_PLACE_STAGES
 
 INCUBATIONS = ("straight_through", "counterfactual", "none")
@@ -60,20 +57,24 @@ def attach(
     about 1.1 times a plain step), on a second pass with the seed in place (`counterfactual`, about 1.8
     times), or not at all (`none`).
 
-    Raises NoSlotNamed, UnknownSlot, ExampleFails, SlotNeverRuns, UnsuitableOutput, AlreadyAttached,
-    CompiledHost, UnknownChoice, BadPattern, WrongArgument.
+    A module that runs several times in a pass, or has several names, gets one slot: its seed acts in every
+    call, as a part of the module would, and has to fit each.
+
+    Raises NoSlotNamed, UnknownSlot, ExampleFails, SlotNeverRuns, UnsuitableOutput, SlotsShareTensor,
+    AlreadyAttached, CompiledHost, ScriptedHost, WrappedHost, QuantizedHost, UninitializedHost, UnknownChoice,
+    BadPattern, WrongArgument.
     """
     require_kind("model", model, nn.Module, "a torch.nn.Module")
     if ATTRIBUTE in model.__dict__:
         raise AlreadyAttached(slots=", ".join(model.__dict__[ATTRIBUTE]))
     if incubation not in INCUBATIONS:
         raise UnknownChoice(what="incubation", name=incubation, known=", ".join(INCUBATIONS))
-    _check_not_compiled(model)
+    check_host(model)
     if not slots:
         raise NoSlotNamed()
     require_kind("slots", slots, Sequence, "a module's name, a regular expression, or a list of either")
     chosen = _matching(model, [slots] if isinstance(slots, str) else list(slots))
-    probes = _probe(model, chosen, example, output)
+    probes = survey(model, chosen, example, output)
     install(
         model,
         probes,
@@ -93,7 +94,7 @@ def install(
     random_seed: int,
 ) -> MorphogeneticModel:
     """Puts a hook and an empty slot at each module that `probes` names, whatever ran there before."""
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     ground = Ground(model, random_seed=random_seed)
     made, handles = {}, {}
     for index, (name, probe) in enumerate(probes.items()):
@@ -154,15 +155,9 @@ def print_slots(model: nn.Module) -> None:
         sys.stdout.write(f"{line.rstrip()}\n")
 
 
-def _check_not_compiled(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
-            raise CompiledHost(name=name or type(module).__name__)
-
-
 def _matching(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
-    """The modules that the patterns name, in the model's order."""
-    modules = {name: module for name, module in model.named_modules() if name}
+    """The modules that the patterns name, in the model's order, each once: by the first name that matches."""
+    modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
     wanted: set[str] = set()
     listed = ", ".join(list(modules)[:12]) + (", ..." if len(modules) > 12 else "")
     for pattern in patterns:
@@ -173,7 +168,11 @@ def _matching(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]
             suggestion = f"did you mean `{close[0]}`?" if close else f"its modules are {listed}"
             raise UnknownSlot(kind="module", name=pattern, suggestion=suggestion)
         wanted |= found
-    return {name: module for name, module in modules.items() if name in wanted}
+    chosen: dict[int, str] = {}
+    for name, module in modules.items():
+        if name in wanted:
+            chosen.setdefault(id(module), name)
+    return {name: modules[name] for name in chosen.values()}
 
 
 def _full_matches(pattern: str, names: Mapping[str, nn.Module], listed: str) -> set[str]:
@@ -182,49 +181,3 @@ def _full_matches(pattern: str, names: Mapping[str, nn.Module], listed: str) -> 
     except re.error as error:
         raise BadPattern(pattern=pattern, reason=error, modules=listed) from None
     return {name for name in names if expression.fullmatch(name)}
-
-
-def _probe(
-    model: nn.Module, chosen: Mapping[str, nn.Module], example: Any, output: int | str | None
-) -> dict[str, Probe]:
-    """Runs the example once, in evaluation mode and without gradients, and reads the tensor at each slot."""
-    results: dict[str, Any] = {}
-
-    def reader(name: str) -> Any:
-        def read(module: nn.Module, arguments: Any, result: Any) -> None:
-            results[name] = result
-
-        return read
-
-    handles = [module.register_forward_hook(reader(name)) for name, module in chosen.items()]
-    try:
-        with undisturbed(model), torch.no_grad():
-            model.eval()
-            if isinstance(example, Mapping):
-                model(**example)
-            elif isinstance(example, tuple):
-                model(*example)
-            else:
-                model(example)
-    except Exception as error:
-        raise ExampleFails(reason=f"{type(error).__name__}: {error}") from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: _read(name, results, output) for name in chosen}
-
-
-def _read(name: str, results: Mapping[str, Any], output: int | str | None) -> Probe:
-    if name not in results:
-        raise SlotNeverRuns(slot=name)
-    result = results[name]
-    if output is not None:
-        try:
-            result = result[output]
-        except (KeyError, IndexError, TypeError) as error:
-            found = f"{type(result).__name__} without `{output}`"
-            raise UnsuitableOutput(slot=name, found=found, expected=f"one that holds `{output}`") from error
-    if not isinstance(result, Tensor) or not result.is_floating_point():
-        found = str(result.dtype) if isinstance(result, Tensor) else f"a {type(result).__name__}"
-        raise UnsuitableOutput(slot=name, found=found, expected="a floating point tensor")
-    return Probe(tuple(result.shape), result.dtype, result.device)

@@ -42,10 +42,17 @@ class MorphogeneticModel(Mapping[str, SeedSlot]):
         return self.ground.model
 
     def __getitem__(self, name: str) -> SeedSlot:
-        """The slot at the module called `name`; raises UnknownSlot with what was probably meant."""
+        """The slot at the module called `name`, by any name that the host has for it.
+
+        Raises UnknownSlot with what was probably meant.
+        """
         try:
             return self._slots[name]
         except KeyError:
+            module = dict(self.model.named_modules(remove_duplicate=False)).get(name)
+            for slot in self._slots.values():
+                if slot.host is module:
+                    return slot
             close = get_close_matches(name, self._slots, n=1)
             suggestion = f"did you mean `{close[0]}`?" if close else f"the slots are {', '.join(self._slots)}"
             raise UnknownSlot(kind="slot", name=name, suggestion=suggestion) from None

@@ -204,3 +204,35 @@ class CheckpointContents(EsperError):
     code = "E0854"
     message = "{path} holds the state of {held}, and {given} given"
     help = "pass the objects that were saved, by the same names; name=None leaves one out"
+
+
+class SlotsShareTensor(EsperError):
+    """A container returns what its last module returned: two seeds would act on it, one after the other."""
+
+    code = "E0845"
+    message = "the slots `{first}` and `{second}` act on one tensor"
+    help = "name one of them"
+
+
+class WrappedHost(EsperError):
+    code = "E0846"
+    message = "{name} is a {kind}, and slots belong into the module that it wraps"
+    help = "attach to the module inside, `{inner}`, then wrap it"
+
+
+class UninitializedHost(EsperError):
+    code = "E0847"
+    message = "{name} is a {kind} whose weights are not made yet"
+    help = "run the model once on a batch, then attach"
+
+
+class QuantizedHost(EsperError):
+    code = "E0848"
+    message = "{name} is a {kind}, and no gradient comes through quantized modules"
+    help = "grow the float model, and quantize what export returns"
+
+
+class ScriptedHost(EsperError):
+    code = "E0849"
+    message = "{name} is a {kind}, whose modules run without hooks"
+    help = "attach to the module that it was made from, and script what export returns"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from esper import lang
+from esper.errors import EsperError
 from esper.ir.graph import BlueprintIR
 from esper.ir.types import DType
 from esper.kasmina.errors import SeedDoesNotFit
@@ -44,6 +45,39 @@ def build_seed(
     else:
         dtype = DTYPES[probe.dtype]
         offered, sizes = lang.fit(blueprint, probe.shape, dtype, params=params)
+        _check_axes(blueprint, probe, slot, dtype, params, offered)
         bound = {**offered, **params}
         ir = lang.lower(blueprint, sizes=sizes, precision=dtype if dtype in HALVES else None, **bound)
     return CompiledSeed(ir, generator=generator), ir.name, bound
+
+
+def _check_axes(
+    blueprint: str | Path,
+    probe: Probe,
+    slot: str,
+    dtype: DType,
+    params: Mapping[str, Any],
+    offered: Mapping[str, Any],
+) -> None:
+    """Raises SeedDoesNotFit where a parameter would be the size of an axis that is not the features'.
+
+    Such a seed fits the example, and no batch of another length.
+    """
+    if probe.layout is None or not offered:
+        return
+    features = 1 if probe.layout == "channels" else len(probe.shape) - 1
+    for axis in range(1, len(probe.shape)):
+        if axis == features:
+            continue
+        longer = [2 * size if index == axis else size for index, size in enumerate(probe.shape)]
+        try:
+            others, _ = lang.fit(blueprint, longer, dtype, params=params)
+        except EsperError:
+            continue
+        moved = [name for name, value in offered.items() if others.get(name) != value]
+        if moved:
+            reason = (
+                f"its `{moved[0]}` would be axis {axis}, whose size may change from batch to batch, and the "
+                f"features are on axis {features}"
+            )
+            raise SeedDoesNotFit(blueprint=blueprint, slot=slot, tensor=probe, reason=reason)

@@ -218,10 +218,19 @@ class _Echo:
 
 
 def select(result: Any, output: int | str | None) -> Tensor:
-    """The slot's tensor in a module's output: an item of a tuple or a mapping, or a field of an object."""
+    """The slot's tensor in a module's output: an item of a tuple or a mapping, a field of a named tuple."""
     tensor = result if output is None else result[_key(result, output)]
     assert isinstance(tensor, Tensor)
     return tensor
+
+
+def find(result: Any, output: int | str | None) -> Tensor | None:
+    """What `select` would return; None where there is no such part, or it is no tensor."""
+    try:
+        found = result if output is None else result[_key(result, output)]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return found if isinstance(found, Tensor) else None
 
 
 def _key(result: Any, output: int | str) -> int | str:

@@ -80,14 +80,18 @@ def cuda_devices(model: nn.Module) -> tuple[torch.device, ...]:
 
 @contextmanager
 def undisturbed(model: nn.Module, *others: nn.Module) -> Iterator[None]:
-    """Restores the random state, and every buffer and training flag of the modules, on any exit."""
+    """Restores the random state, and every buffer and training flag of the modules, on any exit.
+
+    Buffers that were made inside are dropped again. One whose elements share memory cannot be written to.
+    """
     modules = [module for root in (model, *others) for module in root.modules()]
     modes = [module.training for module in modules]
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in modules
-        for name, buffer in module._buffers.items()
-        if buffer is not None
+    held = [(module, dict(module._buffers)) for module in modules]
+    values = [
+        (buffer, buffer.clone())
+        for _, buffers in held
+        for buffer in buffers.values()
+        if buffer is not None and not _shares_memory(buffer)
     ]
     devices = cuda_devices(model)
     state = random_state(devices)
@@ -97,7 +101,14 @@ def undisturbed(model: nn.Module, *others: nn.Module) -> Iterator[None]:
         set_random_state(devices, state)
         for module, training in zip(modules, modes, strict=True):
             module.training = training
+        for module, buffers in held:
+            module._buffers.clear()
+            module._buffers.update(buffers)
         with torch.no_grad():
-            for module, name, buffer, value in buffers:
+            for buffer, value in values:
                 buffer.copy_(value)
-                module._buffers[name] = buffer
+
+
+def _shares_memory(tensor: Tensor) -> bool:
+    """Whether several of the tensor's elements are one in memory, as in an expanded one."""
+    return any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))

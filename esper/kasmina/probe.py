@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from esper.kasmina.errors import SeedDoesNotFit
 from esper.kasmina.isolation import undisturbed
+from esper.kasmina.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -18,40 +19,49 @@ class Probe:
     shape: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
+    calls: int = 1
+    """How often the module ran on the example; a seed acts in every call."""
+    others: tuple[tuple[int, ...], ...] = ()
+    """The other shapes that it returned then."""
+    layout: Layout | None = None
+    """Which axis holds the features, where the host shows it."""
 
     def __str__(self) -> str:
         return f"{str(self.dtype).removeprefix('torch.')} {list(self.shape)}"
 
-    def sample(self, random_seed: int) -> Tensor:
-        """Standard normal values of this shape, drawn from a generator of their own."""
+    def sample(self, random_seed: int, shape: tuple[int, ...] | None = None) -> Tensor:
+        """Standard normal values of this shape, or of `shape`, drawn from a generator of their own."""
         generator = torch.Generator().manual_seed(random_seed)
-        return torch.randn(self.shape, generator=generator).to(self.device, self.dtype)
+        return torch.randn(shape or self.shape, generator=generator).to(self.device, self.dtype)
 
 
 def try_on(seed: nn.Module, probe: Probe, slot: str, blueprint: str) -> dict[str, float | None]:
-    """The figures of G0, from one run in evaluation mode that leaves seed and generators as they were.
+    """The figures of G0, from one run for each shape in evaluation mode.
 
+    Seed and generators stay as they were.
     Raises `SeedDoesNotFit` where the seed cannot take the slot's tensor, or returns another shape or dtype.
     """
-    x = probe.sample(0)
+    for shape in (probe.shape, *probe.others):
+        reason = _misfit(seed, probe.sample(0, shape))
+        if reason is not None:
+            tensor = str(probe) if shape == probe.shape else f"{probe}, and in another call {list(shape)}"
+            raise SeedDoesNotFit(blueprint=blueprint, slot=slot, tensor=tensor, reason=reason)
+    return {"keeps_shape": 1.0, "leaves_input_unchanged": 1.0}
+
+
+def _misfit(seed: nn.Module, x: Tensor) -> str | None:
+    """Why the seed cannot stand where `x` passes; None if it can."""
     given = x.clone()
     try:
         with undisturbed(seed), torch.no_grad():
             grown = seed.eval()(given)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SeedDoesNotFit(blueprint=blueprint, slot=slot, tensor=probe, reason=reason) from error
-    if not isinstance(grown, Tensor) or grown.shape != x.shape or grown.dtype != x.dtype:
-        found = (
-            f"{str(grown.dtype).removeprefix('torch.')} {list(grown.shape)}"
-            if isinstance(grown, Tensor)
-            else type(grown).__name__
-        )
-        raise SeedDoesNotFit(blueprint=blueprint, slot=slot, tensor=probe, reason=f"it returns {found}")
-    unchanged = torch.equal(given, x)
-    if not unchanged:
-        raise SeedDoesNotFit(blueprint=blueprint, slot=slot, tensor=probe, reason="it writes into its input")
-    return {"keeps_shape": 1.0, "leaves_input_unchanged": float(unchanged)}
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    if not isinstance(grown, Tensor):
+        return f"it returns {type(grown).__name__}"
+    if grown.shape != x.shape or grown.dtype != x.dtype:
+        return f"it returns {str(grown.dtype).removeprefix('torch.')} {list(grown.shape)}"
+    return None if torch.equal(given, x) else "it writes into its input"
 
 
 def runs(seed: nn.Module, probe: Probe) -> dict[str, float | None]:

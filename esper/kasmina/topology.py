@@ -21,6 +21,7 @@ from esper.kasmina.attach import install
 from esper.kasmina.bank import ATTRIBUTE, MorphogeneticModel, slots
 from esper.kasmina.errors import AnotherHost, MalformedTopology, SeedWithoutGraph, SlotTaken, WeightsDiffer
 from esper.kasmina.germination import DTYPES
+from esper.kasmina.layout import Layout
 from esper.kasmina.probe import Probe
 from esper.kasmina.slot import SeedSlot
 from esper.leyline.stages import SeedStage
@@ -34,7 +35,7 @@ _DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
 
 
 class SlotRecord(BaseModel):
-    """One slot. `shape` and `dtype` are of its tensor on the example batch."""
+    """One slot. `shape` to `layout` are what `Probe` knows of its tensor."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -43,6 +44,9 @@ class SlotRecord(BaseModel):
     incubation: Incubation
     shape: list[int]
     dtype: Literal["float16", "bfloat16", "float32", "float64"]
+    calls: int = Field(ge=1)
+    others: list[list[int]]
+    layout: Layout | None
     stage: str
     alpha: float = Field(ge=0.0, le=1.0)
     mode: str
@@ -88,6 +92,9 @@ def _describe_slot(slot: SeedSlot) -> SlotRecord:
         incubation=slot.incubation,  # type: ignore[arg-type]
         shape=list(slot.probe.shape),
         dtype=str(slot.probe.dtype).removeprefix("torch."),  # type: ignore[arg-type]
+        calls=slot.probe.calls,
+        others=[list(shape) for shape in slot.probe.others],
+        layout=slot.probe.layout,
         stage=slot.stage.name,
         alpha=slot.alpha,
         mode=slot.hook.mode,
@@ -192,7 +199,7 @@ def _seed_of(entry: SlotRecord) -> CompiledSeed:
 
 
 def _attached(model: nn.Module, topology: Topology) -> MorphogeneticModel:
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     missing = [entry.name for entry in topology.slots if entry.name not in modules]
     if missing:
         raise AnotherHost(differences="; ".join(f"lacks the module `{name}`" for name in missing))
@@ -200,7 +207,14 @@ def _attached(model: nn.Module, topology: Topology) -> MorphogeneticModel:
     for entry in topology.slots:
         module = modules[entry.name]
         device = next((p.device for p in (*module.parameters(), *model.parameters())), torch.device("cpu"))
-        made[entry.name] = Probe(tuple(entry.shape), _DTYPE_NAMES[entry.dtype], device)
+        made[entry.name] = Probe(
+            tuple(entry.shape),
+            _DTYPE_NAMES[entry.dtype],
+            device,
+            calls=entry.calls,
+            others=tuple(tuple(shape) for shape in entry.others),
+            layout=entry.layout,
+        )
     return install(
         model,
         made,
