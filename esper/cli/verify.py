@@ -13,9 +13,15 @@ from esper.cli.program import note
 
 if TYPE_CHECKING:
     from esper.ir.graph import BlueprintIR
-    from esper.urza.verify.verification import KernelVerdict, Verification
+    from esper.urza.verify.verification import Comparison, KernelVerdict, Verification
 
 SCHEMA_VERSION = 1
+
+TENSORS = {
+    "normal": "normal tensors",
+    "outliers": "tensors with outliers",
+    "special": "tensors with NaN and infinities",
+}
 
 
 @click.command(
@@ -31,16 +37,18 @@ Examples:
 def verify(request: Request, seed: int, as_json: bool) -> None:
     """Run the kernels of FILE, a blueprint or a compiled seed, and judge each; no GPU is needed.
 
-    A kernel passes if its error is at most twice that of torch in the same dtype, plus one ulp, and if it
-    writes each element once and stays within its buffers. Sizes not given are small and odd, since the
-    interpreter is slow: N is 3, axes of a `...` are 9, 7 and 5, others 21. Exit code 1: a kernel failed, or
-    none ran.
+    Each runs on random tensors, on some with outliers, and on some with NaN and infinities. A kernel passes
+    if its error is at most twice that of torch in the same dtype, plus one ulp, if it has NaN and infinities
+    where torch has, and if it writes each element once and stays within its buffers. Sizes not given are
+    small and odd, since the interpreter is slow: N is 3, axes of a `...` are 9, 7 and 5, others 21. Exit
+    code 1: a kernel failed, or none ran.
     """
     from esper.urza.compiler import make_programs
+    from esper.urza.verify.draws import DRAWS
     from esper.urza.verify.verification import verify_programs
 
     programs = make_programs(_graph(request))
-    found = verify_programs(programs, sizes=request.size_values(), seed=seed)
+    found = verify_programs(programs, sizes=request.size_values(), seed=seed, draws=DRAWS)
     click.echo(json.dumps(_document(found), indent=2) if as_json else _page(found))
     if found.launches == 0:
         note("no generated kernel ran, so nothing was verified")
@@ -75,6 +83,7 @@ def _record(kernel: KernelVerdict) -> dict[str, Any]:
         "name": kernel.name,
         "direction": kernel.direction,
         "buffer": worst.buffer,
+        "draw": worst.draw,
         "max_error": worst.error,
         "eager_error": worst.eager_error,
         "allowed_error": worst.allowed,
@@ -93,9 +102,14 @@ def _page(found: Verification) -> str:
             f"{worst.allowed:>10.2e}  {verdict}"
         )
         lines += [f"    {finding}" for finding in kernel.findings]
+        lines += [f"    {_failure(one)}" for one in kernel.comparisons if not one.ok]
     passed = sum(kernel.ok for kernel in found.kernels)
     sizes = ", ".join(f"{name} = {value}" for name, value in found.sizes.items())
     lines += ["", f"{passed} of {len(found.kernels)} kernels pass at {sizes}"]
     if found.outside:
         lines.append(f"library calls, not verified: {', '.join(found.outside)}")
     return "\n".join(lines)
+
+
+def _failure(one: Comparison) -> str:
+    return f"`{one.buffer}` is off by {one.error:.2e} on {TENSORS[one.draw]}, allowed is {one.allowed:.2e}"

@@ -14,6 +14,8 @@ from esper.urza.generate.writer import Launch
 from esper.urza.verify.verification import Verification, compare, verify_programs
 
 LIBRARY = ("mlp_block", "norm", "conv_enhance", "depthwise", "attention")
+SMALL = ("norm", "mlp_block")
+"""Blueprints that are tried on more than normal tensors, with eight features."""
 
 
 def altered(programs: Programs, old: str, new: str) -> Programs:
@@ -42,6 +44,14 @@ def test_every_kernel_of_the_library_passes(name: str) -> None:
     found = verify_programs(make_programs(lower(name)))
     assert found.ok, [kernel for kernel in found.kernels if not kernel.ok]
     assert found.launches == len(found.kernels) > 0
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_kernels_pass_on_outliers_and_special_values(name: str) -> None:
+    programs = make_programs(lower(name, precision="bf16", features=8))
+    found = verify_programs(programs, sizes={"N": 5, "S": (3, 2)}, draws=("outliers", "special"))
+    assert found.ok, [kernel for kernel in found.kernels if not kernel.ok]
+    assert {one.draw for kernel in found.kernels for one in kernel.comparisons} == {"outliers", "special"}
 
 
 def test_bf16_kernels_pass_at_odd_sizes() -> None:
@@ -91,9 +101,44 @@ def test_where_no_kernel_ran_nothing_is_verified() -> None:
     assert not verify_programs(empty).ok
 
 
+def test_a_buffer_with_a_wrong_sum_is_told_from_one_that_is_rounded() -> None:
+    """A kernel stores its results in bf16 and sums them in float32; another one adds the partial sums up."""
+    build = Builder("rounded")
+    x = build.input("x", TensorType(DType.BF16, (symbol("N"), 16)))
+    h = build.op("gelu", x)
+    total = build.op("sum", build.op("cast", h, dtype=DType.F32), axes=(0,), keepdims=False)
+    programs = make_programs(build.finish({"h": h, "total": total}))
+    assert [kernel.name.split("_")[0] for kernel in programs.forward.kernels] == ["sums", "total"]
+    assert verify_programs(programs, sizes={"N": 70}).ok
+    wrong = verify_programs(altered(programs, ", totals[0],", ", totals[0] * 1.0001,"), sizes={"N": 70})
+    assert [kernel.name for kernel in wrong.kernels if not kernel.ok] == ["total_1_sum"]
+
+
 def test_the_allowance_is_twice_eagers_error_and_one_ulp() -> None:
     truth = torch.tensor([3.0], dtype=torch.float64)
     eager = torch.tensor([3.5])
     assert compare("y", torch.tensor([4.0]), eager, truth).ok
     assert not compare("y", torch.tensor([4.001]), eager, truth).ok
     assert not compare("y", torch.tensor([torch.nan]), eager, truth).ok
+
+
+def test_nan_and_infinity_are_right_where_torch_has_them() -> None:
+    truth = torch.tensor([1e39, 1e39, torch.nan, 2.0], dtype=torch.float64)
+    eager = torch.tensor([torch.inf, torch.nan, torch.nan, 2.0])
+    inf, nan = torch.inf, torch.nan
+    for right in ([inf, nan, nan, 2.0], [inf, inf, nan, 2.0]):
+        assert compare("y", torch.tensor(right), eager, truth).ok
+    for wrong in ([-inf, inf, nan, 2.0], [inf, inf, inf, 2.0], [inf, inf, 1.0, 2.0], [inf, inf, nan, 2.1]):
+        assert not compare("y", torch.tensor(wrong), eager, truth).ok
+
+
+def test_a_kernel_may_be_free_of_an_overflow_that_eager_has() -> None:
+    truth, eager = torch.tensor([3.0], dtype=torch.float64), torch.tensor([torch.inf])
+    assert compare("y", torch.tensor([3.0]), eager, truth).ok and compare("y", eager, eager, truth).ok
+    assert not compare("y", torch.tensor([3.1]), eager, truth).ok
+
+
+def test_integers_that_float64_cannot_tell_apart_are_told_apart() -> None:
+    truth = torch.tensor([2**60 + 1])
+    assert compare("y", truth, truth, truth).ok
+    assert not compare("y", truth - 1, truth, truth).ok
