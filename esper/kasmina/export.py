@@ -1,4 +1,4 @@
-"""An ordinary module out of a grown host: no slots, no hooks, the fossilized seeds where they act.
+"""An ordinary module out of a grown host: no slots, the fossilized seeds where they act.
 
 The result is a copy; each grown module becomes a `Grown`, the module followed by its seed.
 """
@@ -8,28 +8,51 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import nn
 
 from esper.kasmina import fossils
 from esper.kasmina.attach import detach
 from esper.kasmina.bank import slots
+from esper.kasmina.blending import blend
 from esper.kasmina.errors import LiveSeeds
 from esper.kasmina.hook import replace, select
+from esper.kasmina.nested import dense, shaped_like
 from esper.leyline.stages import IN_PLACE_STAGES, SeedStage
 
 
 class Grown(nn.Module):
-    """A host module and the seed that acts on its output, or on the part of it that `output` selects."""
+    """A host module and the seed that acts on its output, or on the part of it that `output` selects.
 
-    def __init__(self, host: nn.Module, seed: nn.Module, output: int | str | None) -> None:
+    By mode `lerp` the seed's output takes the host's place, by `add` it is added to it. What else the host
+    module has, such as its weights, is found here too, for hosts that look into their modules.
+    """
+
+    def __init__(
+        self, host: nn.Module, seed: nn.Module, output: int | str | None, mode: str = "lerp"
+    ) -> None:
         super().__init__()
         self.host = host
         self.seed = seed
         self.output = output
+        self.mode = mode
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
         result = self.host(*arguments, **named)
-        return replace(result, self.output, self.seed(select(result, self.output)))
+        given = select(result, self.output)
+        tensor = dense(given)
+        grown = self.seed(tensor).to(tensor.dtype)
+        if self.mode == "add":
+            grown = blend(tensor, grown, torch.ones((), device=tensor.device), self.mode)
+        return replace(result, self.output, shaped_like(given, grown))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name in ("host", "seed"):
+                raise
+            return getattr(self.host, name)
 
 
 def export(model: nn.Module) -> nn.Module:
@@ -47,10 +70,20 @@ def export(model: nn.Module) -> nn.Module:
     detach(plain, force=True)
     assert fossils.ROOT_NAME not in plain._modules
     replaced = {
-        id(host): Grown(host, hook.seed, hook.output) for host, hook in grown if hook.seed is not None
+        id(host): Grown(host, hook.seed, hook.output, hook.mode)
+        for host, hook in grown
+        if hook.seed is not None
     }
     for parent in list(plain.modules()):
         for name, child in parent._modules.items():
             if id(child) in replaced and replaced[id(child)] is not parent:
                 parent._modules[name] = replaced[id(child)]
+    for layer in list(plain.modules()):
+        inner = layer.modules() if isinstance(layer, nn.TransformerEncoderLayer) else ()
+        if any(isinstance(module, Grown) for module in inner):
+            layer.register_forward_hook(run_modules)
     return plain
+
+
+def run_modules(module: nn.Module, arguments: Any, result: Any) -> None:
+    """Does nothing: torch's encoder layer computes past its modules and their seeds unless one has a hook."""

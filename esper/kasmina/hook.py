@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from esper.kasmina.blending import blend
 from esper.kasmina.isolation import RandomStream
+from esper.kasmina.nested import dense, shaped_like
 from esper.urza.eager.recomputation import Draws, first_run, is_recomputation, may_be_checkpointed, region
 
 DESCENT_WINDOW = 100
@@ -80,10 +81,11 @@ class SlotHook(nn.Module):
             return self._listen(host, result, tensor) if torch.is_grad_enabled() else None
         if self.level == 0.0:
             return None
-        grown = self._run(tensor, training=host.training)
+        given = dense(tensor)
+        grown = self._run(given, training=host.training)
         if self.level < 1.0 or self.mode == "add":
-            grown = blend(tensor, grown, self.alpha, self.mode)
-        return replace(result, self.output, grown)
+            grown = blend(given, grown, self.alpha, self.mode)
+        return replace(result, self.output, shaped_like(tensor, grown))
 
     def _listen(self, host: nn.Module, result: Any, tensor: Tensor) -> Any:
         """Waits for the gradient at `tensor`. Where the host has none there, a copy that has one takes its
@@ -214,7 +216,7 @@ class _Echo:
             return
         kind, dtype, enabled = self.autocast
         with first_run(), torch.autocast(kind, dtype, enabled) if enabled else nullcontext():
-            hook.learn_from(gradient.detach(), tensor, training=self.training)
+            hook.learn_from(dense(gradient.detach()), dense(tensor), training=self.training)
 
 
 def select(result: Any, output: int | str | None) -> Tensor:

@@ -19,6 +19,7 @@ from esper.kasmina.errors import ExampleFails, SlotNeverRuns, SlotsShareTensor, 
 from esper.kasmina.hook import find
 from esper.kasmina.isolation import undisturbed
 from esper.kasmina.layout import Layout, Witness, layout_of, witness
+from esper.kasmina.nested import dense
 from esper.kasmina.probe import Probe
 
 
@@ -40,9 +41,7 @@ class _Call:
             raise UnsuitableOutput(slot=slot, found=str(tensor.dtype), expected="a floating point tensor")
         if tensor.layout is not torch.strided:
             raise UnsuitableOutput(slot=slot, found=f"a {tensor.layout} tensor", expected="a dense one")
-        if tensor.is_nested:
-            tensor = tensor.to_padded_tensor(0.0)
-        self.tensor = tensor
+        self.tensor = tensor = dense(tensor)
         self.version = tensor._version
         self.shape = tuple(tensor.shape)
         self.layout = layout_of(tensor, last)
