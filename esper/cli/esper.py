@@ -7,6 +7,7 @@ from esper.cli.program import Program
 COMMANDS = {
     "report": "esper.cli.report:report",
     "status": "esper.cli.status:status",
+    "study": "esper.cli.study:study",
     "train": "esper.cli.train:train",
 }
 

@@ -45,9 +45,10 @@ def _outcomes(model: nn.Module, task: Task, split: Split) -> tuple[Tensor, Tenso
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module, was_training in modes:
+            module.training = was_training
