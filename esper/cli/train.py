@@ -45,6 +45,7 @@ Examples:
   esper train --task mnist1d --seed 0
   esper train runs/mnist1d-0-1/config.yaml --seed 1 --out runs/again
   esper train --task digits --policy never --json
+  esper train --out runs/long --resume auto
 """
 )
 @click.argument("config", required=False, type=click.Path(path_type=Path))
@@ -71,26 +72,50 @@ Examples:
 @click.option("--lr", type=float, help="AdamW's peak learning rate.  [0.01]")
 @click.option("--weight-decay", type=float, help="AdamW's weight decay.  [0.01]")
 @click.option("--warmup-epochs", type=click.IntRange(min=0), help="Epochs of linear warm-up.  [2]")
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=0),
+    metavar="STEPS",
+    help="Steps between checkpoints, 0 for one after each epoch.  [0]",
+)
+@click.option("--keep-checkpoints", type=click.IntRange(min=1), help="Checkpoints that stay.  [2]")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [runs/TASK-SEED-N]")
+@click.option(
+    "--resume",
+    metavar="auto|PATH",
+    help="Go on from a checkpoint, or from the newest in --out, if it has any.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def train(
-    settings: Settings, /, config: Path | None, out: Path | None, as_json: bool, **options: Any
+    settings: Settings,
+    /,
+    config: Path | None,
+    out: Path | None,
+    resume: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Train a host and grow it.
 
     CONFIG is a YAML file of these options' names, such as a run's config.yaml; what stands on the
-    command line goes before it. The run's folder holds config.yaml, events.jsonl, environment.json
-    and report.html.
+    command line goes before it. The run's folder holds config.yaml, events.jsonl, environment.json,
+    checkpoints/ and report.html.
+
+    A run that was stopped or killed goes on with --resume, and ends as if it had not been. It takes its
+    options from its folder; a host that is imported has to be named again.
     """
     from esper.cli.train_view import print_summary, summary_json, watching
-    from esper.simic.config import load_config
-    from esper.simic.run import run_training
+    from esper.simic.run import plan_run, run_planned
 
     given = {name: value for name, value in options.items() if value is not None}
-    resolved = load_config(config, given)
-    with watching(resolved.epochs, settings.quiet, settings.verbose) as (watchers, progress):
-        run = run_training(resolved, out, watchers, progress)
+    planned = plan_run(config, given, out, resume)
+    start = planned.start
+    if start is not None and not settings.quiet:
+        state = "is finished" if start.result is not None else f"goes on from step {start.step}"
+        click.echo(f"{planned.out} {state}", err=True)
+    with watching(planned.config.epochs, settings.quiet, settings.verbose) as (watchers, progress):
+        run = run_planned(planned, watchers, progress)
     if as_json:
         click.echo(json.dumps(summary_json(run), indent=2))
     else:

@@ -1,8 +1,7 @@
 """What of a growing run goes into a checkpoint, and how it is put back.
 
-Weights, optimizers, snapshots and controls have forms of their own. Of the objects with the counters (slots,
-hooks, logs, growth itself) every attribute is kept but those named here, which are parts of the run that its
-script makes anew.
+Weights, optimizers, snapshots and controls have forms of their own; of the objects with the counters (slots,
+hooks, logs, growth itself) the attributes named here are kept.
 """
 
 from __future__ import annotations
@@ -36,15 +35,40 @@ from esper.kasmina.topology import (
     seed_weights,
 )
 
-SLOT_PARTS = frozenset(
-    {"name", "host", "hook", "probe", "incubation", "log", "_ground", "control", "snapshot", "optimizer"}
+SLOT_VALUES = (
+    "culled_blueprints",
+    "rollbacks",
+    "closed_until",
+    "blueprint_id",
+    "seed_id",
+    "age_steps",
+    "stage_steps",
+    "refusals",
+    "skipped_steps",
+    "incubation_passes",
+    "comparison",
+    "blend",
+    "blended_at",
+    "loss_before",
+    "mark",
+    "_stage",
+    "_count",
+    "_ratios",
 )
-LOG_PARTS = frozenset({"slot", "_ground"})
-HOOK_PARTS = frozenset({"training", "output", "stream"})
-GROUND_PARTS = frozenset(
-    {"model", "gates", "blend", "optimizer", "trial", "output", "tracker", "embargo", "mode"}
+LOG_VALUES = ("history", "reports")
+HOOK_VALUES = (
+    "level",
+    "mode",
+    "phase",
+    "is_disabled",
+    "draws_from_torch",
+    "gradients",
+    "gradient_passes",
+    "descents",
 )
-GROWTH_PARTS = frozenset({"slots", "optimizer", "governor", "policy", "tracker"})
+GROUND_VALUES = ("random_seed", "epoch", "step", "val_loss", "gradient_square", "gradient_norm", "in_place")
+GROWTH_VALUES = ("host_params", "_losses", "_steps_seen")
+"""The attributes that a checkpoint holds; what else these objects have, a run's script makes anew."""
 
 
 def growth_values(growth: Growth) -> dict[str, Any]:
@@ -60,8 +84,8 @@ def growth_values(growth: Growth) -> dict[str, Any]:
         "optimizer": growth.optimizer.state_dict(),
         "steps": growth.optimizer.steps,
         "slots": {name: _slot_values(slot) for name, slot in bank.items()},
-        "ground": _attributes(bank.ground, GROUND_PARTS),
-        "growth": _attributes(growth, GROWTH_PARTS),
+        "ground": _attributes(bank.ground, GROUND_VALUES),
+        "growth": _attributes(growth, GROWTH_VALUES),
         "governor": growth.governor.state_dict(),
         "tracker": growth.tracker.mark(),
         "policy": None if policy is None else policy(),
@@ -135,11 +159,9 @@ def _slot_values(slot: SeedSlot) -> dict[str, Any]:
     hook = slot.hook
     seed = None if slot.seed is None else {"gradients": module_values(slot.seed)["gradients"]}
     return {
-        "slot": _attributes(slot, SLOT_PARTS),
-        "log": _attributes(slot.log, LOG_PARTS),
-        "hook": {
-            name: value for name, value in _attributes(hook, HOOK_PARTS).items() if not name.startswith("_")
-        },
+        "slot": _attributes(slot, SLOT_VALUES),
+        "log": _attributes(slot.log, LOG_VALUES),
+        "hook": _attributes(hook, HOOK_VALUES),
         "stream": vars(hook.stream),
         "seed": seed,
         "snapshot": None
@@ -202,8 +224,8 @@ def _restored_control(slot: SeedSlot, bank: MorphogeneticModel, values: Mapping[
 # Attributes, streams, generators
 
 
-def _attributes(part: object, without: frozenset[str]) -> dict[str, Any]:
-    return {name: value for name, value in vars(part).items() if name not in without}
+def _attributes(part: object, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(part, name) for name in names}
 
 
 def _set_attributes(part: object, values: Mapping[str, Any], device: torch.device) -> None:

@@ -19,3 +19,9 @@ class StreamUnwritable(EsperError):
     code = "E0933"
     message = "cannot write the event stream {path}: {reason}"
     help = "choose another folder with --out, or make room"
+
+
+class StreamTooShort(EsperError):
+    code = "E0934"
+    message = "{path} has {found} whole events, and the checkpoint was made after {expected}"
+    help = "resume from an older checkpoint, or begin the run again in another folder"

@@ -6,10 +6,12 @@ Each line is a Leyline event's record with `schema_version`, `run_id`, `seq` (fr
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,17 +19,20 @@ from typing import Any, Self
 
 import esper.leyline.run_events  # noqa: F401  (defines kinds that a stream holds)
 from esper.errors import EsperError
+from esper.files import write_whole
 from esper.leyline.events import Event, event_from_record
-from esper.nissa.errors import MalformedStream, MissingStream, StreamUnwritable
+from esper.nissa.errors import MalformedStream, MissingStream, StreamTooShort, StreamUnwritable
 
 SCHEMA_VERSION = 1
 FILE_NAME = "events.jsonl"
+NEWLINE = ord("\n")
 
 
 class EventStream:
-    """Writes events to `path`, which must not exist; each line is flushed when it is written.
+    """Writes events to `path`; each line is flushed when it is written.
 
-    Raises `StreamUnwritable`, also for a file that is there already: a stream has one writer.
+    The file must not exist, for a stream has one writer, unless `seq` is given: then it is the stream that
+    `set_aside` left with so many events, and goes on. Raises `StreamUnwritable`.
     """
 
     def __init__(
@@ -36,14 +41,15 @@ class EventStream:
         run_id: str,
         env_id: str = "0",
         clock: Callable[[], float] = time.time,
+        seq: int = 0,
     ) -> None:
         self.path = path
         self.run_id = run_id
         self.env_id = env_id
         self._clock = clock
-        self._seq = 0
+        self._seq = seq
         try:
-            self._file = path.open("x", encoding="utf-8")
+            self._file = path.open("a" if seq else "x", encoding="utf-8")
         except OSError as error:
             raise StreamUnwritable(path=path, reason=error.strerror) from error
 
@@ -69,6 +75,22 @@ class EventStream:
         """Whether nothing has been emitted."""
         return self._seq == 0
 
+    def sync(self) -> None:
+        """Has the system write down what was emitted. Raises `StreamUnwritable`."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise StreamUnwritable(path=self.path, reason=error.strerror) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many events were emitted: the number of the next."""
+        return {"seq": self._seq}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Checks that the stream goes on where the state was taken. Raises `StreamTooShort`."""
+        if state["seq"] != self._seq:
+            raise StreamTooShort(path=self.path, found=self._seq, expected=state["seq"])
+
     def close(self) -> None:
         """Closes the file; a second call does nothing."""
         self._file.close()
@@ -93,6 +115,36 @@ class Recorded:
     time: float
     run_id: str
     event: Event
+
+
+def set_aside(path: Path, events: int) -> Path | None:
+    """Cuts the stream at `path` after its first `events` events; the rest goes into a file beside it.
+
+    That file, `events.set-aside-N.jsonl`, is written first: at no moment is an event in neither. Returns its
+    path. A stream that is to have no event is removed. Raises `StreamTooShort`, `StreamUnwritable`.
+    """
+    try:
+        data = path.read_bytes() if path.exists() else b""
+        ends = [place for place, byte in enumerate(data) if byte == NEWLINE]
+        if len(ends) < events:
+            raise StreamTooShort(path=path, found=len(ends), expected=events)
+        kept = ends[events - 1] + 1 if events else 0
+        aside = None
+        if len(data) > kept:
+            aside = _free_name(path)
+            write_whole(aside, data[kept:])
+        if events:
+            os.truncate(path, kept)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StreamUnwritable(path=path, reason=error.strerror) from error
+    return aside
+
+
+def _free_name(path: Path) -> Path:
+    names = (path.with_name(f"{path.stem}.set-aside-{number}{path.suffix}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())
 
 
 def read_stream(run: Path) -> list[Recorded]:

@@ -6,6 +6,7 @@ says everything, and giving it back to `esper train` asks for the same run.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from esper.errors import MissingPackage
-from esper.simic.errors import HostFromFile, InvalidConfig, SlotsMissing, UnreadableConfig
+from esper.simic.errors import HostFromFile, InvalidConfig, RunDiffers, SlotsMissing, UnreadableConfig
 from esper.simic.hosts import host_named, is_import_path
 from esper.simic.tasks import batch_size_of
 
@@ -53,6 +54,14 @@ class TrainConfig(BaseModel):
     weight_decay: float = Field(0.01, ge=0, le=100, description="AdamW's weight decay")
     warmup_epochs: int = Field(2, ge=0, description="epochs of linear warm-up before the cosine decay")
     clip_norm: float = Field(1.0, gt=0, allow_inf_nan=False, description="largest gradient norm of the host")
+    checkpoint_every: int = Field(
+        0, ge=0, description="optimizer steps between checkpoints; 0 for one after each epoch"
+    )
+    keep_checkpoints: int = Field(2, ge=1, description="how many checkpoints stay, the newest ones")
+
+
+MAY_DIFFER = frozenset({"checkpoint_every", "keep_checkpoints"})
+"""Options that a run may be resumed with other values of: they have no part in what it computes."""
 
 
 LATEST_GERMINATION = 0.6
@@ -73,6 +82,25 @@ def load_config(path: Path | None, options: Mapping[str, Any]) -> TrainConfig:
         return resolve(TrainConfig.model_validate({**settings, **options}))
     except ValidationError as error:
         raise InvalidConfig(source=source, problems="; ".join(_problem(e) for e in error.errors())) from error
+
+
+def resumed_config(run: Path, config: Path | None, options: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of the run whose config.yaml is `run`, with what `config` and `options` may change.
+
+    A host that would be imported has to be named in `options` again. Raises `RunDiffers` where they ask for
+    another run, and what `load_config` raises.
+    """
+    begun = load_config(run, {name: options[name] for name in ("host",) if name in options})
+    begun = begun.model_copy(update={"host": str(_read(run).get("host", begun.host))})
+    wanted = load_config(run if config is None else config, options)
+    differences = [
+        f"{name} {json.dumps(value)}, not {json.dumps(asked)}"
+        for (name, value), asked in zip(begun.model_dump().items(), wanted.model_dump().values(), strict=True)
+        if value != asked and name not in MAY_DIFFER
+    ]
+    if differences:
+        raise RunDiffers(path=run.parent, differences="; ".join(differences))
+    return wanted
 
 
 def resolve(config: TrainConfig) -> TrainConfig:

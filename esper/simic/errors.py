@@ -92,3 +92,23 @@ class SlotsMissing(EsperError):
     code = "E0914"
     message = "the host `{host}` says nothing of its {what}"
     help = "name them with --{what}"
+
+
+class NoRunCheckpoint(EsperError):
+    code = "E0915"
+    message = "{path} is a checkpoint, but not of a run of `esper train`"
+    help = "give one from a run's checkpoints/ folder, or --resume auto with the run's folder as --out"
+
+
+class RunDiffers(EsperError):
+    """A run goes on only as it was begun: anything else would be another run."""
+
+    code = "E0916"
+    message = "the run in {path} was begun with {differences}"
+    help = "leave these options out to go on with it, or begin another run in another --out"
+
+
+class NoRunToResume(EsperError):
+    code = "E0917"
+    message = "{path} lies in no run's checkpoints/ folder: {reason}"
+    help = "give the path that the run wrote it to, runs/NAME/checkpoints/step-NNNNNNNN.safetensors"

@@ -1,4 +1,4 @@
-"""A run's folder: where it lies, and what is written into it before the first step."""
+"""A run's folder: where it lies, and what is written into it before the first step, and before it goes on."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import platform
 import secrets
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from esper.files import FileUnwritable, write_whole
 from esper.nissa.stream import FILE_NAME
 from esper.simic.config import TrainConfig, config_text
-from esper.simic.errors import RunDirectoryTaken, RunDirectoryUnwritable
+from esper.simic.errors import NoRunToResume, RunDirectoryTaken, RunDirectoryUnwritable
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -57,22 +59,32 @@ def create_run_directory(config: TrainConfig, out: Path | None) -> RunDirectory:
     run = RunDirectory(path, secrets.token_hex(6), is_made=not path.exists())
     try:
         path.mkdir(parents=True, exist_ok=True)
-        (path / CONFIG).write_text(config_text(config), encoding="utf-8")
-        facts = json.dumps(_environment(run, config), indent=2)
-        (path / ENVIRONMENT).write_text(facts + "\n", encoding="utf-8")
     except OSError as error:
         raise RunDirectoryUnwritable(path=path, reason=error.strerror) from error
+    _write(run.path, CONFIG, config_text(config))
+    _write(run.path, ENVIRONMENT, _json(_environment(run, config)))
     return run
+
+
+def reopened_run_directory(path: Path, checkpoint: Path, step: int) -> RunDirectory:
+    """The folder of a run that goes on from `checkpoint`; environment.json says so. The stream does not.
+
+    Raises `NoRunToResume`, `RunDirectoryUnwritable`.
+    """
+    facts = _facts(path)
+    run_id = facts.get("run_id")
+    if not isinstance(run_id, str):
+        raise NoRunToResume(path=checkpoint, reason=f"{path / ENVIRONMENT} names no run")
+    resumed = facts.setdefault("resumed", [])
+    if isinstance(resumed, list):
+        resumed.append({"time": _now(), "checkpoint": checkpoint.name, "step": step, "packages": _packages()})
+    _write(path, ENVIRONMENT, _json(facts))
+    return RunDirectory(path, run_id, is_made=False)
 
 
 def environment_of(run: Path) -> dict[str, str]:
     """The facts of environment.json that a report states; empty where the file is missing or damaged."""
-    try:
-        content = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
+    content = _facts(run)
     packages = content.get("packages")
     facts = {name: str(version) for name, version in packages.items()} if isinstance(packages, dict) else {}
     for name in ("python", "platform", "cores", "device"):
@@ -92,14 +104,41 @@ def _environment(run: RunDirectory, config: TrainConfig) -> dict[str, object]:
     return {
         "schema_version": 1,
         "run_id": run.run_id,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "started": _now(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "device": config.device,
-        "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
+        "packages": _packages(),
         "arguments": sys.argv[1:],
     }
+
+
+def _facts(run: Path) -> dict[str, object]:
+    try:
+        content = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write(run: Path, name: str, text: str) -> None:
+    try:
+        write_whole(run / name, text)
+    except FileUnwritable as error:
+        raise RunDirectoryUnwritable(path=run, reason=error.details["reason"]) from error
+
+
+def _json(facts: Mapping[str, object]) -> str:
+    return json.dumps(facts, indent=2) + "\n"
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _packages() -> dict[str, str]:
+    return {name: version for name in PACKAGES if (version := _version(name)) is not None}
 
 
 def _version(package: str) -> str | None:

@@ -106,7 +106,8 @@ def test_run_is_not_written_over(run: Path) -> None:
     [
         (("train", "--task", "imagenet"), 2, "imagenet"),
         (("train", "--epochs", "0"), 2, "epochs"),
-        (("train", "--resume", "auto"), 2, "--resume"),
+        (("train", "--resume"), 2, "--resume"),
+        (("train", "--resume", "step-00000001.safetensors"), 1, "lies in no run's checkpoints/ folder"),
         (("train", "none.yaml"), 1, "cannot read the configuration"),
         (("train", "--slots", "blocks.9"), 1, "blocks.9"),
         (("train", "--blueprints", "nrom"), 1, "nrom"),
@@ -161,6 +162,18 @@ def test_signal_closes_the_files_and_has_its_exit_code(
     assert process.wait(timeout=60) == code
     assert json.loads((run / "events.jsonl").read_text().splitlines()[-1])["code"] == number.name
     assert "</html>" in (run / "report.html").read_text()
+    again = esper("train", "--out", run, "--resume", "auto", "--epochs", "6")
+    assert again.exit_code == 1
+    assert "was begun with epochs 5000, not 6" in again.stderr
+
+
+def test_a_run_that_is_finished_is_resumed_by_telling_it_again(run: Path) -> None:
+    before = (run / "events.jsonl").read_bytes()
+    again = esper("train", "--out", run, "--resume", "auto", "--json")
+    assert again.exit_code == 0
+    assert "is finished" in again.stderr
+    assert json.loads(again.stdout)["epochs"] == 2
+    assert (run / "events.jsonl").read_bytes() == before
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 120.0) -> None:

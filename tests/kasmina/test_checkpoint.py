@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
+from esper.kasmina import checkpoint_state as state
 from esper.kasmina.attach import attach
 from esper.kasmina.bank import slots
 from esper.kasmina.blending import AlphaSchedule
@@ -126,8 +127,8 @@ class Run:
         for name, slot in slots(self.model).items():
             if slot.seed is not None:
                 found |= {f"{name}/{key}": value for key, value in fingerprint(slot.seed).items()}
-        for index, state in enumerate(self.optimizer.state.values()):
-            found |= {f"{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+        for index, held in enumerate(self.optimizer.state.values()):
+            found |= {f"{index}.{key}": torch.as_tensor(value) for key, value in held.items()}
         return found
 
 
@@ -177,6 +178,31 @@ def test_a_run_goes_on_from_the_middle_of_an_accumulation(tmp_path: Path) -> Non
         run.optimizer.step()
         ends.append(run.everything())
     assert equal_states(*ends)
+
+
+MADE_ANEW = {
+    "slot": {"name", "host", "hook", "probe", "incubation", "log", "_ground", "_role"}
+    | {"control", "snapshot", "optimizer"},
+    "hook": {"output", "stream", "draws", "is_built_in", "_last_task"},
+    "log": {"slot", "_ground"},
+    "ground": {"model", "gates", "blend", "optimizer", "trial", "output", "tracker", "embargo", "mode"},
+    "growth": {"slots", "optimizer", "governor", "policy", "tracker"},
+}
+"""What a script makes anew, or a checkpoint holds in another form."""
+
+
+def test_every_attribute_is_in_a_checkpoint_or_made_anew() -> None:
+    growth = Run().growth
+    slot = next(iter(growth.slots.values()))
+    for kind, part, saved in (
+        ("slot", slot, state.SLOT_VALUES),
+        ("hook", slot.hook, state.HOOK_VALUES),
+        ("log", slot.log, state.LOG_VALUES),
+        ("ground", growth.slots.ground, state.GROUND_VALUES),
+        ("growth", growth, state.GROWTH_VALUES),
+    ):
+        assert set(saved) <= set(vars(part))
+        assert set(vars(part)) - set(saved) - MADE_ANEW[kind] - set(vars(nn.Module())) == set()
 
 
 def test_the_governor_goes_on_counting(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from esper.leyline.events import Event, GrowthStepped
-from esper.nissa.errors import MalformedStream, MissingStream, StreamUnwritable
-from esper.nissa.stream import FILE_NAME, EventStream, read_stream
+from esper.nissa.errors import MalformedStream, MissingStream, StreamTooShort, StreamUnwritable
+from esper.nissa.stream import FILE_NAME, EventStream, read_stream, set_aside
 
 
 def write(folder: Path, events: Sequence[Event], env_id: str = "0") -> None:
@@ -89,3 +89,35 @@ def test_damage_is_told_with_its_line(
 def test_folder_without_a_stream_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(MissingStream):
         read_stream(tmp_path)
+
+
+def test_a_stream_goes_on_after_what_is_set_aside(tmp_path: Path, story: list[Event]) -> None:
+    write(tmp_path, story)
+    path = tmp_path / FILE_NAME
+    whole = path.read_bytes()
+    with path.open("ab") as file:
+        file.write(b'{"schema_ver')
+    for number, kept in enumerate((3, 2), start=1):
+        before = path.read_bytes()
+        aside = set_aside(path, kept)
+        assert aside == tmp_path / f"events.set-aside-{number}.jsonl"
+        assert path.read_bytes() + aside.read_bytes() == before
+    with EventStream(path, "r1", clock=lambda: 12.5, seq=2) as stream:
+        for event in story[2:]:
+            stream.emit(event)
+        stream.sync()
+        assert stream.state_dict() == {"seq": len(story)}
+    assert path.read_bytes() == whole
+    assert set_aside(path, len(story)) is None
+    assert set_aside(path, 0) is not None
+    assert not path.exists()
+
+
+def test_a_stream_with_fewer_events_than_the_checkpoint_is_not_gone_on_with(
+    tmp_path: Path, story: list[Event]
+) -> None:
+    write(tmp_path, story[:2])
+    with pytest.raises(StreamTooShort, match="has 2 whole events, and the checkpoint was made after 3"):
+        set_aside(tmp_path / FILE_NAME, 3)
+    with EventStream(tmp_path / FILE_NAME, "r1", seq=2) as stream, pytest.raises(StreamTooShort):
+        stream.load_state_dict({"seq": 3})

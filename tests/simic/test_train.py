@@ -50,10 +50,10 @@ def test_equal_runs_have_equal_streams_but_for_time_and_run_id(tmp_path: Path) -
     assert streams[0] == streams[1]
 
 
-def test_run_leaves_its_four_files(tmp_path: Path) -> None:
+def test_run_leaves_its_files_and_checkpoints(tmp_path: Path) -> None:
     run = run_training(configured(), tmp_path / "r")
     names = {path.name for path in run.directory.path.iterdir()}
-    assert names == {"config.yaml", "environment.json", "events.jsonl", "report.html"}
+    assert names == {"checkpoints", "config.yaml", "environment.json", "events.jsonl", "report.html"}
 
 
 def test_test_data_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
