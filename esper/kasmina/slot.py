@@ -380,7 +380,7 @@ class SeedSlot:
             lost_steps=ground.step - self.blended_at if rolled_back else 0,
         )
         if self.mark is not None and ground.tracker is not None:
-            ground.tracker.rewind(self.mark)
+            ground.tracker.take_back(self.mark)
         self.rollbacks += rolled_back
         doublings = min(self.rollbacks - 1, MOST_DOUBLINGS) if rolled_back else 0
         self.closed_until = ground.epoch + bool(ground.embargo) + ground.embargo * 2**doublings
@@ -499,6 +499,7 @@ class SeedSlot:
     def _fossilize(self, reason: str) -> None:
         ground, seed, comparison = self._ground, self.seed, self.comparison
         assert seed is not None and ground.optimizer is not None
+        seed.train(self.host.training)
         fossils.register(ground.model, self.name, seed)
         if self.optimizer is not None:
             self.optimizer.join(ground.optimizer, ground.model)

@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 from esper.leyline.signals import HISTORY, SlotSignals, TrainingSignals
+
+DELTAS: Mapping[str, int] = MappingProxyType(
+    {"train_loss": -1, "train_accuracy": 1, "val_loss": -1, "val_accuracy": 1}
+)
+"""The figures whose deltas a policy may be rewarded for, each with the sign of an improvement."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,7 @@ class TrackerMark:
     best_loss: float
     best_accuracy: float
     plateau: int
+    totals: tuple[float, ...]
 
 
 class SignalTracker:
@@ -44,6 +52,7 @@ class SignalTracker:
         self._best_loss = math.nan
         self._best_accuracy = math.nan
         self._plateau = 0
+        self._totals = (0.0,) * len(DELTAS)
 
     def mark(self) -> TrackerMark:
         """The memory as it stands, for `rewind`."""
@@ -55,10 +64,11 @@ class SignalTracker:
             self._best_loss,
             self._best_accuracy,
             self._plateau,
+            self._totals,
         )
 
     def rewind(self, mark: TrackerMark) -> None:
-        """Goes back to `mark`: a host that was taken back earns no credit for what it had been in between."""
+        """Remembers what it remembered at `mark`, and nothing since."""
         self._previous = mark.previous
         self._losses = deque(mark.losses, maxlen=HISTORY)
         self._accuracies = deque(mark.accuracies, maxlen=HISTORY)
@@ -66,6 +76,26 @@ class SignalTracker:
         self._best_loss = mark.best_loss
         self._best_accuracy = mark.best_accuracy
         self._plateau = mark.plateau
+        self._totals = mark.totals
+
+    def take_back(self, mark: TrackerMark) -> None:
+        """Goes back to `mark` with a host that was taken back, which earns nothing by it.
+
+        Best values and the plateau are those of the mark. The next deltas are measured from the mark, so that
+        recovering is no improvement, less what was credited since, so that what was lost again is repaid.
+        """
+        totals, present = self._totals, self._previous
+        self.rewind(mark)
+        self._totals = totals
+        if mark.previous is None or present is None:
+            self._previous = present
+            return
+        base: dict[str, Any] = {}
+        for (name, sign), before, after in zip(DELTAS.items(), mark.totals, totals, strict=True):
+            value = getattr(mark.previous, name)
+            credit = max(0.0, sign * (after - before))
+            base[name] = value + sign * credit if math.isfinite(value) else getattr(present, name)
+        self._previous = replace(mark.previous, **base)
 
     def update(
         self,
@@ -115,6 +145,10 @@ class SignalTracker:
             slots=tuple(slots),
         )
         self._previous = signals
+        self._totals = tuple(
+            total + getattr(signals, f"{name}_delta")
+            for name, total in zip(DELTAS, self._totals, strict=True)
+        )
         return signals
 
 
