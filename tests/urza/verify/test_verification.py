@@ -11,6 +11,7 @@ from esper.ir import Builder, DType, TensorType, symbol
 from esper.lang import lower
 from esper.urza.compiler import Programs, make_programs
 from esper.urza.generate.writer import Launch
+from esper.urza.verify.draws import places_among
 from esper.urza.verify.verification import Verification, compare, verify_programs
 
 LIBRARY = ("mlp_block", "norm", "conv_enhance", "depthwise", "attention")
@@ -66,6 +67,40 @@ def test_what_is_right_passes() -> None:
 def test_a_wrong_value_is_caught() -> None:
     found = verify_programs(altered(gelu_twice(), "gelu(x_value)", "gelu(x_value) * 1.0001"))
     assert not found.ok and not faults(found)
+
+
+def test_what_is_wrong_of_large_numbers_alone_is_caught_by_outliers() -> None:
+    programs = altered(gelu_twice(), "gelu(x_value)", "gelu(x_value) + tl.where(x_value > 1e3, 1.0, 0.0)")
+    assert verify_programs(programs, sizes={"N": 40}).ok
+    assert not verify_programs(programs, sizes={"N": 40}, draws=("normal", "outliers")).ok
+
+
+def test_a_greatest_element_that_leaves_nan_out_is_caught_by_special_values() -> None:
+    build = Builder("greatest")
+    x = build.input("x", TensorType(DType.F32, (symbol("N"), 5)))
+    programs = make_programs(build.finish({"y": build.op("amax", x, axes=(1,))}))
+    row = 'tl.where(mask, x_value, float("-inf")), 1)'
+    programs = altered(programs, f"largest({row}", f"tl.max({row}[:, None]")
+    assert verify_programs(programs).ok
+    assert not verify_programs(programs, sizes={"N": 7}, draws=("special",)).ok
+
+
+def test_integers_that_pass_through_float32_are_caught() -> None:
+    build = Builder("count")
+    ids = build.input("ids", TensorType(DType.I64, (symbol("N"), 5)))
+    programs = make_programs(build.finish({"y": build.op("add", ids, 1.0)}))
+    assert verify_programs(programs).ok
+    assert not verify_programs(altered(programs, "ids_value + 1", "ids_value + 1.0")).ok
+
+
+def test_integers_that_are_places_stay_within_the_tensor() -> None:
+    build = Builder("lookup")
+    ids = build.input("ids", TensorType(DType.I64, (symbol("N"),)))
+    counts = build.input("counts", TensorType(DType.I64, (symbol("N"),)))
+    table = build.param("table", TensorType(DType.F32, (4, 3)))
+    y = build.op("embedding", build.op("sub", ids, 0.0), table)
+    ir = build.finish({"y": y, "z": build.op("add", counts, counts)})
+    assert places_among([ir]) == {"ids"} and verify_programs(make_programs(ir)).ok
 
 
 STORE = "tl.store(gelu_2_ptr + offsets, gelu_2, mask)"
