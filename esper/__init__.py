@@ -26,11 +26,13 @@ FACE: dict[str, str] = {
     "host_state_dict": "esper.kasmina.attach",
     "load": "esper.urza.run.seeds",
     "load_checkpoint": "esper.kasmina.checkpoint",
+    "load_seeds": "esper.kasmina.seeds_file",
     "lower": "esper.lang",
     "print_slots": "esper.kasmina.attach",
     "restore_topology": "esper.kasmina.checkpoint",
     "run_passes": "esper.passes.manager",
     "save_checkpoint": "esper.kasmina.checkpoint",
+    "save_seeds": "esper.kasmina.seeds_file",
     "slots": "esper.kasmina.bank",
 }
 """Public name -> the module that has it."""

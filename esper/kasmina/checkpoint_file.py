@@ -42,7 +42,7 @@ def write_checkpoint(path: Path, values: Mapping[str, Any]) -> None:
         "esper": esper.__version__,
         "torch": torch.__version__,
         "values": text,
-        "digest": _digest(text, encoder.tensors),
+        "digest": digest_of(text, encoder.tensors),
     }
     write_whole(path, save(encoder.tensors, metadata))
     sync_folder(path.parent)
@@ -64,7 +64,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if found != str(SCHEMA):
         raise CheckpointTooNew(path=path, found=found, known=SCHEMA, esper=metadata.get("esper", "unknown"))
     text = metadata.get("values", "")
-    if metadata.get("digest") != _digest(text, tensors):
+    if metadata.get("digest") != digest_of(text, tensors):
         raise CheckpointUnreadable(path=path, reason="its digest is not that of what it holds")
     decoder = Decoder(tensors)
     try:
@@ -73,7 +73,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointUnreadable(path=path, reason=f"{type(error).__name__}: {error}") from error
 
 
-def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+def digest_of(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """A sha256 over a text and named tensors on the CPU."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -206,6 +206,12 @@ class CheckpointContents(EsperError):
     help = "pass the objects that were saved, by the same names; name=None leaves one out"
 
 
+class SeedsUnreadable(EsperError):
+    code = "E0880"
+    message = "{path} is no whole file of seeds: {reason}"
+    help = "write it again with save_seeds"
+
+
 class SlotsShareTensor(EsperError):
     """A container returns what its last module returned: two seeds would act on it, one after the other."""
 

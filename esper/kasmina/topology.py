@@ -108,19 +108,27 @@ def _describe_slot(slot: SeedSlot) -> SlotRecord:
     )
 
 
-def rebuild(model: nn.Module, record: Mapping[str, Any]) -> MorphogeneticModel:
-    """Puts the slots and seeds of a record of `describe` into `model`, seeds with weights yet to be loaded.
+def rebuild(
+    model: nn.Module, record: Mapping[str, Any], weights: Mapping[str, Tensor] | None = None
+) -> MorphogeneticModel:
+    """Puts the slots and seeds of a record of `describe` into `model`.
+
+    weights: those of `seed_weights`; without them, they are yet to be loaded.
 
     A model without slots gets those of the record; one that has slots must have them all, each DORMANT. A
     seed stands in its stage with its alpha, but a snapshot and a control belong to the run it came from:
     until they are given back, culling a seed in place does not take the host back, and the last gate
     refuses it.
-    Raises MalformedTopology, AnotherHost, UnknownSlot, SlotTaken, and what reading a graph raises; `model` is
-    then as it was.
+    Raises MalformedTopology, AnotherHost, UnknownSlot, SlotTaken, WeightsDiffer, and what reading a graph
+    raises; `model` is then as it was.
     """
     topology = read_topology(record)
     _check_host(model, topology)
-    seeds = {entry.name: _seed_of(entry) for entry in topology.slots if entry.ir is not None}
+    seeds: dict[str, nn.Module] = {
+        entry.name: _seed_of(entry) for entry in topology.slots if entry.ir is not None
+    }
+    if weights is not None:
+        _fill(seeds, weights)
     if ATTRIBUTE in model.__dict__:
         bank = slots(model)
         for entry in topology.slots:
@@ -226,31 +234,38 @@ def _attached(model: nn.Module, topology: Topology) -> MorphogeneticModel:
 
 def seed_weights(bank: MorphogeneticModel) -> dict[str, Tensor]:
     """Every seed's parameters and buffers, fossils included, as `slot/name`: detached, not copied."""
-    return {
-        f"{slot.name}/{name}": value.detach()
-        for slot in bank.values()
-        if slot.seed is not None
-        for name, value in slot.seed.state_dict(keep_vars=True).items()
-    }
+    return {name: value.detach() for name, value in _tensors(_seeds(bank)).items()}
 
 
-@torch.no_grad()
 def load_seed_weights(bank: MorphogeneticModel, weights: Mapping[str, Tensor]) -> None:
     """Gives the seeds of `bank` the values of `seed_weights`, in the dtypes these have.
 
     The seeds' tensors stay the same objects. Raises WeightsDiffer, and changes nothing, unless names and
     shapes are exactly the seeds'.
     """
-    own = seed_weights(bank)
+    _fill(_seeds(bank), weights)
+
+
+def _seeds(bank: MorphogeneticModel) -> dict[str, nn.Module]:
+    return {slot.name: slot.seed for slot in bank.values() if slot.seed is not None}
+
+
+def _tensors(seeds: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{slot}/{name}": value
+        for slot, seed in seeds.items()
+        for name, value in seed.state_dict(keep_vars=True).items()
+    }
+
+
+@torch.no_grad()
+def _fill(seeds: Mapping[str, nn.Module], weights: Mapping[str, Tensor]) -> None:
+    own = _tensors(seeds)
     differences = host_differences(
         {name: list(value.shape) for name, value in own.items()},
         {name: list(value.shape) for name, value in weights.items()},
     )
     if differences:
         raise WeightsDiffer(differences="; ".join(differences[:NAMES_SHOWN]))
-    for slot in bank.values():
-        if slot.seed is None:
-            continue
-        for name, tensor in slot.seed.state_dict(keep_vars=True).items():
-            value = weights[f"{slot.name}/{name}"]
-            tensor.data = value.to(tensor.device, copy=True)
+    for name, tensor in own.items():
+        tensor.data = weights[name].to(tensor.device, copy=True)
