@@ -242,3 +242,9 @@ class ScriptedHost(EsperError):
     code = "E0849"
     message = "{name} is a {kind}, whose modules run without hooks"
     help = "attach to the module that it was made from, and script what export returns"
+
+
+class ForgottenPass(EsperError):
+    code = "E0870"
+    message = "a backward pass came after more than {most} later forward passes of compiled hosts"
+    help = "run backward sooner, or evaluate under torch.no_grad()"

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from esper.kasmina.blending import blend
+from esper.kasmina.compiled_host import Pass, call, number_of
 from esper.kasmina.isolation import RandomStream
 from esper.kasmina.nested import dense, shaped_like
 from esper.urza.eager.recomputation import Draws, first_run, is_recomputation, may_be_checkpointed, region
@@ -32,6 +33,14 @@ class Phase(Enum):
     IDLE = "leave it alone"
     LISTENING = "leave it alone, and train the seed on its gradient"
     IN_PLACE = "blend the seed into it"
+
+
+class Role(Enum):
+    """What a slot is to `torch.compile`."""
+
+    RESTS = "compiled with the host: nothing"
+    ACTS = "one operator, whatever its stage and alpha"
+    BUILT_IN = "compiled with the host: a fossilized seed"
 
 
 class SlotHook(nn.Module):
@@ -57,6 +66,13 @@ class SlotHook(nn.Module):
         self.gradient_passes = 0
         self.descents: deque[Tensor] = deque(maxlen=DESCENT_WINDOW)
         self._last_task = -1
+        self.awake = torch.zeros((), requires_grad=True)
+        self.number = number_of(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy of a hook has a number of its own."""
+        self.__dict__.update(state)
+        self.number = number_of(self)
 
     def set_alpha(self, level: float) -> None:
         """Sets the share of the seed in the blend, 0 to 1."""
@@ -72,20 +88,61 @@ class SlotHook(nn.Module):
         self.clear_gradients()
         self.descents.clear()
 
+    @property
+    def phase(self) -> Phase:
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        """Compiled code looks at `role` alone, so it stays as it is where one phase of acting follows another."""
+        self._phase = phase
+        self.role = Role.RESTS if phase is Phase.IDLE else Role.ACTS
+
+    def build_in(self) -> None:
+        """Makes a fossilized seed's call part of what torch.compile compiles of the host, unless it draws
+        random numbers, which come from a stream that compiled code does not know."""
+        if not self.draws_from_torch:
+            self.role = Role.BUILT_IN
+
     def forward(self, host: nn.Module, arguments: Any, result: Any) -> Any:
         """None where the host's output stays as it is, else the output with the slot's tensor replaced."""
-        if self.phase is Phase.IDLE or self.is_disabled or self.seed is None:
+        if self.role is Role.RESTS or self.is_disabled or self.seed is None:
             return None
         tensor = select(result, self.output)
+        if self.role is Role.ACTS and torch.compiler.is_compiling():
+            return replace(result, self.output, call(self.number, tensor, self.awake, training=host.training))
         if self.phase is Phase.LISTENING:
             return self._listen(host, result, tensor) if torch.is_grad_enabled() else None
         if self.level == 0.0:
             return None
+        return replace(result, self.output, self._blended(tensor, training=host.training))
+
+    def called(self, tensor: Tensor, *, training: bool, frozen: bool) -> tuple[Tensor, Pass]:
+        """The slot's part in a compiled graph, as `esper.kasmina.compiled_host` calls it."""
+        if self.phase is Phase.IDLE or self.is_disabled or self.seed is None:
+            return tensor, lambda gradient: gradient
+        if self.phase is Phase.LISTENING:
+            if not (training or frozen):
+                return tensor, lambda gradient: gradient
+            echo = _Echo(self, tensor.clone(), training)
+            return tensor, echo.repeat
+        if self.level == 0.0:
+            return tensor, lambda gradient: gradient
+        leaf = tensor.detach().requires_grad_(torch.is_grad_enabled())
+        grown = self._blended(leaf, training=training)
+        return grown.detach(), lambda gradient: self._differentiate(grown, leaf, gradient)
+
+    def _differentiate(self, grown: Tensor, leaf: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient at `leaf`; those of the seed's parameters are added to what they hold."""
+        torch.autograd.backward(grown, gradient, inputs=[leaf, *self.trainable()])
+        return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+    def _blended(self, tensor: Tensor, *, training: bool) -> Tensor:
         given = dense(tensor)
-        grown = self._run(given, training=host.training)
+        grown = self._run(given, training=training)
         if self.level < 1.0 or self.mode == "add":
             grown = blend(given, grown, self.alpha, self.mode)
-        return replace(result, self.output, shaped_like(tensor, grown))
+        return shaped_like(tensor, grown)
 
     def _listen(self, host: nn.Module, result: Any, tensor: Tensor) -> Any:
         """Waits for the gradient at `tensor`. Where the host has none there, a copy that has one takes its
@@ -208,6 +265,11 @@ class _Echo:
         self.training = training
         kind = tensor.device.type
         self.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+
+    def repeat(self, gradient: Tensor) -> Tensor:
+        """Receives a gradient, and gives it back."""
+        self(gradient)
+        return gradient
 
     def __call__(self, gradient: Tensor) -> None:
         hook, tensor = self.hook, self.tensor

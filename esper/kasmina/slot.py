@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from esper.ir.graph import BlueprintIR
 from esper.kasmina import figures, fossils
 from esper.kasmina.blending import Blend, check_mode
+from esper.kasmina.compiled_host import forget_compiled_code
 from esper.kasmina.control import Comparison, Control
 from esper.kasmina.errors import (
     ActionOutOfStage,
@@ -78,6 +79,7 @@ class SeedSlot:
         self.log = Logbook(name, ground)
         self._ground = ground
         self._stage = SeedStage.UNKNOWN
+        self._role = hook.role
         self._count = 0
         self._forget()
 
@@ -280,6 +282,7 @@ class SeedSlot:
             if stage is SeedStage.FOSSILIZED:
                 assert seed is not None
                 fossils.register(ground.model, self.name, seed)
+                self.hook.build_in()
             else:
                 ground.in_place.add(self.name)
         if stage in ON_TRIAL:
@@ -501,6 +504,7 @@ class SeedSlot:
         assert seed is not None and ground.optimizer is not None
         seed.train(self.host.training)
         fossils.register(ground.model, self.name, seed)
+        self.hook.build_in()
         if self.optimizer is not None:
             self.optimizer.join(ground.optimizer, ground.model)
         ground.in_place.discard(self.name)
@@ -535,6 +539,9 @@ class SeedSlot:
         self._stage = target
         self.stage_steps = 0
         self.refusals = 0
+        if self.hook.role is not self._role:
+            self._role = self.hook.role
+            forget_compiled_code()
         self.log.emit(StageChanged, seed, source=source.name, target=target.name, reason=reason, alpha=alpha)
 
     # The figures
