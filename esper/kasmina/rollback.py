@@ -44,7 +44,11 @@ class Snapshot:
             parameter.copy_(value)
             parameter.grad = None
         for part, name, value in self.buffers:
-            getattr(part, name).copy_(value)
+            held = part._buffers.get(name)
+            if held is not None and held.shape == value.shape and held.dtype == value.dtype:
+                held.copy_(value)
+            else:  # the module has put another one in its place
+                part._buffers[name] = value.clone()
         for optimizer, states in zip(self.optimizers, self.states, strict=True):
             for parameter, state in zip(_parameters(optimizer), states, strict=True):
                 optimizer.state.pop(parameter, None)
