@@ -100,11 +100,16 @@ class GrowthOptimizer(Optimizer):
         return result
 
     def _measure(self, bank: MorphogeneticModel) -> None:
-        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        """The gradient of a host that is frozen throughout is 0; any other may just lack one at this step."""
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         if gradients:
             square = mean_square(gradients)
             bank.ground.gradient_square = square
             bank.ground.gradient_norm = (square * sum(gradient.numel() for gradient in gradients)).sqrt()
+        elif not any(p.requires_grad for p in parameters):
+            bank.ground.gradient_square = torch.zeros((), device=bank.ground.device)
+            bank.ground.gradient_norm = torch.zeros((), device=bank.ground.device)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clears the gradients of the host and of every seed that learns from the host's backward pass."""

@@ -1,7 +1,7 @@
 """Seeds without their host in one safetensors file: `esper.save_seeds` and `esper.load_seeds`.
 
-Tensors are named `slot/name`; the topology stands in the metadata as JSON, each seed as its graph, never code.
-The host's weights are not in it: `esper.host_state_dict` gives those.
+A tensor is called `slot/name`; the topology stands in the metadata as JSON, each seed as its graph, never
+code. The host's weights are not in it: `esper.host_state_dict` gives those.
 """
 
 from __future__ import annotations
