@@ -136,17 +136,32 @@ class Control:
         self.passes = 0
 
     def observe(self, batch: Any, *, stepped: bool) -> None:
-        """Learns from the batch the host has just seen; `stepped`: the host's optimizer took a step on it."""
+        """Learns from the batch the host has just seen; `stepped`: the host's optimizer took a step on it.
+
+        A pass that fails leaves the gradients as they were before it.
+        """
         for module, mirrored in zip(self.host.modules(), self.model.modules(), strict=True):
             mirrored.training = module.training
-        with self.stream.in_use(self.device), torch.enable_grad():
-            loss = self.trial.loss(self.model, batch)
-            if loss.requires_grad:  # a frozen host has nothing to learn without the seed
-                loss.backward()
+        waiting = self._gradients() if self.accumulated else []
+        try:
+            with self.stream.in_use(self.device), torch.enable_grad():
+                loss = self.trial.loss(self.model, batch)
+                if loss.requires_grad:  # a frozen host has nothing to learn without the seed
+                    loss.backward()
+        except BaseException:
+            self.optimizer.zero_grad()
+            for parameter, gradient in waiting:
+                parameter.grad = gradient
+            raise
         self.accumulated += 1
         self.passes += 1
         if stepped:
             self._step()
+
+    def _gradients(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """Copies of the gradients that wait for the next step."""
+        groups = self.optimizer.param_groups
+        return [(p, p.grad.clone()) for group in groups for p in group["params"] if p.grad is not None]
 
     def _step(self) -> None:
         parameters = [

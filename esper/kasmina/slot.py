@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,14 @@ from esper.kasmina.logbook import Logbook, SeedLabel
 from esper.kasmina.probe import Probe, runs, try_on
 from esper.kasmina.rollback import Snapshot
 from esper.kasmina.seed_optimizer import SeedOptimizer, mean_square, nearest_group
-from esper.leyline.events import GateEvaluated, SeedCulled, SeedFossilized, SeedGerminated, StageChanged
+from esper.leyline.events import (
+    GateEvaluated,
+    SeedCulled,
+    SeedEvent,
+    SeedFossilized,
+    SeedGerminated,
+    StageChanged,
+)
 from esper.leyline.gates import GateResult
 from esper.leyline.reports import FieldReport, SeedMetrics, StageRecord
 from esper.leyline.signals import SlotSignals
@@ -336,7 +343,7 @@ class SeedSlot:
         if not due.is_open:
             raise self._refusal(due)
         result = check(gate, first | self._figures(), ground.gates, incubates=incubates)
-        self.log.emit(
+        event = self.log.event(
             GateEvaluated,
             self._label(),
             level=result.level.name,
@@ -347,9 +354,10 @@ class SeedSlot:
         )
         if not result.is_open:
             self.refusals += 1
+            ground.emit(event)
             self._record(self._stage, f"{result.level.name} refused", result)
             raise self._refusal(result)
-        self._enter(target, f"{result.level.name} {'passed' if result.passed else 'waived'}", result)
+        self._enter(target, f"{result.level.name} {'passed' if result.passed else 'waived'}", result, event)
         return result
 
     def _cool_down(self, target: SeedStage) -> None:
@@ -392,8 +400,7 @@ class SeedSlot:
         alpha, incubation_passes = self.alpha, self.incubation_passes
         self.hook.put(None)
         ground.in_place.discard(self.name)
-        ground.emit(event)
-        self._record(SeedStage.CULLED, reason, None, seed, alpha)
+        self._record(SeedStage.CULLED, reason, None, seed, alpha, [event])
         self.log.report(seed, metrics, passes, incubation_passes)
         self._forget()
 
@@ -464,19 +471,22 @@ class SeedSlot:
 
     # The transitions
 
-    def _enter(self, target: SeedStage, reason: str, gate: GateResult | None) -> None:
+    def _enter(
+        self, target: SeedStage, reason: str, gate: GateResult | None, event: SeedEvent | None = None
+    ) -> None:
+        """Does what the transition takes, then tells of it: what fails before leaves no event."""
         check_transition(self._stage, target)
-        metrics = self.metrics
+        metrics, events = self.metrics, [] if event is None else [event]
         match target:
             case SeedStage.TRAINING if self.incubation == "straight_through":
                 self.hook.phase = Phase.LISTENING
             case SeedStage.BLENDING:
                 self._start_blending()
             case SeedStage.FOSSILIZED:
-                self._fossilize(reason)
+                events.append(self._fossilize(reason))
             case _:
                 pass
-        self._record(target, reason, gate)
+        self._record(target, reason, gate, events=events)
         if target is SeedStage.FOSSILIZED:
             passes = self.control.passes if self.control else 0
             self.log.report(self._label(), metrics, passes, self.incubation_passes)
@@ -499,7 +509,7 @@ class SeedSlot:
         self.hook.phase = Phase.IN_PLACE
         ground.in_place.add(self.name)
 
-    def _fossilize(self, reason: str) -> None:
+    def _fossilize(self, reason: str) -> SeedEvent:
         ground, seed, comparison = self._ground, self.seed, self.comparison
         assert seed is not None and ground.optimizer is not None
         seed.train(self.host.training)
@@ -508,7 +518,7 @@ class SeedSlot:
         if self.optimizer is not None:
             self.optimizer.join(ground.optimizer, ground.model)
         ground.in_place.discard(self.name)
-        self.log.emit(
+        return self.log.event(
             SeedFossilized,
             self._label(),
             params_added=self.params,
@@ -528,10 +538,13 @@ class SeedSlot:
         gate: GateResult | None,
         seed: SeedLabel | None = None,
         alpha: float | None = None,
+        events: Sequence[SeedEvent] = (),
     ) -> None:
-        """Writes one line of history and enters another `target`; `seed` and `alpha` are the present ones
-        unless given."""
-        source, seed = self._stage, seed or self._label()
+        """Writes one line of history and enters another `target`, then emits `events` and the change.
+
+        `seed` and `alpha` are the present ones unless given.
+        """
+        ground, source, seed = self._ground, self._stage, seed or self._label()
         alpha = self.alpha if alpha is None else alpha
         self.log.record(seed, source, target, reason, gate)
         if target is source:
@@ -542,6 +555,8 @@ class SeedSlot:
         if self.hook.role is not self._role:
             self._role = self.hook.role
             forget_compiled_code()
+        for event in events:
+            ground.emit(event)
         self.log.emit(StageChanged, seed, source=source.name, target=target.name, reason=reason, alpha=alpha)
 
     # The figures
