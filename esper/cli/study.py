@@ -27,6 +27,7 @@ Examples:
 @click.option(
     "--tuning-seeds", type=click.IntRange(min=1), default=3, help="Others, to choose settings on.  [3]"
 )
+@click.option("--trials", type=click.IntRange(1, 5), default=5, help="Settings tried for each arm.  [5]")
 @click.option(
     "--epochs", type=click.IntRange(min=1), default=40, help="Passes over the training split.  [40]"
 )
@@ -50,6 +51,7 @@ def study(
     task: str,
     seeds: int,
     tuning_seeds: int,
+    trials: int,
     epochs: int,
     test_examples: int,
     out: Path | None,
@@ -79,6 +81,7 @@ def study(
         task=task,
         seeds=seeds,
         tuning_seeds=tuning_seeds,
+        trials=trials,
         epochs=epochs,
         test_examples=test_examples,
     )

@@ -67,7 +67,7 @@ class Study:
 
     def trials(self, arm: Arm) -> tuple[Settings, ...]:
         """The settings that are tried for `arm`."""
-        return arm.trials[self.host]
+        return arm.trials[self.host][: self.config.trials]
 
     def seeds(self, phase: str) -> range:
         """The seeds of a phase."""

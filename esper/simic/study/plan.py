@@ -67,7 +67,6 @@ class Question:
 
 RATES = {"cnn": (0.01, 0.015, 0.02, 0.03, 0.04), "gpt": (1e-3, 2e-3, 3e-3, 5e-3, 8e-3)}
 """Peak learning rates tried for each host."""
-TRIALS = 5
 
 
 def _rates() -> dict[str, tuple[Settings, ...]]:

@@ -92,6 +92,7 @@ class StudyConfig(BaseModel):
     task: str
     seeds: int = Field(default=20, ge=2, description="paired seeds that the figures rest on")
     tuning_seeds: int = Field(default=3, ge=1, description="seeds on which each arm's settings are chosen")
+    trials: int = Field(default=5, ge=1, le=5, description="settings tried for each arm")
     epochs: int = Field(default=40, ge=1, description="passes over the training split")
     test_examples: int = Field(
         default=5000, ge=1, description="fresh draws to test on, where the task is generated"

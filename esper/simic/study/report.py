@@ -43,6 +43,7 @@ def document(found: Comparison) -> dict[str, Any]:
         "task": config.task,
         "seeds": config.seeds,
         "tuning_seeds": config.tuning_seeds,
+        "trials": config.trials,
         "epochs": config.epochs,
         "grown": found.grown.name,
         "arms": [{**asdict(arm), "settings": arm.settings.model_dump()} for arm in found.arms],
