@@ -28,7 +28,7 @@ FACE: dict[str, str] = {
     "load_checkpoint": "esper.kasmina.checkpoint",
     "load_seeds": "esper.kasmina.seeds_file",
     "lower": "esper.lang",
-    "print_slots": "esper.kasmina.attach",
+    "print_slots": "esper.kasmina.listing",
     "restore_topology": "esper.kasmina.checkpoint",
     "run_passes": "esper.passes.manager",
     "save_checkpoint": "esper.kasmina.checkpoint",

@@ -7,7 +7,6 @@ whose traces in buffers, training flags and random generators are undone.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -139,20 +138,6 @@ def disabled(model: nn.Module, name: str) -> Iterator[None]:
 def host_state_dict(model: nn.Module) -> dict[str, Any]:
     """The host's own part of `model.state_dict()`, without fossilized seeds."""
     return fossils.without_fossils(model.state_dict())
-
-
-def print_slots(model: nn.Module) -> None:
-    """Prints one line a slot: name, stage, alpha, blueprint, parameters, tensor."""
-    rows = [("slot", "stage", "alpha", "blueprint", "parameters", "tensor")]
-    for slot in slots(model).values():
-        blueprint = slot.blueprint_id or "-"
-        rows.append(
-            (slot.name, slot.stage.name, f"{slot.alpha:.2f}", blueprint, f"{slot.params:,}", str(slot.probe))
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write(f"{line.rstrip()}\n")
 
 
 def _matching(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:

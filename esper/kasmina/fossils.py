@@ -41,3 +41,10 @@ def register(model: nn.Module, slot: str, seed: nn.Module) -> None:
 def without_fossils(state: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of a state dict that are the host's own."""
     return {key: value for key, value in state.items() if not key.startswith(f"{ROOT_NAME}.")}
+
+
+def own_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The host's parameters without its fossilized seeds', each once."""
+    seeds = model._modules.get(ROOT_NAME)
+    grown = {id(p) for p in seeds.parameters()} if seeds is not None else set()
+    return [p for p in model.parameters() if id(p) not in grown]

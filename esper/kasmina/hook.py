@@ -17,6 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from esper.kasmina.attendance import Attendance
 from esper.kasmina.blending import blend
 from esper.kasmina.compiled_host import Pass, call, number_of
 from esper.kasmina.isolation import RandomStream
@@ -59,6 +60,7 @@ class SlotHook(nn.Module):
         self.mode = "lerp"
         self.phase = Phase.IDLE
         self.is_disabled = False
+        self.attendance = Attendance()
         self.draws_from_torch = True
         self.stream = RandomStream(random_seed)
         self.draws: Draws[RandomStream] = Draws()
@@ -94,7 +96,7 @@ class SlotHook(nn.Module):
 
     @phase.setter
     def phase(self, phase: Phase) -> None:
-        """Compiled code looks at `role` alone, so it stays as it is where one phase of acting follows another."""
+        """Compiled code looks at `role` alone, which stays where one phase of acting follows another."""
         self._phase = phase
         self.role = Role.RESTS if phase is Phase.IDLE else Role.ACTS
 
@@ -106,6 +108,10 @@ class SlotHook(nn.Module):
 
     def forward(self, host: nn.Module, arguments: Any, result: Any) -> Any:
         """None where the host's output stays as it is, else the output with the slot's tensor replaced."""
+        if torch.compiler.is_compiling():
+            self.attendance.is_compiled = True
+        elif torch.is_grad_enabled():
+            self.attendance.is_present = True
         if self.role is Role.RESTS or self.is_disabled or self.seed is None:
             return None
         tensor = select(result, self.output)
@@ -182,7 +188,8 @@ class SlotHook(nn.Module):
         with torch.enable_grad():
             grown = self._run(tensor, training=training)
             if parameters and grown.requires_grad:
-                self.stash(torch.autograd.grad(grown, parameters, gradient, allow_unused=True))
+                with self.stream.in_use(tensor.device) if self.draws_from_torch else nullcontext():
+                    self.stash(torch.autograd.grad(grown, parameters, gradient, allow_unused=True))
         with torch.no_grad():
             change = grown.float() if self.mode == "add" else grown.float() - tensor.float()
             self._note(-(gradient.float() * change).sum())

@@ -91,6 +91,8 @@ class GrowthOptimizer(Optimizer):
         result = self.inner.step(closure) if closure is not None else self.inner.step()
         for bank in self.banks():
             bank.ground.step += 1
+            for slot in bank.values():
+                slot.hook.attendance.tick()
             if bank.ground.measures_gradients:
                 self._measure(bank)
             for slot in bank.in_stages(ACTIVE_STAGES):

@@ -134,6 +134,11 @@ class SeedSlot:
         return self.hook.seed
 
     @property
+    def status(self) -> str:
+        """`ok`; `irregular`, with what is; or since when the module has never run in training."""
+        return self.hook.attendance.status(self._ground.step, self.probe.calls)
+
+    @property
     def history(self) -> tuple[StageRecord, ...]:
         """Every transition and every refusal, oldest first, gate figures included."""
         return tuple(self.log.history)

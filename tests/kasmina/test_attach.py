@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from esper.errors import WrongArgument
 from esper.kasmina import fossils
-from esper.kasmina.attach import attach, detach, disabled, host_state_dict, print_slots
+from esper.kasmina.attach import attach, detach, disabled, host_state_dict
 from esper.kasmina.bank import slots
 from esper.kasmina.errors import (
     AlreadyAttached,
@@ -331,15 +331,6 @@ def test_under_autocast_the_seed_keeps_its_dtype_and_gives_the_hosts() -> None:
     seed = slots(model)["norm1"].seed
     assert seed is not None
     assert all(p.dtype is torch.float32 and p.grad is not None for p in seed.parameters())
-
-
-def test_print_slots_shows_a_line_per_slot(capsys: pytest.CaptureFixture[str]) -> None:
-    model = attach(conv_host(), ["norm1", "norm2"], EXAMPLE)
-    in_place(model, "norm1")
-    print_slots(model)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[1][:5] == ["norm1", "BLENDING", "1.00", "residual", "982"]
-    assert lines[2][:5] == ["norm2", "DORMANT", "0.00", "-", "0"]
 
 
 def test_an_example_that_the_model_cannot_take_is_an_error_that_leaves_no_hook() -> None:
