@@ -7,7 +7,9 @@ tested: leaks planted on purpose are caught.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -16,13 +18,20 @@ from torch import Tensor, nn
 from esper.kasmina.attach import attach
 from esper.kasmina.bank import slots
 from esper.kasmina.control import Trial
-from esper.kasmina.growth import Growth
 from esper.kasmina.hook import Phase, SlotHook
-from esper.kasmina.optimizer import GrowthOptimizer
-from esper.leyline.stages import SeedStage
+from tests.kasmina.isolation_judge import (
+    CNN,
+    MLP,
+    STEPS,
+    TRANSFORMER,
+    Court,
+    Trace,
+    is_isolated,
+    planted,
+    train,
+)
 from tests.kasmina.networks import (
     NoisyNaN,
-    PlantOnce,
     batches,
     conv_host,
     equal_states,
@@ -32,78 +41,96 @@ from tests.kasmina.networks import (
     without_host_randomness,
 )
 
-STEPS = 50
-ACCUMULATED = 2
+COURTS = {
+    "CNN": CNN,
+    "CNN, channels last": replace(CNN, channels_last=True),
+    "CNN, channels last, bfloat16": replace(CNN, channels_last=True, autocast=True),
+    "CNN, bfloat16": replace(CNN, autocast=True),
+    "MLP": MLP,
+    "MLP, bfloat16": replace(MLP, autocast=True),
+    "transformer": TRANSFORMER,
+    "transformer, bfloat16": replace(TRANSFORMER, autocast=True),
+}
+INCUBATIONS = ["straight_through", "counterfactual", "none"]
 
 
-@dataclass(frozen=True)
-class Trace:
-    """All that a training run leaves behind in the host."""
-
-    state: dict[str, Tensor]
-    momenta: list[Tensor]
-    losses: list[float]
-    random: Tensor
-
-    def equals(self, other: Trace) -> bool:
-        return (
-            equal_states(self.state, other.state)
-            and len(self.momenta) == len(other.momenta)
-            and all(torch.equal(a, b) for a, b in zip(self.momenta, other.momenta, strict=True))
-            and self.losses == other.losses
-            and torch.equal(self.random, other.random)
-        )
+@cache
+def trace_alone(court: Court) -> Trace:
+    return train(lambda model: model, court=court)
 
 
-def train(prepare: Callable[[nn.Module], nn.Module], *, observed: bool = False) -> Trace:
-    """50 steps with clipping, accumulation and a GradScaler, after `prepare`, which may plant a seed."""
-    model = prepare(conv_host())
-    inner = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=20)
-    optimizer = GrowthOptimizer(inner, scaler=scaler)
-    growth = None
-    if observed:
-        policy = PlantOnce(model, "norm1", residual(), epoch=-1)
-        held_out = lambda m: loss_on(m, batches(1)[0]).expand(60)  # noqa: E731
-        growth = Growth(model, optimizer, policy, loss=loss_on, evaluate=held_out)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-    losses = []
-    for index, batch in enumerate(batches(STEPS * ACCUMULATED)):
-        loss = loss_on(model, batch) / ACCUMULATED
-        scaler.scale(loss).backward()
-        losses.append(loss.item())
-        if index % ACCUMULATED == ACCUMULATED - 1:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-            scaler.step(optimizer)
-            scaler.update()
-            scheduler.step()
-            optimizer.zero_grad()
-        if growth is not None:
-            growth.observe(loss, batch)
-    momenta = [value for state in inner.state.values() for value in state.values()]
-    return Trace(fingerprint(model), momenta, losses, torch.get_rng_state())
+@pytest.mark.parametrize("incubation", INCUBATIONS)
+@pytest.mark.parametrize("court", COURTS.values(), ids=COURTS)
+def test_a_seed_with_dropout_and_nan_leaves_every_host_bit_equal(court: Court, incubation: str) -> None:
+    prepare = planted(court.make_seed, court.slot, incubation, court=court)
+    observed = incubation == "counterfactual"
+    assert is_isolated(prepare, court=court, alone=trace_alone(court), observed=observed)
 
 
-def planted(
-    make: Callable[[], nn.Module], slot: str = "norm1", incubation: str = "straight_through"
-) -> Callable[[nn.Module], nn.Module]:
-    """Attaches, and puts a seed into TRAINING, which the optimizer made later finds."""
-
+@pytest.mark.parametrize("court", [MLP, TRANSFORMER], ids=["MLP", "transformer"])
+def test_the_judge_catches_a_leak_in_every_host(court: Court) -> None:
     def prepare(model: nn.Module) -> nn.Module:
-        attach(model, slot, batches(1)[0][0], incubation=incubation)
-        place = slots(model)[slot]
-        place.plant(without_host_randomness(make), blueprint_id="planted")
-        place.advance()
-        assert place.stage is SeedStage.TRAINING
+        seed = without_host_randomness(court.make_seed)
+        host = model.get_submodule(court.slot)
+        host.register_forward_hook(lambda module, arguments, x: x + 1e-6 * seed(x.detach()).nan_to_num(0.0))
         return model
 
-    return prepare
+    assert not is_isolated(prepare, court=court, alone=trace_alone(court))
 
 
-@pytest.fixture(scope="module")
+Deed = Callable[[nn.Module, Tensor], Tensor]
+
+
+class Inconsiderate(nn.Module):
+    """A seed that keeps G0's rules where G0 looks, and in training does to its surroundings what it can."""
+
+    def __init__(self, deed: Deed) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(6, 6, 1)
+        self.deed = deed
+
+    def forward(self, x: Tensor) -> Tensor:
+        grown: Tensor = self.deed(self.conv, x) if self.training else self.conv(x)
+        return grown
+
+
+def write_into_the_input(conv: nn.Module, x: Tensor) -> Tensor:
+    grown: Tensor = conv(x.detach().mul_(2.0))
+    return grown
+
+
+def reseed_the_generators(conv: nn.Module, x: Tensor) -> Tensor:
+    torch.manual_seed(1)
+    grown: Tensor = conv(x + torch.randn(1))
+    return grown
+
+
+class DrawingBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * torch.rand(1)
+
+
+def draw_in_the_backward_pass(conv: nn.Module, x: Tensor) -> Tensor:
+    grown: Tensor = DrawingBackward.apply(conv(x))  # type: ignore[no-untyped-call]
+    return grown
+
+
+@pytest.mark.parametrize("incubation", ["straight_through", "counterfactual"])
+@pytest.mark.parametrize("deed", [write_into_the_input, reseed_the_generators, draw_in_the_backward_pass])
+def test_what_a_seed_does_to_its_input_and_to_generators_stays_inside(deed: Deed, incubation: str) -> None:
+    prepare = planted(lambda: Inconsiderate(deed), incubation=incubation)
+    observed = incubation == "counterfactual"
+    assert is_isolated(prepare, court=CNN, alone=trace_alone(CNN), observed=observed)
+
+
+@pytest.fixture
 def alone() -> Trace:
-    return train(lambda model: model)
+    return trace_alone(CNN)
 
 
 def test_two_runs_without_a_seed_are_equal(alone: Trace) -> None:
