@@ -10,6 +10,7 @@ from typing import Any
 from esper.leyline.actions import Action, AdvanceStage, Cull, Germinate
 from esper.leyline.signals import TrainingSignals
 from esper.leyline.stages import is_active_stage
+from esper.tamiyo.heuristic import cull_or_advance
 
 
 class NeverTamiyo:
@@ -66,6 +67,8 @@ class ScheduleParameters:
 
     first_epoch: int = 5
     every: int = 10
+    patience: int = 4
+    """So many refusals by one gate, and the seed is given up; in PROBATIONARY one is a verdict."""
 
 
 class ScheduleTamiyo:
@@ -73,7 +76,7 @@ class ScheduleTamiyo:
 
     Slots and blueprints advance together: the first blueprint goes to the first slot, the second to
     the second. A slot that is taken when its turn comes is passed over. Live seeds are put forward at
-    every decision.
+    every decision, and given up as the heuristic does it: a timetable says when, not what is good enough.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class ScheduleTamiyo:
 
     def decide(self, signals: TrainingSignals) -> Sequence[Action]:
         live = [slot for slot in signals.slots if is_active_stage(slot.stage)]
-        actions: list[Action] = [AdvanceStage(slot.name) for slot in live]
+        actions: list[Action] = [cull_or_advance(slot, self.parameters.patience) for slot in live]
         turn, remainder = divmod(signals.epoch - self.parameters.first_epoch, self.parameters.every)
         if turn >= 0 and remainder == 0 and signals.slots:
             slot = signals.slots[turn % len(signals.slots)]

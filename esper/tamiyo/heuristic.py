@@ -44,6 +44,15 @@ class HeuristicParameters:
     """No germination after this epoch; None sets no limit."""
 
 
+def cull_or_advance(slot: SlotSignals, patience: int) -> Action:
+    """The first two rules for one live seed."""
+    allowed = 1 if slot.stage is SeedStage.PROBATIONARY else patience
+    if slot.refusals >= allowed:
+        times = "once" if slot.refusals == 1 else f"{slot.refusals} times"
+        return Cull(slot.name, f"refused {times} in {slot.stage.name}")
+    return AdvanceStage(slot.name)
+
+
 class HeuristicTamiyo:
     """Germinates on a plateau, puts seeds forward, culls what does not learn."""
 
@@ -60,7 +69,7 @@ class HeuristicTamiyo:
         """The actions for this epoch, in the order in which they are to be carried out."""
         live = [slot for slot in signals.slots if is_active_stage(slot.stage)]
         self._note_decisions(signals, live)
-        actions: list[Action] = [self._cull_or_advance(slot) for slot in live]
+        actions: list[Action] = [cull_or_advance(slot, self.parameters.patience) for slot in live]
         if len(live) < self.parameters.max_active and self._calls_for_a_seed(signals):
             seed = self._next_seed(signals.slots)
             if seed is not None:
@@ -82,13 +91,6 @@ class HeuristicTamiyo:
         if decided != self._decided:
             self._decided = decided
             self._last_decision_epoch = signals.epoch
-
-    def _cull_or_advance(self, slot: SlotSignals) -> Action:
-        patience = 1 if slot.stage is SeedStage.PROBATIONARY else self.parameters.patience
-        if slot.refusals >= patience:
-            times = "once" if slot.refusals == 1 else f"{slot.refusals} times"
-            return Cull(slot.name, f"refused {times} in {slot.stage.name}")
-        return AdvanceStage(slot.name)
 
     def _calls_for_a_seed(self, signals: TrainingSignals) -> bool:
         rules = self.parameters

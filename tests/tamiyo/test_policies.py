@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from esper.leyline.actions import AdvanceStage, Germinate
+from esper.leyline.actions import AdvanceStage, Cull, Germinate
 from esper.leyline.protocols import TamiyoPolicy
 from esper.leyline.signals import SlotSignals, TrainingSignals
 from esper.leyline.stages import SeedStage
@@ -76,3 +76,11 @@ def test_schedule_plants_at_its_epochs_and_slots_in_turn() -> None:
 def test_schedule_puts_live_seeds_forward() -> None:
     policy = policy_named("schedule", ["norm"])
     assert list(policy.decide(at(7, LIVE))) == [AdvanceStage("a")]
+
+
+@pytest.mark.parametrize(("stage", "borne"), [(SeedStage.TRAINING, 3), (SeedStage.PROBATIONARY, 0)])
+def test_schedule_gives_up_what_its_gate_refuses(stage: SeedStage, borne: int) -> None:
+    policy = policy_named("schedule", ["norm"])
+    for refusals, expected in ((borne, AdvanceStage), (borne + 1, Cull)):
+        slot = SlotSignals("a", stage, is_available=False, refusals=refusals)
+        assert [type(action) for action in policy.decide(at(7, slot))] == [expected]
