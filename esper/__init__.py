@@ -22,6 +22,7 @@ FACE: dict[str, str] = {
     "evaluate": "esper.ops.reference.evaluate",
     "export": "esper.kasmina.export",
     "Growth": "esper.kasmina.growth",
+    "GrowthCallback": "esper.kasmina.lightning",
     "GrowthOptimizer": "esper.kasmina.optimizer",
     "host_state_dict": "esper.kasmina.attach",
     "load": "esper.urza.run.seeds",

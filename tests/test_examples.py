@@ -17,3 +17,10 @@ def test_growing_a_model_of_ones_own() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("epoch 1: held-out loss")
     assert "DORMANT" in done.stdout
+
+
+def test_growing_a_lightning_module() -> None:
+    script = ROOT / "examples" / "lightning_digits.py"
+    done = subprocess.run([sys.executable, str(script), "1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].startswith("held-out loss") and "DORMANT" in done.stdout

@@ -248,3 +248,15 @@ class ForgottenPass(EsperError):
     code = "E0870"
     message = "a backward pass came after more than {most} later forward passes of compiled hosts"
     help = "run backward sooner, or evaluate under torch.no_grad()"
+
+
+class NoExample(EsperError):
+    code = "E0871"
+    message = "`{module}` has no example_input_array, and GrowthCallback got no example"
+    help = "give GrowthCallback(example=...) one batch of inputs"
+
+
+class SeveralOptimizers(EsperError):
+    code = "E0872"
+    message = "`{module}` has {count} optimizers, expected one, which trains the seeds too"
+    help = "return one optimizer from configure_optimizers, with a group for each part"
