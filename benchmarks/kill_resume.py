@@ -45,9 +45,11 @@ from esper.simic.run import plan_run, run_planned
 
 RESULTS = Path(__file__).parent / "results"
 OPTIONS: dict[str, Any] = {
-    "epochs": 16,
+    "task": "digits",
+    "host": "cnn",
+    "epochs": 17,
     "checkpoint_every": 5,
-    "policy_options": {"warmup_epochs": 1, "wait_epochs": 2},
+    "policy_options": {"warmup_epochs": 1, "wait_epochs": 1},
 }
 """The first seed is planted, blended in, judged against its control and kept within these epochs."""
 WRITE_S = 0.15
@@ -229,6 +231,12 @@ def main() -> int:
     chance = random.Random(f"{len(done.trials)}-{len(done.writes)}")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
+        (place / "writes").mkdir()
+        while len(done.writes) < arguments.writes:
+            done.writes.append(write(place / "writes", WRITE_S * chance.random()))
+            if len(done.writes) % 50 == 0 or len(done.writes) == arguments.writes:
+                done.save()
+                print(f"{len(done.writes)}/{arguments.writes} writers killed", file=sys.stderr)
         began = time.monotonic()
         if ended(started(lambda: run_in(place / "whole", OPTIONS))):
             return 1
@@ -239,12 +247,6 @@ def main() -> int:
             shutil.rmtree(place / "run")
             done.save()
             print(f"{len(done.trials)}/{arguments.trials}  {done.trials[-1]}", file=sys.stderr)
-        (place / "writes").mkdir()
-        while len(done.writes) < arguments.writes:
-            done.writes.append(write(place / "writes", WRITE_S * chance.random()))
-            if len(done.writes) % 50 == 0 or len(done.writes) == arguments.writes:
-                done.save()
-                print(f"{len(done.writes)}/{arguments.writes} writers killed", file=sys.stderr)
     text = report(done, whole_s)
     print(text)
     if arguments.write:
