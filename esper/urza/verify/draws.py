@@ -41,15 +41,13 @@ def tensor_for(
     shape, dtype = type.concrete_shape(sizes), TORCH_DTYPES[type.dtype]
     if not type.dtype.is_floating:
         small = torch.randint(0, 2 if dtype is torch.bool else 4, shape, generator=generator)
-        if dtype is torch.bool or is_place:
-            return small.to(dtype)
-        large = torch.randint(LARGE, 2 * LARGE, shape, generator=generator)
-        return torch.where(torch.rand(shape, generator=generator) < 0.5, small, large).to(dtype)
+        plain = dtype is torch.bool or is_place or node.op == "seed"
+        return (small if plain else torch.where(small < 2, small, LARGE + 2 * small + 1)).to(dtype)
     if node.op == "buffer":
         return (torch.rand(shape, generator=generator) + 0.5).to(dtype)
     scale = math.prod(shape[1:]) ** -0.5 if node.op == "param" and len(shape) > 1 else 1.0
     found = torch.randn(shape, generator=generator) * scale
-    if node.op == "input" and found.numel() >= RARITY:
+    if draw != "normal" and node.op == "input" and found.numel() >= RARITY:
         places = torch.randperm(found.numel(), generator=generator)
         if draw == "outliers":
             found.view(-1)[places[: found.numel() // RARITY]] *= OUTLIER
