@@ -28,8 +28,6 @@ from esper.simic.tasks import Task, batch_size_of, mnist1d_task, task_named
 
 HOST_OF = {"mnist1d": "cnn", "digits": "cnn", "text": "gpt"}
 """The host with which each task is studied."""
-FROZEN_BLUEPRINTS = {"cnn": ("convnext_block",)}
-"""What grows in a frozen host: no batch statistics, which a frozen host does not take either."""
 
 
 @dataclass
@@ -210,7 +208,7 @@ def grow_frozen(place: Place, incubation: str) -> Made:
     model = place.trained_host()
     second_task.rest(model)
     second_task.add_head(model, place.task)
-    return _grow(place, model, "heuristic", incubation, FROZEN_BLUEPRINTS[place.host.name])
+    return _grow(place, model, "heuristic", incubation, place.host.blueprints)
 
 
 def _grow(place: Place, model: nn.Module, policy: str, incubation: str, blueprints: tuple[str, ...]) -> Made:

@@ -57,10 +57,14 @@ def head_parameters(model: nn.Module) -> int:
 
 
 def rest(model: nn.Module) -> None:
-    """Has nothing in `model` change: neither parameters nor the statistics of its normalisation."""
+    """Has nothing in `model` change: neither parameters nor the statistics of its normalisation.
+
+    Only the normalisation is put into evaluation mode: what grows or is added in `model` goes on in training.
+    """
     freeze(model)
-    for child in model.children():
-        child.eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
 @contextmanager
