@@ -18,7 +18,7 @@ QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.
 def check_host(model: nn.Module) -> None:
     """Raises CompiledHost, ScriptedHost, WrappedHost, QuantizedHost or UninitializedHost for a bad module."""
     for path, module in model.named_modules():
-        name, kind = path or "the model", type(module).__name__
+        name, kind = f"`{path}`" if path else "the model", type(module).__name__
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
             raise CompiledHost(name=path or kind)
         if isinstance(module, torch.jit.ScriptModule):
