@@ -5,6 +5,7 @@ from __future__ import annotations
 from esper.cli.program import Program
 
 COMMANDS = {
+    "export": "esper.cli.export:export",
     "report": "esper.cli.report:report",
     "status": "esper.cli.status:status",
     "study": "esper.cli.study:study",

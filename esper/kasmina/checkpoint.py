@@ -21,6 +21,7 @@ from esper.kasmina.checkpoint_state import (
     restore_generators,
     restore_growth,
     restore_slots,
+    restore_weights,
 )
 from esper.kasmina.errors import CannotCheckpoint, CheckpointContents
 from esper.kasmina.growth import Growth
@@ -79,6 +80,17 @@ def restore_topology(model: nn.Module, path: str | Path) -> None:
     values = read_checkpoint(Path(path))["growth"]
     restore_slots(model, values)
     check_host(model, values)
+
+
+def restore_model(model: nn.Module, path: str | Path) -> None:
+    """Puts slots, seeds and all weights of a checkpoint into `model`, to use it; a run it does not become.
+
+    Raises what `restore_topology` raises.
+    """
+    values = read_checkpoint(Path(path))["growth"]
+    restore_slots(model, values)
+    check_host(model, values)
+    restore_weights(model, values)
 
 
 def _state(name: str, part: Any) -> Any:

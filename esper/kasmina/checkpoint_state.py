@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from esper.kasmina import fossils
-from esper.kasmina.bank import MorphogeneticModel
+from esper.kasmina.bank import MorphogeneticModel, slots
 from esper.kasmina.control import Control
 from esper.kasmina.errors import AnotherHost
 from esper.kasmina.growth import Growth
@@ -117,8 +117,7 @@ def restore_growth(growth: Growth, values: Mapping[str, Any]) -> None:
     if standing != {name: (entry["stage"], entry["seed_id"]) for name, entry in saved.items()}:
         restore_slots(bank.model, values)
     check_host(bank.model, values)
-    load_seed_weights(bank, values["seeds"])
-    load_module_values(bank.model, values["host"])
+    restore_weights(bank.model, values)
     growth.optimizer.load_state_dict(values["optimizer"])
     growth.optimizer.steps = values["steps"]
     _set_attributes(bank.ground, values["ground"], bank.ground.device)
@@ -129,6 +128,12 @@ def restore_growth(growth: Growth, values: Mapping[str, Any]) -> None:
     growth.tracker.rewind(values["tracker"])
     if values["policy"] is not None:
         growth.policy.load_state_dict(values["policy"])  # type: ignore[attr-defined]
+
+
+def restore_weights(model: nn.Module, values: Mapping[str, Any]) -> None:
+    """Gives host and seeds, which `restore_slots` put there, their weights and buffers."""
+    load_seed_weights(slots(model), values["seeds"])
+    load_module_values(model, values["host"])
 
 
 def check_host(model: nn.Module, values: Mapping[str, Any]) -> None:

@@ -112,3 +112,9 @@ class NoRunToResume(EsperError):
     code = "E0917"
     message = "{path} lies in no run's checkpoints/ folder: {reason}"
     help = "give the path that the run wrote it to, runs/NAME/checkpoints/step-NNNNNNNN.safetensors"
+
+
+class NothingToExport(EsperError):
+    code = "E0918"
+    message = "{path} holds no run to export: {reason}"
+    help = "give the folder that `esper train` wrote, with its config.yaml and checkpoints/"

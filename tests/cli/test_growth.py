@@ -115,6 +115,8 @@ def test_run_is_not_written_over(run: Path) -> None:
         (("train", "--device", "nowhere"), 3, "nowhere"),
         (("status", "nowhere"), 1, "holds no run"),
         (("report", "nowhere"), 1, "holds no run"),
+        (("export", "nowhere", "-o", "x"), 1, "holds no run to export"),
+        (("export", "nowhere"), 2, "--output"),
     ],
 )
 def test_what_is_wrong_has_its_exit_code_and_leaves_nothing(
@@ -183,6 +185,20 @@ def wait_until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("command", ["train", "report", "status"])
+def test_a_grown_run_is_exported_as_files_that_need_torch_alone(grown: Result, tmp_path: Path) -> None:
+    run = Path(json.loads(grown.stdout)["report"]).parent
+    result = esper("export", run, "-o", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert [Path(path).name for path in document["files"]] == [
+        "model.py",
+        "weights.safetensors",
+        "program.pt2",
+    ]
+    assert document["program_refused"] is None
+    assert "grown by conv_enhance at blocks.0" in (tmp_path / "out" / "model.py").read_text()
+
+
+@pytest.mark.parametrize("command", ["train", "report", "status", "export"])
 def test_help_is_as_it_was(command: str, golden: Callable[[str, str], None]) -> None:
     golden(f"help_{command}.txt", esper(command, "--help").stdout)
