@@ -55,6 +55,7 @@ class SlotHook(nn.Module):
         super().__init__()
         self.output = output
         self.register_module("seed", None)
+        self._held: list[nn.Parameter] = []
         self.register_buffer("alpha", torch.zeros((), dtype=torch.float32))
         self.level = 0.0
         self.mode = "lerp"
@@ -84,6 +85,7 @@ class SlotHook(nn.Module):
     def put(self, seed: nn.Module | None, *, draws_from_torch: bool = True) -> None:
         """Holds `seed`, or nothing, with alpha 0 and no gradient of an earlier seed."""
         self.seed = seed
+        self._held = [] if seed is None else list(seed.parameters())
         self.draws_from_torch = draws_from_torch
         self.set_alpha(0.0)
         self.phase = Phase.IDLE
@@ -192,7 +194,7 @@ class SlotHook(nn.Module):
                     self.stash(torch.autograd.grad(grown, parameters, gradient, allow_unused=True))
         with torch.no_grad():
             change = grown.float() if self.mode == "add" else grown.float() - tensor.float()
-            self._note(-(gradient.float() * change).sum())
+            self._note(-torch.dot(gradient.float().flatten(), change.flatten()))
 
     def _note(self, promise: Tensor) -> None:
         """Counts the promises of one backward pass as one: the slot's module may run several times in it."""
@@ -208,7 +210,7 @@ class SlotHook(nn.Module):
         if self.alpha.device != tensor.device:
             self.alpha = self.alpha.to(tensor.device)
             seed.to(tensor.device)
-        held = next((p.dtype for p in seed.parameters() if p.is_floating_point()), tensor.dtype)
+        held = next((p.dtype for p in self._held if p.is_floating_point()), tensor.dtype)
         if held == tensor.dtype or torch.is_autocast_enabled(tensor.device.type):
             return held
         seed.to(tensor.dtype)
@@ -216,7 +218,7 @@ class SlotHook(nn.Module):
 
     def trainable(self) -> list[nn.Parameter]:
         """The seed's parameters that learn, in the order in which `gradients` holds theirs."""
-        return [] if self.seed is None else [p for p in self.seed.parameters() if p.requires_grad]
+        return [p for p in self._held if p.requires_grad]
 
     def stash(self, gradients: Sequence[Tensor | None]) -> None:
         """Adds to the gradients that wait for the seed's next step."""

@@ -111,7 +111,7 @@ class SeedOptimizer:
 def all_finite(tensors: Sequence[Tensor]) -> bool:
     """Whether no tensor holds an infinity or NaN; one synchronisation with the device."""
     norms = torch._foreach_norm(list(tensors))
-    return bool(torch.isfinite(torch.stack([norm.float().sum() for norm in norms])).all())
+    return bool(torch.isfinite(torch.stack(norms)).all())
 
 
 def mean_square(tensors: Sequence[Tensor]) -> Tensor:
