@@ -1,9 +1,9 @@
 """What growth costs a training loop: a dormant slot, a seed in training, telemetry.
 
 Each figure is the median over paired runs, one right after the other in alternating order, by the process's
-own time on the processor, which programs beside it disturb less than the clock. Beside it stands the null: the
-same pairs with nothing between them, its median and the middle 90 %. A figure inside the null's spread was not
-resolved.
+own time on the processor, which programs beside it disturb less than the clock. Beside it stands the null:
+the same pairs with nothing between them, its median and the middle 90 %. A figure inside the null's spread
+was not resolved.
 
     python benchmarks/growth_cost.py --pairs 60 --write
 """
