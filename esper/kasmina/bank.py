@@ -87,7 +87,14 @@ class MorphogeneticModel(Mapping[str, SeedSlot]):
 
 
 def slots(model: nn.Module) -> MorphogeneticModel:
-    """The slots of `model`; raises NotAttached if it has none."""
+    """The slots of `model`, or of what it wraps: a compiled module, or one that trains in several processes.
+
+    Raises NotAttached if it has none.
+    """
+    while isinstance(inner := model._modules.get("_orig_mod", model._modules.get("module")), nn.Module) and (
+        ATTRIBUTE not in model.__dict__
+    ):
+        model = inner
     found = model.__dict__.get(ATTRIBUTE)
     if not isinstance(found, MorphogeneticModel):
         raise NotAttached()

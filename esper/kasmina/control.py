@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from esper.kasmina.errors import MalformedEvaluation
 from esper.kasmina.hook import Phase, hooks_of
 from esper.kasmina.isolation import RandomStream, cuda_devices, undisturbed
+from esper.kasmina.ranks import average
 
 LIMIT = 1000.0
 """Ratios of a comparison stay within ±LIMIT, so that every figure of a gate can be written down."""
@@ -171,6 +172,7 @@ class Control:
             for parameter in parameters:
                 assert parameter.grad is not None
                 parameter.grad.div_(self.accumulated)
+        average([p.grad for p in parameters if p.grad is not None])
         if self.trial.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.trial.clip_norm)
         for group, host_group in zip(

@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from esper.kasmina.ranks import average_after_backward
+
 ROOT_NAME = "_esper"
 
 
@@ -36,6 +38,7 @@ def register(model: nn.Module, slot: str, seed: nn.Module) -> None:
         seeds = FossilizedSeeds()
         model.add_module(ROOT_NAME, seeds)
     seeds.add_module(slot.replace(".", "__"), seed)
+    average_after_backward(seed)
 
 
 def without_fossils(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from esper.kasmina.blending import AlphaSchedule
 from esper.kasmina.control import Trial
 from esper.kasmina.gates import GateParameters
+from esper.kasmina.ranks import is_first
 from esper.leyline.events import Event
 from esper.leyline.protocols import OutputBackend
 from esper.tamiyo import SignalTracker
@@ -55,8 +56,8 @@ class Ground:
         return self.step % GRADIENT_PERIOD == 0
 
     def emit(self, event: Event) -> None:
-        """Hands an event to the run's output, if it has one."""
-        if self.output is not None:
+        """Hands an event to the run's output, if it has one; of several processes the first one tells."""
+        if self.output is not None and is_first():
             self.output.emit(event)
 
     @property

@@ -25,8 +25,18 @@ from esper.kasmina.gates import GateParameters
 from esper.kasmina.governor import Governor, GovernorParameters
 from esper.kasmina.incubation import incubate
 from esper.kasmina.optimizer import GrowthOptimizer, is_counterfactual
+from esper.kasmina.ranks import are_several, average_waiting, copy_first, mean, of_first
 from esper.kasmina.slot import ON_TRIAL, SeedSlot
-from esper.leyline.actions import Action, AdvanceStage, ChangeBlueprint, Cull, Germinate, Wait
+from esper.leyline.actions import (
+    Action,
+    AdvanceStage,
+    ChangeBlueprint,
+    Cull,
+    Germinate,
+    Wait,
+    from_record,
+    to_record,
+)
 from esper.leyline.events import ActionRefused, GovernorActed, GrowthStepped
 from esper.leyline.protocols import OutputBackend, TamiyoPolicy
 from esper.leyline.reports import FieldReport
@@ -111,7 +121,7 @@ class Growth:
         that is in place, and the run goes on. Without such a seed it raises LossNotFinite, or LossExploded
         where it is also above what the run began with.
         """
-        value = loss.detach().item() if isinstance(loss, Tensor) else float(loss)
+        value = mean(loss.detach().item() if isinstance(loss, Tensor) else float(loss))
         stepped = self.optimizer.steps != self._steps_seen
         self._steps_seen = self.optimizer.steps
         if not math.isfinite(value) or self.governor.watch.observe(value):
@@ -124,7 +134,9 @@ class Growth:
         incubating = [slot for slot in self.slots.values() if is_counterfactual(slot)]
         if incubating:
             incubate(self.slots, incubating, trial, batch, value)
-            for slot in incubating if stepped else ():
+            learning = incubating if stepped else []
+            average_waiting(learning)
+            for slot in learning:
                 slot.learn()
         for slot in self.slots.in_stages(ON_TRIAL):
             if slot.control is not None:
@@ -146,6 +158,9 @@ class Growth:
         ground.epoch += 1
         if val_loss is None and ground.trial is not None:
             val_loss = ground.trial.held_out_losses(ground.model).mean().item()
+        val_loss, val_accuracy, train_accuracy = of_first((val_loss, val_accuracy, train_accuracy))
+        class_accuracy = of_first(list(class_accuracy))
+        copy_first([buffer for slot in self.slots.values() if slot.seed for buffer in slot.seed.buffers()])
         ground.val_loss = val_loss
         train_loss = sum(self._losses) / len(self._losses) if self._losses else math.nan
         self._losses.clear()
@@ -166,7 +181,7 @@ class Growth:
                 slot.signals(is_available=slot.stage is SeedStage.DORMANT) for slot in self.slots.values()
             ),
         )
-        for action in self.policy.decide(signals):
+        for action in _agreed(self.policy.decide(signals)):
             self._try(action)
         self._report(signals)
         return signals
@@ -292,6 +307,13 @@ class Growth:
                 slots=states,
             )
         )
+
+
+def _agreed(actions: Sequence[Action]) -> Sequence[Action]:
+    """The actions; of several processes, those of the first."""
+    if not are_several():
+        return actions
+    return [from_record(record) for record in of_first([to_record(action) for action in actions])]
 
 
 def _or_nan(value: float | None) -> float:

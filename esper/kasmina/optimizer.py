@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from esper.kasmina import fossils
 from esper.kasmina.bank import ATTACHED, MorphogeneticModel
 from esper.kasmina.errors import OptimizerDiffers, ParametersMissing
+from esper.kasmina.ranks import average_waiting
 from esper.kasmina.seed_optimizer import SeedOptimizer, check_elementwise, mean_square
 from esper.kasmina.slot import SeedSlot
 from esper.leyline.stages import ACTIVE_STAGES, SeedStage
@@ -95,7 +96,9 @@ class GrowthOptimizer(Optimizer):
                 slot.hook.attendance.tick()
             if bank.ground.measures_gradients:
                 self._measure(bank)
-            for slot in bank.in_stages(ACTIVE_STAGES):
+            active = bank.in_stages(ACTIVE_STAGES)
+            average_waiting([slot for slot in active if not is_counterfactual(slot)])
+            for slot in active:
                 if not is_counterfactual(slot):
                     slot.learn(scale)
                 slot.tick()

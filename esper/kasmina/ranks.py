@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from esper.kasmina.slot import SeedSlot
 
 Json = TypeVar("Json", bound=Any)
 
@@ -88,3 +91,58 @@ def _write(flat: Tensor, tensors: Sequence[Tensor]) -> None:
     parts = flat.split([tensor.numel() for tensor in tensors])
     for tensor, part in zip(tensors, parts, strict=True):
         tensor.copy_(part.view_as(tensor))
+
+
+def average_waiting(slots: Sequence[SeedSlot]) -> None:
+    """Averages the gradients that the seeds of `slots` are about to learn from: one all-reduce a step.
+
+    A parameter that has none on one rank counts as 0 there; one that has none on any keeps none.
+    """
+    if not are_several() or not slots:
+        return
+    held = [slot.waiting_gradients for slot in slots]
+    present = torch.tensor([gradient is not None for one in held for gradient in one], dtype=torch.float32)
+    present = present.to(_device())
+    filled = [
+        torch.zeros_like(parameter) if gradient is None else gradient
+        for slot, one in zip(slots, held, strict=True)
+        for parameter, gradient in zip(slot.hook.trainable(), one, strict=True)
+    ]
+    average([present, *filled])
+    found = [gradient if is_there else None for gradient, is_there in zip(filled, present > 0, strict=True)]
+    for slot, one in zip(slots, held, strict=True):
+        slot.waiting_gradients = found[: len(one)]
+        del found[: len(one)]
+
+
+def average_after_backward(module: nn.Module) -> None:
+    """From here on, the gradients of `module` are averaged after each backward pass.
+
+    DistributedDataParallel averages those of the parameters that it was made with; a seed that fossilizes
+    later is not among them.
+    """
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(_AFTER_BACKWARD.receive)
+
+
+class _AfterBackward:
+    """Gathers parameters during a backward pass, and averages their gradients when it ends."""
+
+    def __init__(self) -> None:
+        self.parameters: list[Tensor] = []
+
+    def receive(self, parameter: Tensor) -> None:
+        if not are_several():
+            return
+        if not self.parameters:
+            torch.autograd.Variable._execution_engine.queue_callback(self._average)
+        self.parameters.append(parameter)
+
+    def _average(self) -> None:
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        self.parameters.clear()
+        average(gradients)
+
+
+_AFTER_BACKWARD = _AfterBackward()

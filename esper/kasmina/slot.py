@@ -33,6 +33,7 @@ from esper.kasmina.ground import Ground
 from esper.kasmina.hook import Phase, SlotHook
 from esper.kasmina.logbook import Logbook, SeedLabel
 from esper.kasmina.probe import Probe, runs, try_on
+from esper.kasmina.ranks import copy_first, of_first
 from esper.kasmina.rollback import Snapshot
 from esper.kasmina.seed_optimizer import SeedOptimizer, mean_square, nearest_group
 from esper.leyline.events import (
@@ -247,6 +248,7 @@ class SeedSlot:
         result = check(
             GATES[self._stage], try_on(seed, self.probe, self.name, blueprint_id), self._ground.gates
         )
+        copy_first([*seed.parameters(), *seed.buffers()])
         self._forget()
         self._count += 1
         self.blueprint_id = blueprint_id
@@ -347,7 +349,7 @@ class SeedSlot:
         due = check(gate, first, ground.gates, incubates=incubates, is_due=True)
         if not due.is_open:
             raise self._refusal(due)
-        result = check(gate, first | self._figures(), ground.gates, incubates=incubates)
+        result = check(gate, of_first(first | self._figures()), ground.gates, incubates=incubates)
         event = self.log.event(
             GateEvaluated,
             self._label(),
@@ -438,6 +440,22 @@ class SeedSlot:
 
     # What an optimizer step does to it
 
+    @property
+    def waiting_gradients(self) -> list[Tensor | None]:
+        """What the seed learns from at its next step, one for each of its parameters that learn."""
+        parameters = self.hook.trainable()
+        if self._stage is not SeedStage.TRAINING:
+            return [parameter.grad for parameter in parameters]
+        return list(self.hook.gradients) or [None] * len(parameters)
+
+    @waiting_gradients.setter
+    def waiting_gradients(self, gradients: Sequence[Tensor | None]) -> None:
+        if self._stage is SeedStage.TRAINING:
+            self.hook.gradients = list(gradients)
+            return
+        for parameter, gradient in zip(self.hook.trainable(), gradients, strict=True):
+            parameter.grad = gradient
+
     def learn(self, scale: float = 1.0) -> None:
         """Steps the seed along its waiting gradients, divided by `scale`, and forgets them."""
         hook, parameters, host_optimizer = self.hook, self.hook.trainable(), self._ground.optimizer
@@ -446,9 +464,8 @@ class SeedSlot:
         if self.optimizer is None:
             group = nearest_group(host_optimizer, self.host)
             self.optimizer = SeedOptimizer(host_optimizer, group, parameters)
-        apart = self._stage is SeedStage.TRAINING
-        gradients = list(hook.gradients) if apart else [p.grad for p in parameters]
-        if apart and self.incubation == "counterfactual":
+        gradients = self.waiting_gradients
+        if self._stage is SeedStage.TRAINING and self.incubation == "counterfactual":
             scale *= max(hook.gradient_passes, 1)
         hook.clear_gradients()
         present = [gradient for gradient in gradients if gradient is not None]

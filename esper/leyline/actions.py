@@ -6,8 +6,8 @@ An action is a value; Kasmina carries it out, and may refuse it (a gate, an occu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
 BlueprintParameter = int | float | bool | str
 
@@ -58,6 +58,17 @@ class ChangeBlueprint:
 
 Action = Wait | Germinate | AdvanceStage | Cull | ChangeBlueprint
 
-ACTION_KINDS: tuple[str, ...] = tuple(
-    action.kind for action in (Wait, Germinate, AdvanceStage, Cull, ChangeBlueprint)
-)
+_KINDS: Mapping[str, type[Action]] = {
+    action.kind: action for action in (Wait, Germinate, AdvanceStage, Cull, ChangeBlueprint)
+}
+ACTION_KINDS: tuple[str, ...] = tuple(_KINDS)
+
+
+def to_record(action: Action) -> dict[str, Any]:
+    """The action as JSON types."""
+    return {"kind": action.kind, **asdict(action)}
+
+
+def from_record(record: Mapping[str, Any]) -> Action:
+    """The action of which `to_record` gave `record`."""
+    return _KINDS[record["kind"]](**{name: value for name, value in record.items() if name != "kind"})

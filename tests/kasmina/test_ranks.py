@@ -1,0 +1,176 @@
+"""Two processes grow one host: rank 0 decides, both follow, and they end with the same network."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch._C._distributed_c10d import FileStore
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
+
+from esper.kasmina import ranks
+from esper.kasmina.attach import attach
+from esper.kasmina.bank import slots
+from esper.kasmina.blending import AlphaSchedule
+from esper.kasmina.gates import GateParameters
+from esper.kasmina.growth import Growth
+from esper.kasmina.optimizer import GrowthOptimizer
+from esper.leyline.actions import Action, AdvanceStage, Cull, Germinate
+from esper.leyline.events import Event
+from esper.leyline.signals import TrainingSignals
+from esper.leyline.stages import SeedStage, is_active_stage
+
+PROCESSES = 2
+ROWS = 8
+GATES = GateParameters(
+    training_steps=2,
+    gradient_ratio=0.0,
+    descent_errors=-1e9,
+    shadow_steps=1,
+    loss_rise=1e9,
+    probation_steps=1,
+    heldout_examples=10,
+)
+
+
+class Body(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.BatchNorm1d(4), nn.GELU())
+        self.second = nn.Sequential(nn.Conv1d(4, 4, 3, padding=1), nn.GELU())
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.second(self.first(x)).mean(-1))
+        return logits
+
+
+class Recorder:
+    """Keeps the events of a run."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event.to_record())
+
+
+class Contrary:
+    """Wants something else on each rank: only one of them can have its way."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def decide(self, signals: TrainingSignals) -> Sequence[Action]:
+        first, second = signals.slots
+        mine, other = (first, second) if self.rank == 0 else (second, first)
+        actions: list[Action] = []
+        if mine.is_available and signals.epoch < 20:
+            actions.append(Germinate("conv_enhance", mine.name))
+        elif is_active_stage(mine.stage):
+            actions.append(AdvanceStage(mine.name))
+        if is_active_stage(other.stage) and signals.epoch == 9:
+            actions.append(Cull(other.name, "unloved"))
+        return actions
+
+
+def grow(rank: int, folder: str, verdict: str, incubation: str) -> None:
+    """One process. verdict: the rank whose held-out losses favour the seed."""
+    store = FileStore(f"{folder}/store", PROCESSES)
+    timeout = datetime.timedelta(seconds=120)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=PROCESSES, timeout=timeout)
+    try:
+        torch.manual_seed(0)
+        x = torch.randn(PROCESSES * ROWS, 2, 9)
+        y = x[:, 0].abs().sum(-1).long() % 3
+        torch.manual_seed(rank)  # generators differ, as they do where each process seeds its own
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            host = Body()
+        model = attach(host, slots=r"first|second", example=x[:4], incubation=incubation)
+        shared = DistributedDataParallel(model)
+        optimizer = GrowthOptimizer(torch.optim.AdamW(model.parameters(), lr=1e-2))
+
+        def evaluate(model: nn.Module) -> Tensor:
+            """Losses that are lower with a seed in place on one rank, and higher on the other."""
+            is_grown = (
+                any(hook.level > 0 for hook in [slot.hook for slot in slots(host).values()]) and model is host
+            )
+            favoured = str(rank) == verdict
+            losses = F.cross_entropy(model(x), y, reduction="none")
+            return losses * (1.0 if not is_grown else 0.5 if favoured else 2.0)
+
+        recorder = Recorder()
+        growth = Growth(
+            model,
+            optimizer,
+            policy=Contrary(rank),
+            loss=lambda model, batch: F.cross_entropy(model(batch[0]), batch[1]),
+            evaluate=evaluate,
+            gates=GATES,
+            blend=AlphaSchedule(steps=2),
+            clip_norm=1.0,
+            output=recorder,
+        )
+        mine = x[rank::PROCESSES], y[rank::PROCESSES]
+        for epoch in range(14):
+            for _ in range(2):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(shared(mine[0]), mine[1])
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                growth.observe(loss, mine)
+            growth.step(val_loss=float(rank) + 1.0 / (epoch + 1))
+        seeds = {
+            f"{name}/{key}": value
+            for name, slot in slots(shared).items()
+            if slot.seed is not None
+            for key, value in slot.seed.state_dict().items()
+        }
+        host_state = {name: value for name, value in model.state_dict().items() if "running" not in name}
+        state = {name: value.detach().clone() for name, value in {**host_state, **seeds}.items()}
+        save_file(state, f"{folder}/{rank}.safetensors")
+        kinds = {
+            name: [str(line.target.name) for line in slot.history] for name, slot in slots(model).items()
+        }
+        Path(f"{folder}/{rank}.json").write_text(json.dumps([kinds, len(recorder.events)]))
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(("verdict", "incubation"), [("0", "straight_through"), ("1", "counterfactual")])
+def test_both_ranks_end_with_one_network_though_they_would_decide_otherwise(
+    tmp_path: Path, verdict: str, incubation: str
+) -> None:
+    spawn(grow, (str(tmp_path), verdict, incubation), PROCESSES)
+    histories, counts = zip(
+        *(json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)), strict=True
+    )
+    assert histories[0] == histories[1]
+    stages = histories[0]["first"]
+    assert (SeedStage.FOSSILIZED.name in stages) == (verdict == "0") and SeedStage.PROBATIONARY.name in stages
+    assert histories[0]["second"] == []  # rank 1's wish
+    assert counts[0] > 0 and counts[1] == 0
+    states = [load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_process_alone_communicates_with_nobody() -> None:
+    value, tensor = {"a": [1, 2.5, None, "x"]}, torch.ones(3)
+    assert ranks.of_first(value) is value and ranks.is_first() and ranks.mean(2.0) == 2.0
+    ranks.average([tensor])
+    ranks.copy_first([tensor])
+    assert torch.equal(tensor, torch.ones(3))
