@@ -157,7 +157,10 @@ class SlotHook(nn.Module):
         place: nothing before the slot learns, as in a frozen host, whatever its mode."""
         if tensor.requires_grad:
             if host.training:
-                tensor.register_hook(_Echo(self, tensor.detach().clone(), host.training))
+                echo = _Echo(self, tensor.detach().clone(), host.training)
+                tensor.register_hook(echo)
+                if tensor._base is not None and tensor._base.grad_fn is not None:
+                    tensor._base.register_hook(_EchoOfBase(echo, tensor, tensor._base))
             return None
         awake = tensor.detach().requires_grad_().clone()
         awake.register_hook(_Echo(self, tensor.detach().clone(), host.training))
@@ -288,6 +291,26 @@ class _Echo:
         kind, dtype, enabled = self.autocast
         with first_run(), torch.autocast(kind, dtype, enabled) if enabled else nullcontext():
             hook.learn_from(dense(gradient.detach()), dense(tensor), training=self.training)
+
+
+class _EchoOfBase:
+    """Hears for a slot whose tensor is a view, as a linear layer's output is, that the host then writes into.
+
+    Autograd takes the gradient past such a view to the tensor that it is a view of. The part of it that the
+    view shows is the gradient at the slot, where the host uses that memory through the slot alone.
+    """
+
+    def __init__(self, echo: _Echo, view: Tensor, base: Tensor) -> None:
+        self.echo = echo
+        self.view, self.version = view.detach(), view._version
+        self.place = view.size(), view.stride(), view.storage_offset() - base.storage_offset()
+        self.layout = base.size(), base.stride()
+
+    def __call__(self, gradient: Tensor) -> None:
+        if self.view._version == self.version:
+            return
+        laid_out = gradient.detach().new_empty_strided(*self.layout).copy_(gradient.detach())
+        self.echo(laid_out.as_strided(*self.place))
 
 
 def select(result: Any, output: int | str | None) -> Tensor:
