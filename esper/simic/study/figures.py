@@ -13,7 +13,7 @@ SPACING = 18
 """Between two labels, in pixels."""
 STANDALONE = (
     "<style>text{font:12px ui-sans-serif,system-ui,sans-serif;fill:#1d2125}.tick{fill:#5d666e}"
-    ".grid{stroke:#e3e5e6}.axis,.leader{stroke:#5d666e}.leader{stroke-dasharray:2 3}"
+    ".grid{stroke:#e3e5e6}.axis{stroke:#5d666e}.dashed{stroke-dasharray:2 5}"
     ".whisker{stroke:#0b62a8;stroke-width:2}.dot.c1{fill:#0b62a8}.dot.c2{fill:#b45309}"
     "@media (prefers-color-scheme:dark){text{fill:#e4e6e7}.tick{fill:#9aa4ac}.grid{stroke:#2b3136}}</style>"
 )
@@ -47,7 +47,7 @@ def _scatter(
     for arm, place in zip(arms, places, strict=True):
         along, up = x_of(arm), arm.accuracy
         x, y = frame.x(along.mean), frame.y(up.mean)
-        body.append(rule(x, y, right + 8, place, "leader"))
+        body.append(rule(x, y, right + 8, place, "axis dashed"))
         body.append(rule(x, frame.y(up.low), x, frame.y(up.high), "whisker"))
         body.append(rule(frame.x(along.low), y, frame.x(along.high), y, "whisker"))
         css = "c2" if arm.is_grown else "c1"

@@ -18,6 +18,8 @@ from esper.simic.study.words import percents, points, summary
 
 SCHEMA_VERSION = 1
 PICTURES = {"accuracy_flops.svg": accuracy_over_flops, "accuracy_parameters.svg": accuracy_over_parameters}
+LONGEST_LINE = 40
+"""Characters of a cell of the page that is not wrapped."""
 COLUMNS = ("arm", "test accuracy", "growth minus it, points", "p (Holm)", "parameters", "GFLOP", "steps")
 
 
@@ -155,10 +157,14 @@ def _value(value: object) -> str:
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f'<td class="wrap">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
-    )
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _cell(content: str) -> str:
+    is_long = len(content) > LONGEST_LINE
+    start = '<td class="wrap">' if is_long else "<td>"
+    return f"{start}{escape(content)}</td>"
 
 
 def _hundredfold(found: Interval) -> Interval:

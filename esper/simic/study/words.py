@@ -46,7 +46,7 @@ def _claim(found: Comparison, verdict: Verdict) -> str:
     assert rival.versus is not None
     return (
         f"{'Met' if verdict.holds else 'Not met'}: {claim}. The difference is {points(verdict.difference)}, "
-        f"paired p = {_p(rival.versus.test.p)} ({_p(rival.versus.p_holm)} after Holm), against "
+        f"paired {_p(rival.versus.test.p)} ({_p(rival.versus.p_holm)} after Holm), against "
         f"{percents(rival.accuracy)} with {rival.parameters.mean:,.0f} parameters and "
         f"{rival.flops.mean / 1e9:.1f} GFLOP."
     )
@@ -82,7 +82,7 @@ def points(found: Interval) -> str:
 
 
 def _p(p: float) -> str:
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.4f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def _plain(title: str) -> str:
