@@ -58,9 +58,19 @@ def test_every_elementwise_optimizer_trains_a_seed(kind: type[torch.optim.Optimi
     assert (slot.age_steps, slot.skipped_steps) == (3, 0)
 
 
-def test_an_optimizer_that_mixes_parameters_is_refused() -> None:
-    with pytest.raises(UnsupportedOptimizer, match="LBFGS") as raised:
-        GrowthOptimizer(torch.optim.LBFGS(conv_host().parameters()))
+class TunedAdam(torch.optim.Adam):
+    """Nobody knows what it does."""
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.optim.LBFGS, torch.optim.Adafactor, torch.optim.Muon, torch.optim.SparseAdam, TunedAdam]
+)
+def test_an_optimizer_that_mixes_elements_or_is_not_known_is_refused(
+    kind: type[torch.optim.Optimizer],
+) -> None:
+    matrix = nn.Parameter(torch.ones(2, 2))
+    with pytest.raises(UnsupportedOptimizer, match=kind.__name__) as raised:
+        GrowthOptimizer(kind, [matrix])
     assert "AdamW" in raised.value.help_text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,9 +18,12 @@ from esper import lang
 from esper.ir.graph import BlueprintIR
 from esper.kasmina.attach import attach
 from esper.kasmina.bank import slots
+from esper.kasmina.checkpoint_values import Decoder, Encoder
+from esper.kasmina.control import Comparison
 from esper.kasmina.optimizer import GrowthOptimizer
 from esper.kasmina.slot import SeedSlot
 from esper.kasmina.topology import describe, load_seed_weights, rebuild, seed_weights
+from esper.leyline.stages import SeedStage
 from tests.kasmina.networks import ConvHost, batches, conv_host, equal_states, fingerprint, loss_on
 
 STEPS = 12
@@ -156,11 +160,18 @@ def equal_loops(first: Loop, second: Loop) -> bool:
     )
 
 
+def through_json(value: Any) -> Any:
+    """The value as a checkpoint's file carries it."""
+    encoder = Encoder()
+    text = json.dumps(encoder.encode(value, "state"), allow_nan=False)
+    return Decoder(encoder.tensors).decode(json.loads(text))
+
+
 def resumed(loop: Loop, make: Make, schedule: Callable[[Optimizer], Any]) -> Loop:
     """Another process's loop, given the state of `loop`."""
-    record, weights = describe(slots(loop.model)), seed_weights(slots(loop.model))
+    record, weights = describe(slots(loop.model)), through_json(seed_weights(slots(loop.model)))
     host, optimizer, rates = (
-        copy.deepcopy(part.state_dict()) for part in (loop.model, loop.optimizer, loop.schedule)
+        through_json(part.state_dict()) for part in (loop.model, loop.optimizer, loop.schedule)
     )
     other = Loop.of(make, schedule, grows=True)
     rebuild(other.model, record)
@@ -205,3 +216,43 @@ def test_a_seed_trains_on_after_a_resume_as_if_there_had_been_none(kind: str, sc
         ends.append((fingerprint(loop.slot.seed), loop.slot.optimizer.state_dict()))
     assert equal_states(ends[0][0], ends[1][0])
     assert equal_values(ends[0][1], ends[1][1])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "plateau"])
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_fossil_joins_with_its_own_state_and_leaves_the_others_theirs(kind: str, schedule: str) -> None:
+    make, plan = OPTIMIZERS[kind], SCHEDULES[schedule]
+    ends = []
+    for stops in (False, True):
+        loop = Loop.of(make, plan, grows=True)
+        loop.grow()
+        for index in range(4):
+            loop.step(index)
+        optimizer, slot = slots(loop.model).ground.optimizer, loop.slot
+        assert slot.seed is not None and slot.optimizer is not None and optimizer is not None
+        before, rates = (
+            copy.deepcopy(state_of(loop.optimizer)),
+            [group["lr"] for group in optimizer.param_groups],
+        )
+        own = copy.deepcopy([dict(slot.optimizer.optimizer.state[p]) for p in slot.seed.parameters()])
+        put_in_place(slot)
+        after = state_of(loop.optimizer)
+        assert equal_values(before, after[: len(before)])
+        assert equal_values(own, after[len(before) :])
+        assert [group["lr"] for group in loop.optimizer.param_groups] == rates
+        for index in range(4, 8):
+            if stops and index == 6:
+                loop = resumed(loop, make, plan)
+            loop.step(index)
+        assert not equal_values(own, state_of(loop.optimizer)[len(before) :]) or kind == "sgd"
+        ends.append(loop)
+    assert equal_loops(*ends)
+
+
+def put_in_place(slot: SeedSlot) -> None:
+    """From TRAINING to FOSSILIZED past the gates, with a comparison that says nothing."""
+    for stage in (SeedStage.BLENDING, SeedStage.SHADOWING, SeedStage.PROBATIONARY):
+        slot._enter(stage, "put there by the test", None)
+    slot.hook.set_alpha(1.0)
+    slot.comparison = Comparison(0.1, 0.01, 1.0, 0.9, 1.0, 100)
+    slot._enter(SeedStage.FOSSILIZED, "put there by the test", None)
