@@ -6,13 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_growing_a_model_of_ones_own() -> None:
-    script = ROOT / "examples" / "grow.py"
+@pytest.mark.parametrize("name", ["grow", "grow_gpt2", "grow_resnet", "grow_frozen_vit"])
+def test_growing_a_model_that_esper_did_not_make(name: str) -> None:
+    script = ROOT / "examples" / f"{name}.py"
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(script), "2"], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "error", str(script), "1"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("epoch 1: held-out loss")
