@@ -26,7 +26,8 @@ from esper.kasmina.governor import Governor, GovernorParameters
 from esper.kasmina.incubation import incubate
 from esper.kasmina.optimizer import GrowthOptimizer, is_counterfactual
 from esper.kasmina.ranks import are_several, average_waiting, copy_first, mean, of_first
-from esper.kasmina.slot import ON_TRIAL, SeedSlot
+from esper.kasmina.slot import SeedSlot
+from esper.kasmina.slot_state import ON_TRIAL
 from esper.leyline.actions import (
     Action,
     AdvanceStage,

@@ -183,7 +183,8 @@ def test_a_run_goes_on_from_the_middle_of_an_accumulation(tmp_path: Path) -> Non
 MADE_ANEW = {
     "slot": {"name", "host", "hook", "probe", "incubation", "log", "_ground", "_role"}
     | {"control", "snapshot", "optimizer"},
-    "hook": {"output", "stream", "draws", "attendance", "awake", "number", "role", "_phase", "_last_task"},
+    "hook": {"output", "stream", "draws", "attendance", "awake", "number", "role", "_phase", "_last_task"}
+    | {"_held"},
     "log": {"slot", "_ground"},
     "ground": {"model", "gates", "blend", "optimizer", "trial", "output", "tracker", "embargo", "mode"},
     "growth": {"slots", "optimizer", "governor", "policy", "tracker"},

@@ -44,7 +44,8 @@ from esper.kasmina.gates import GateParameters
 from esper.kasmina.growth import Growth
 from esper.kasmina.hook import Phase
 from esper.kasmina.optimizer import GrowthOptimizer
-from esper.kasmina.slot import APART, ON_TRIAL, SeedSlot
+from esper.kasmina.slot import SeedSlot
+from esper.kasmina.slot_state import APART, ON_TRIAL
 from esper.leyline.errors import InvalidTransition
 from esper.leyline.stages import (
     ACTIVE_STAGES,
