@@ -188,10 +188,11 @@ class GrowthOptimizer(Optimizer):
                 raise OptimizerDiffers(difference=reason)
             rest = iter(others)
             arranged.append([next(rest) if name is None else known[name] for name in order])
-        for group, parameters, order in zip(self.param_groups, arranged, names, strict=True):
-            group["params"] = parameters
+        for group, parameters in zip(self.param_groups, arranged, strict=True):
             if "param_names" in group:
-                group["param_names"] = [name or f"{index}" for index, name in enumerate(order)]
+                given = dict(zip(map(id, group["params"]), group["param_names"], strict=True))
+                group["param_names"] = [given.get(id(p)) or named[id(p)] for p in parameters]
+            group["params"] = parameters
 
     def _numbered_banks(self) -> list[tuple[str, MorphogeneticModel]]:
         """The banks in the order of their first parameter in the groups, each with a prefix for its names,

@@ -312,3 +312,42 @@ def test_the_state_tells_two_models_under_one_optimizer_apart() -> None:
     names = optimizer.state_dict()["parameters"][0]
     assert (names[0], names[-1]) == ("0:conv1.weight", "1:head.bias")
     optimizer.load_state_dict(optimizer.state_dict())
+
+
+def test_an_optimizer_that_has_trained_already_goes_on_with_its_state_and_schedule() -> None:
+    ends = []
+    for is_wrapped in (False, True):
+        model = conv_host()
+        inner = torch.optim.AdamW(model.parameters(), lr=0.01)
+        schedule = lr_scheduler.StepLR(inner, 2, gamma=0.5)
+        optimizer: Any = inner
+        for index, batch in enumerate(batches(6)):
+            if index == 3 and is_wrapped:
+                attach(model, "norm1", batch[0])
+                optimizer = GrowthOptimizer(inner)
+                slots(model)["norm1"].plant(residual(), blueprint_id="residual")
+                slots(model)["norm1"].advance()
+            torch.manual_seed(index)
+            optimizer.zero_grad()
+            loss_on(model, batch).backward()
+            optimizer.step()
+            schedule.step()
+        ends.append((fingerprint(model), inner.param_groups[0]["lr"]))
+    assert equal_states(ends[0][0], ends[1][0])
+    assert ends[0][1] == ends[1][1] == 0.01 * 0.5**3
+
+
+def test_a_step_that_the_scaler_skips_is_none_of_the_seeds_either() -> None:
+    model, optimizer, slot = growing()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=1)
+    optimizer.scaler = scaler
+    assert slot.seed is not None
+    before = fingerprint(slot.seed)
+    optimizer.zero_grad()
+    scaler.scale(100.0 * loss_on(model, batches(1)[0])).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert (slot.age_steps, optimizer.steps) == (0, 0)
+    assert equal_states(before, fingerprint(slot.seed))
+    optimizer.zero_grad()
+    assert not slot.hook.gradients
