@@ -19,8 +19,8 @@ from esper.urza.builder.cache import KernelCache
 from esper.urza.builder.toolchain import versions
 
 if TYPE_CHECKING:
-    from esper.lang import SizeValue
     from esper.ir.graph import BlueprintIR
+    from esper.lang import SizeValue
 
 _FORMAT = 1
 """Part of every key: raised when what is stored changes."""

@@ -1,4 +1,4 @@
-"""A compilation on record is what it would be if it were made again; a change of anything in it makes it anew."""
+"""A compilation on record is what it would be if it were made again; whatever changes in it makes it anew."""
 
 from __future__ import annotations
 
