@@ -91,9 +91,11 @@ def slots(model: nn.Module) -> MorphogeneticModel:
 
     Raises NotAttached if it has none.
     """
-    while isinstance(inner := model._modules.get("_orig_mod", model._modules.get("module")), nn.Module) and (
-        ATTRIBUTE not in model.__dict__
-    ):
+    while ATTRIBUTE not in model.__dict__:
+        children = dict(model.named_children())
+        inner = children.get("_orig_mod", children.get("module"))
+        if inner is None:
+            raise NotAttached()
         model = inner
     found = model.__dict__.get(ATTRIBUTE)
     if not isinstance(found, MorphogeneticModel):

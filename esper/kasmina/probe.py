@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from esper.kasmina.causality import sees_later
 from esper.kasmina.errors import SeedDoesNotFit
 from esper.kasmina.isolation import undisturbed
 from esper.kasmina.layout import Layout
@@ -25,6 +26,8 @@ class Probe:
     """The other shapes that it returned then."""
     layout: Layout | None = None
     """Which axis holds the features, where the host shows it."""
+    is_causal: bool = False
+    """Whether the tensor is a sequence [N, T, F] in a host whose positions depend on earlier ones alone."""
 
     def __str__(self) -> str:
         return f"{str(self.dtype).removeprefix('torch.')} {list(self.shape)}"
@@ -46,6 +49,9 @@ def try_on(seed: nn.Module, probe: Probe, slot: str, blueprint: str) -> dict[str
         if reason is not None:
             tensor = str(probe) if shape == probe.shape else f"{probe}, and in another call {list(shape)}"
             raise SeedDoesNotFit(blueprint=blueprint, slot=slot, tensor=tensor, reason=reason)
+    if probe.is_causal and sees_later(seed, probe.sample(0)):
+        reason = "its positions see later ones, which the host, that predicts them, does not"
+        raise SeedDoesNotFit(blueprint=blueprint, slot=slot, tensor=probe, reason=reason)
     return {"keeps_shape": 1.0, "leaves_input_unchanged": 1.0}
 
 

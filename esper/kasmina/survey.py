@@ -1,7 +1,8 @@
 """One look at a host before slots go in: which modules run on the example, how often, and on which tensors.
 
 The example runs once in evaluation mode and without gradients, and everything that a forward pass may change
-is put back. Only what evaluation leaves open is asked of a second run, in the modes that the host is in.
+is put back. Only what evaluation leaves open is asked of a second run, in the modes that the host is in; of
+sequences, two more show whether the host is causal.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import random
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from esper.kasmina.causality import is_causal, tokens_changed
 from esper.kasmina.errors import ExampleFails, SlotNeverRuns, SlotsShareTensor, UnsuitableOutput
 from esper.kasmina.hook import find
 from esper.kasmina.isolation import undisturbed
@@ -83,7 +86,31 @@ def survey(
             if id(call.tensor) in own:
                 weight = f"the host's own weight `{own[id(call.tensor)]}`"
                 raise UnsuitableOutput(slot=name, found=weight, expected="a tensor that the host computes")
-    return {name: _probe(found) for name, found in calls.items()}
+    probes = {name: _probe(found) for name, found in calls.items()}
+    lengths = {probe.shape[1] for probe in probes.values() if _is_sequence(probe)}
+    causal = {length for length in lengths if _is_causal(model, example, length)}
+    return {
+        name: replace(probe, is_causal=_is_sequence(probe) and probe.shape[1] in causal)
+        for name, probe in probes.items()
+    }
+
+
+def _is_sequence(probe: Probe) -> bool:
+    return probe.layout == "features" and len(probe.shape) == 3 and probe.shape[1] > 1
+
+
+def _is_causal(model: nn.Module, example: Any, length: int) -> bool:
+    """Tries whether the host's positions depend on earlier ones alone; no, where it does not show."""
+    others = [tokens_changed(example, length, position) for position in (-1, 0)]
+    if any(other is None for other in others):
+        return False
+    try:
+        with undisturbed(model), _other_random_numbers(), torch.no_grad():
+            model.eval()
+            plain, last, first = (_call(model, given) for given in (example, *others))
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AssertionError):
+        return False  # a host may refuse an example that it was not made for
+    return is_causal(plain, last, first, length)
 
 
 def _probe(calls: list[_Call]) -> Probe:
@@ -139,12 +166,7 @@ def _run(
         with undisturbed(model), _other_random_numbers(), torch.no_grad():
             if not training:
                 model.eval()
-            if isinstance(example, Mapping):
-                model(**example)
-            elif isinstance(example, tuple):
-                model(*example)
-            else:
-                model(example)
+            _call(model, example)
     except UnsuitableOutput:
         raise
     except Exception as error:
@@ -153,6 +175,12 @@ def _run(
         for handle in handles:
             handle.remove()
     return calls
+
+
+def _call(model: nn.Module, example: Any) -> Any:
+    if isinstance(example, Mapping):
+        return model(**example)
+    return model(*example) if isinstance(example, tuple) else model(example)
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class SlotRecord(BaseModel):
     calls: int = Field(ge=1)
     others: list[list[int]]
     layout: Layout | None
+    is_causal: bool
     stage: str
     alpha: float = Field(ge=0.0, le=1.0)
     mode: str
@@ -95,6 +96,7 @@ def _describe_slot(slot: SeedSlot) -> SlotRecord:
         calls=slot.probe.calls,
         others=[list(shape) for shape in slot.probe.others],
         layout=slot.probe.layout,
+        is_causal=slot.probe.is_causal,
         stage=slot.stage.name,
         alpha=slot.alpha,
         mode=slot.hook.mode,
@@ -222,6 +224,7 @@ def _attached(model: nn.Module, topology: Topology) -> MorphogeneticModel:
             calls=entry.calls,
             others=tuple(tuple(shape) for shape in entry.others),
             layout=entry.layout,
+            is_causal=entry.is_causal,
         )
     return install(
         model,

@@ -1,0 +1,91 @@
+"""In a host that predicts what comes next, no seed may show it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from esper.kasmina.attach import attach
+from esper.kasmina.bank import slots
+from esper.kasmina.errors import SeedDoesNotFit
+from esper.kasmina.slot import SeedSlot
+from esper.kasmina.topology import describe, rebuild
+from tests.kasmina.hosts import HOSTS, Host
+from tests.kasmina.networks import without_host_randomness
+
+
+def slot_of(host: Host, slot: str | None = None) -> SeedSlot:
+    model = attach(host.model(), slot or host.slot, host.batch(2, 6), output=host.output)
+    return slots(model)[slot or host.slot]
+
+
+class Masked(nn.Module):
+    """A torch encoder under a causal mask, or under none."""
+
+    def __init__(self, is_causal: bool) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.encoder, self.is_causal = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False), is_causal
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1]) if self.is_causal else None
+        return self.encoder(x, mask=mask, is_causal=self.is_causal)  # type: ignore[no-any-return]
+
+
+def vectors(size: int, length: int) -> Tensor:
+    return torch.randn(size, length, 16, generator=torch.Generator().manual_seed(0))
+
+
+TRIED = {
+    "gpt2": (HOSTS["gpt2"], True),
+    "gpt2 attention": (HOSTS["gpt2 attention"], True),
+    "bert": (HOSTS["bert"], False),
+    "bert encoder": (HOSTS["bert encoder"], False),
+    "vit": (HOSTS["vit"], False),
+    "masked encoder": (Host(lambda: Masked(True), vectors, "encoder.layers.0", "norm"), True),
+    "encoder": (Host(lambda: Masked(False), vectors, "encoder.layers.0", "norm"), False),
+    "lstm, one answer": (HOSTS["lstm"], False),
+    "each token alone": (
+        Host(lambda: nn.Sequential(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 4)), vectors, "0", "norm"),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_a_host_is_causal_where_its_positions_see_the_past_alone(name: str) -> None:
+    host, expected = TRIED[name]
+    assert slot_of(host).probe.is_causal is expected
+
+
+def test_attention_is_causal_in_a_causal_host_and_not_in_another() -> None:
+    for name in ("gpt2", "bert"):
+        seed = slot_of(HOSTS[name]).germinate("attention", heads=2)
+        with torch.no_grad():
+            for parameter in seed.parameters():
+                parameter.normal_(generator=torch.Generator().manual_seed(0))
+            x = vectors(2, 6)
+            other = x.clone()
+            other[:, -1] = 0.0
+            same = torch.allclose(seed.eval()(x)[:, :-1], seed(other)[:, :-1], atol=1e-4)
+        assert same is (name == "gpt2")
+
+
+def test_a_seed_that_shows_the_future_is_refused() -> None:
+    slot = slot_of(HOSTS["gpt2"])
+    with pytest.raises(SeedDoesNotFit, match="its positions see later ones"):
+        slot.germinate("attention", heads=2, causal=False)
+    encoder = without_host_randomness(lambda: nn.TransformerEncoderLayer(16, 2, 32, batch_first=True))
+    with pytest.raises(SeedDoesNotFit, match="its positions see later ones"):
+        slot.plant(encoder, blueprint_id="encoder")
+    before = slot.stage
+    slot.germinate("mlp_block")
+    assert before.name == "DORMANT" and slot.stage.name == "GERMINATED"
+
+
+def test_a_record_keeps_it() -> None:
+    slot = slot_of(HOSTS["gpt2"])
+    bank = slots(slot._ground.model)
+    twin = rebuild(HOSTS["gpt2"].model(), describe(bank))
+    assert twin[slot.name].probe == slot.probe
