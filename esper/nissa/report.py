@@ -198,7 +198,7 @@ def _gates(history: RunHistory) -> str:
             Cell(f"{seed.blueprint_id} in {seed.slot}"),
             Cell(gate.level),
             number(gate.epoch),
-            Cell("passed", "yes") if gate.passed else Cell("refused", "no"),
+            Cell("passed", "yes") if gate.passed else Cell("waived" if gate.waived else "refused", "no"),
             Cell(_gate_figures(gate), "wrap"),
         ]
         for seed in history.seeds

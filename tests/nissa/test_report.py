@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esper.files import FileUnwritable
-from esper.leyline.events import Event, SeedEvent
+from esper.leyline.events import Event, GateEvaluated, SeedEvent, SeedFossilized
 from esper.leyline.run_events import RunStarted
 from esper.nissa.console import describe
 from esper.nissa.history import history_of
@@ -71,6 +71,24 @@ def test_narrative_tells_the_run_in_words(story: list[Event], golden: Callable[[
 def test_console_tells_each_event_in_a_line(story: list[Event], golden: Callable[[str, str], None]) -> None:
     lines = [f"{event.epoch:>3} {line}" for event in story if (line := describe(event, verbose=True))]
     golden("console.txt", "\n".join(lines) + "\n")
+
+
+def test_a_seed_kept_by_permissive_gates_is_told_as_unmeasured(story: list[Event]) -> None:
+    unmeasured = dict.fromkeys(("improvement", "standard_error", "grown_loss", "control_loss"))
+    events = [
+        dataclasses.replace(event, passed=False, waived=True, failures=["gain is not measured"])
+        if isinstance(event, GateEvaluated) and event.level == "G5"
+        else dataclasses.replace(event, **unmeasured)
+        if isinstance(event, SeedFossilized)
+        else event
+        for event in story
+    ]
+    document = render(events)
+    assert "waived" in document
+    assert "its gain over a control not measured" in "".join(narrative(history_of(events)))
+    lines = [line for event in events if (line := describe(event, verbose=True)) is not None]
+    assert any("FOSSILIZED" in line and "its gain not measured" in line for line in lines)
+    assert any("waived: gain is not measured" in line for line in lines)
 
 
 def test_unwritable_report_leaves_nothing_behind(tmp_path: Path) -> None:
