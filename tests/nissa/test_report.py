@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -74,7 +75,9 @@ def test_console_tells_each_event_in_a_line(story: list[Event], golden: Callable
 
 
 def test_a_seed_kept_by_permissive_gates_is_told_as_unmeasured(story: list[Event]) -> None:
-    unmeasured = dict.fromkeys(("improvement", "standard_error", "grown_loss", "control_loss"))
+    unmeasured: dict[str, Any] = dict.fromkeys(
+        ("improvement", "standard_error", "grown_loss", "control_loss")
+    )
     events = [
         dataclasses.replace(event, passed=False, waived=True, failures=["gain is not measured"])
         if isinstance(event, GateEvaluated) and event.level == "G5"
