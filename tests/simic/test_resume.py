@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import shutil
 import signal
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from esper.files import FileUnwritable
 from esper.kasmina.checkpoint_file import read_checkpoint
 from esper.kasmina.checkpoint_values import Encoder
 from esper.kasmina.errors import CheckpointUnreadable
@@ -190,3 +192,25 @@ def test_an_imported_host_is_named_again_and_never_taken_from_the_folder(tmp_pat
 def make_host(task: Task) -> nn.Module:
     features = math.prod(task.example_shape)
     return nn.Sequential(nn.Flatten(), nn.Linear(features, 8), nn.ReLU(), nn.Linear(8, task.classes))
+
+
+def test_a_full_disk_ends_the_run_and_leaves_what_it_can_go_on_from(whole: Path, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(epoch: EpochFinished) -> None:
+        if epoch.epoch == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
+
+    run = tmp_path / "r"
+    try:
+        with pytest.raises(FileUnwritable, match="File too large"):
+            run_training(load_config(None, GROWN), run, progress=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not [path for path in (run / "checkpoints").iterdir() if path.suffix != ".safetensors"]
+    last = told(run)[-1]
+    assert isinstance(last, RunStopped)
+    assert last.code == FileUnwritable.code
+    resume(run)
+    assert told(run) == told(whole)
+    assert contents(newest_checkpoint(run)) == contents(newest_checkpoint(whole))
