@@ -44,7 +44,9 @@ def build_seed(
             raise SeedDoesNotFit(blueprint=ir.name, slot=slot, tensor=probe, reason=reason)
     else:
         dtype = DTYPES[probe.dtype]
-        if probe.is_causal and any(p.name == "causal" for p in lang.signature(blueprint).parameters):
+        if probe.second_axis == "causal" and any(
+            p.name == "causal" for p in lang.signature(blueprint).parameters
+        ):
             params = {"causal": True, **params}
         offered, sizes = lang.fit(blueprint, probe.shape, dtype, params=params)
         _check_axes(blueprint, probe, slot, dtype, params, offered)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from esper.kasmina.causality import sees_later
+from esper.kasmina.dependence import SecondAxis, breach
 from esper.kasmina.errors import SeedDoesNotFit
 from esper.kasmina.isolation import undisturbed
 from esper.kasmina.layout import Layout
@@ -26,8 +26,8 @@ class Probe:
     """The other shapes that it returned then."""
     layout: Layout | None = None
     """Which axis holds the features, where the host shows it."""
-    is_causal: bool = False
-    """Whether the tensor is a sequence [N, T, F] in a host whose positions depend on earlier ones alone."""
+    second_axis: SecondAxis | None = None
+    """What a seed must keep to along axis 1, where the tensor is a sequence and the host shows it."""
 
     def __str__(self) -> str:
         return f"{str(self.dtype).removeprefix('torch.')} {list(self.shape)}"
@@ -49,8 +49,8 @@ def try_on(seed: nn.Module, probe: Probe, slot: str, blueprint: str) -> dict[str
         if reason is not None:
             tensor = str(probe) if shape == probe.shape else f"{probe}, and in another call {list(shape)}"
             raise SeedDoesNotFit(blueprint=blueprint, slot=slot, tensor=tensor, reason=reason)
-    if probe.is_causal and sees_later(seed, probe.sample(0)):
-        reason = "its positions see later ones, which the host, that predicts them, does not"
+    reason = None if probe.second_axis is None else breach(seed, probe.sample(0), probe.second_axis)
+    if reason is not None:
         raise SeedDoesNotFit(blueprint=blueprint, slot=slot, tensor=probe, reason=reason)
     return {"keeps_shape": 1.0, "leaves_input_unchanged": 1.0}
 

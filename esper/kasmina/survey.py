@@ -2,7 +2,7 @@
 
 The example runs once in evaluation mode and without gradients, and everything that a forward pass may change
 is put back. Only what evaluation leaves open is asked of a second run, in the modes that the host is in; of
-sequences, two more show whether the host is causal.
+sequences, a few more show which positions may depend on which.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from esper.kasmina.causality import is_causal, tokens_changed
+from esper.kasmina.dependence import SecondAxis, second_axis
 from esper.kasmina.errors import ExampleFails, SlotNeverRuns, SlotsShareTensor, UnsuitableOutput
 from esper.kasmina.hook import find
 from esper.kasmina.isolation import undisturbed
@@ -86,31 +86,24 @@ def survey(
             if id(call.tensor) in own:
                 weight = f"the host's own weight `{own[id(call.tensor)]}`"
                 raise UnsuitableOutput(slot=name, found=weight, expected="a tensor that the host computes")
-    probes = {name: _probe(found) for name, found in calls.items()}
-    lengths = {probe.shape[1] for probe in probes.values() if _is_sequence(probe)}
-    causal = {length for length in lengths if _is_causal(model, example, length)}
-    return {
-        name: replace(probe, is_causal=_is_sequence(probe) and probe.shape[1] in causal)
-        for name, probe in probes.items()
-    }
+    probes = {name: _probe(each) for name, each in calls.items()}
+    axes = {shape: _second_axis(model, example, shape) for shape in {p.shape for p in probes.values()}}
+    return {name: replace(probe, second_axis=axes[probe.shape]) for name, probe in probes.items()}
 
 
-def _is_sequence(probe: Probe) -> bool:
-    return probe.layout == "features" and len(probe.shape) == 3 and probe.shape[1] > 1
+def _second_axis(model: nn.Module, example: Any, shape: tuple[int, ...]) -> SecondAxis | None:
+    if len(shape) != 3 or shape[1] < 2:
+        return None
 
+    def run(given: Any) -> Any:
+        return _call(model, given)
 
-def _is_causal(model: nn.Module, example: Any, length: int) -> bool:
-    """Tries whether the host's positions depend on earlier ones alone; no, where it does not show."""
-    others = [tokens_changed(example, length, position) for position in (-1, 0)]
-    if any(other is None for other in others):
-        return False
     try:
         with undisturbed(model), _other_random_numbers(), torch.no_grad():
             model.eval()
-            plain, last, first = (_call(model, given) for given in (example, *others))
+            return second_axis(run, example, shape)
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AssertionError):
-        return False  # a host may refuse an example that it was not made for
-    return is_causal(plain, last, first, length)
+        return None  # a host may refuse an example that it was not made for
 
 
 def _probe(calls: list[_Call]) -> Probe:

@@ -19,6 +19,7 @@ from esper.ir.graph import BlueprintIR
 from esper.kasmina import fossils
 from esper.kasmina.attach import install
 from esper.kasmina.bank import ATTRIBUTE, MorphogeneticModel, slots
+from esper.kasmina.dependence import SecondAxis
 from esper.kasmina.errors import AnotherHost, MalformedTopology, SeedWithoutGraph, SlotTaken, WeightsDiffer
 from esper.kasmina.germination import DTYPES
 from esper.kasmina.layout import Layout
@@ -35,7 +36,7 @@ _DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
 
 
 class SlotRecord(BaseModel):
-    """One slot. `shape` to `layout` are what `Probe` knows of its tensor."""
+    """One slot. `shape` to `second_axis` are what `Probe` knows of its tensor."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -47,7 +48,7 @@ class SlotRecord(BaseModel):
     calls: int = Field(ge=1)
     others: list[list[int]]
     layout: Layout | None
-    is_causal: bool
+    second_axis: SecondAxis | None
     stage: str
     alpha: float = Field(ge=0.0, le=1.0)
     mode: str
@@ -96,7 +97,7 @@ def _describe_slot(slot: SeedSlot) -> SlotRecord:
         calls=slot.probe.calls,
         others=[list(shape) for shape in slot.probe.others],
         layout=slot.probe.layout,
-        is_causal=slot.probe.is_causal,
+        second_axis=slot.probe.second_axis,
         stage=slot.stage.name,
         alpha=slot.alpha,
         mode=slot.hook.mode,
@@ -224,7 +225,7 @@ def _attached(model: nn.Module, topology: Topology) -> MorphogeneticModel:
             calls=entry.calls,
             others=tuple(tuple(shape) for shape in entry.others),
             layout=entry.layout,
-            is_causal=entry.is_causal,
+            second_axis=entry.second_axis,
         )
     return install(
         model,

@@ -1,6 +1,9 @@
-"""In a host that predicts what comes next, no seed may show it."""
+"""In a host that predicts what comes next no seed may show it, and none may mix what are examples."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -8,6 +11,7 @@ from torch import Tensor, nn
 
 from esper.kasmina.attach import attach
 from esper.kasmina.bank import slots
+from esper.kasmina.dependence import SecondAxis
 from esper.kasmina.errors import SeedDoesNotFit
 from esper.kasmina.slot import SeedSlot
 from esper.kasmina.topology import describe, rebuild
@@ -33,30 +37,58 @@ class Masked(nn.Module):
         return self.encoder(x, mask=mask, is_causal=self.is_causal)  # type: ignore[no-any-return]
 
 
+class SequenceFirst(nn.Module):
+    """Torch's encoder as it is by default, [T, N, F], or a recurrent layer likewise."""
+
+    def __init__(self, is_recurrent: bool) -> None:
+        super().__init__()
+        self.stem = nn.Linear(16, 16)
+        encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32), 1, enable_nested_tensor=False)
+        self.inner: nn.Module = nn.LSTM(16, 16) if is_recurrent else encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        result = self.inner(self.stem(x))
+        return result[0] if isinstance(result, tuple) else result  # type: ignore[no-any-return]
+
+
 def vectors(size: int, length: int) -> Tensor:
     return torch.randn(size, length, 16, generator=torch.Generator().manual_seed(0))
 
 
-TRIED = {
-    "gpt2": (HOSTS["gpt2"], True),
-    "gpt2 attention": (HOSTS["gpt2 attention"], True),
-    "bert": (HOSTS["bert"], False),
-    "bert encoder": (HOSTS["bert encoder"], False),
-    "vit": (HOSTS["vit"], False),
-    "masked encoder": (Host(lambda: Masked(True), vectors, "encoder.layers.0", "norm"), True),
-    "encoder": (Host(lambda: Masked(False), vectors, "encoder.layers.0", "norm"), False),
-    "lstm, one answer": (HOSTS["lstm"], False),
-    "each token alone": (
-        Host(lambda: nn.Sequential(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 4)), vectors, "0", "norm"),
-        False,
-    ),
+def plain(make: Callable[[], nn.Module], slot: str) -> Host:
+    return Host(make, vectors, slot, "norm")
+
+
+TRIED: dict[str, tuple[Host, SecondAxis | None]] = {
+    "gpt2": (HOSTS["gpt2"], "causal"),
+    "gpt2 attention": (HOSTS["gpt2 attention"], "causal"),
+    "bert": (HOSTS["bert"], None),
+    "bert encoder": (HOSTS["bert encoder"], None),
+    "vit": (HOSTS["vit"], None),
+    "masked encoder": (plain(lambda: Masked(True), "encoder.layers.0"), "causal"),
+    "encoder": (plain(lambda: Masked(False), "encoder.layers.0"), None),
+    "lstm, one answer": (HOSTS["lstm"], None),
+    "encoder, sequence first": (plain(lambda: SequenceFirst(False), "stem"), "examples"),
+    "lstm, sequence first": (plain(lambda: SequenceFirst(True), "stem"), "examples"),
+    "each token alone": (plain(lambda: nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 4)), "0"), None),
+    "resnet": (HOSTS["resnet"], None),
 }
 
 
 @pytest.mark.parametrize("name", TRIED)
-def test_a_host_is_causal_where_its_positions_see_the_past_alone(name: str) -> None:
+def test_the_host_shows_what_its_second_axis_is(name: str) -> None:
     host, expected = TRIED[name]
-    assert slot_of(host).probe.is_causal is expected
+    assert slot_of(host).probe.second_axis == expected
+
+
+def test_a_seed_that_mixes_examples_is_refused() -> None:
+    for is_recurrent in (False, True):
+        slot = slot_of(plain(partial(SequenceFirst, is_recurrent), "stem"))
+        with pytest.raises(SeedDoesNotFit, match="it mixes what is on axis 1, which are the examples"):
+            slot.germinate("attention", heads=2)
+        with pytest.raises(SeedDoesNotFit, match="it mixes what is on axis 1"):
+            slot.germinate("attention", heads=2, causal=True)
+        slot.germinate("mlp_block")
 
 
 def test_attention_is_causal_in_a_causal_host_and_not_in_another() -> None:
