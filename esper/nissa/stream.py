@@ -10,18 +10,22 @@ import itertools
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import esper.leyline.run_events  # noqa: F401  (defines kinds that a stream holds)
 from esper.errors import EsperError
 from esper.files import write_whole
 from esper.leyline.events import Event, event_from_record
 from esper.nissa.errors import MalformedStream, MissingStream, StreamTooShort, StreamUnwritable
+
+if sys.platform != "win32":
+    import fcntl
 
 SCHEMA_VERSION = 1
 FILE_NAME = "events.jsonl"
@@ -31,8 +35,8 @@ NEWLINE = ord("\n")
 class EventStream:
     """Writes events to `path`; each line is flushed when it is written.
 
-    The file must not exist, for a stream has one writer, unless `seq` is given: then it is the stream that
-    `set_aside` left with so many events, and goes on. Raises `StreamUnwritable`.
+    The file must not exist unless `seq` is given: then it is the stream that `set_aside` left with so many
+    events, and goes on. A stream has one writer, which locks it. Raises `StreamUnwritable`.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class EventStream:
         self._seq = seq
         try:
             self._file = path.open("a" if seq else "x", encoding="utf-8")
+            _lock(self._file)
         except OSError as error:
             raise StreamUnwritable(path=path, reason=error.strerror) from error
 
@@ -123,23 +128,40 @@ def set_aside(path: Path, events: int) -> Path | None:
     That file, `events.set-aside-N.jsonl`, is written first: at no moment is an event in neither. Returns its
     path. A stream that is to have no event is removed. Raises `StreamTooShort`, `StreamUnwritable`.
     """
+    if not path.exists() and events == 0:
+        return None
+    aside = None
     try:
-        data = path.read_bytes() if path.exists() else b""
-        ends = [place for place, byte in enumerate(data) if byte == NEWLINE]
-        if len(ends) < events:
-            raise StreamTooShort(path=path, found=len(ends), expected=events)
-        kept = ends[events - 1] + 1 if events else 0
-        aside = None
-        if len(data) > kept:
-            aside = _free_name(path)
-            write_whole(aside, data[kept:])
-        if events:
-            os.truncate(path, kept)
-        else:
-            path.unlink(missing_ok=True)
+        with path.open("rb+") as file:
+            _lock(file)
+            data = file.read()
+            ends = [place for place, byte in enumerate(data) if byte == NEWLINE]
+            if len(ends) < events:
+                raise StreamTooShort(path=path, found=len(ends), expected=events)
+            kept = ends[events - 1] + 1 if events else 0
+            if len(data) > kept:
+                aside = _free_name(path)
+                write_whole(aside, data[kept:])
+            file.truncate(kept)
+            os.fsync(file.fileno())
+            if events == 0:
+                path.unlink()
+    except FileNotFoundError as error:
+        raise StreamTooShort(path=path, found=0, expected=events) from error
     except OSError as error:
         raise StreamUnwritable(path=path, reason=error.strerror) from error
     return aside
+
+
+def _lock(file: IO[Any]) -> None:
+    """Locks a stream for this process, until the file is closed or the process ends. Raises OSError."""
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise OSError(error.errno, "another process is writing it") from error
 
 
 def _free_name(path: Path) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from esper.files import FileUnwritable
 from esper.kasmina.checkpoint import restore, save_checkpoint
 from esper.kasmina.checkpoint_file import alike, read_checkpoint
 from esper.kasmina.growth import Growth
@@ -60,12 +61,18 @@ def read_saved_run(path: Path) -> SavedRun:
 
 
 def set_later_aside(path: Path) -> None:
-    """Moves the checkpoints that come after the one at `path` into a folder beside: their run is given up."""
-    later = alike(path)
-    for entry in later[later.index(path) + 1 :] if path in later else ():
-        aside = path.parent / SET_ASIDE
-        aside.mkdir(exist_ok=True)
-        entry.replace(aside / entry.name)
+    """Moves the checkpoints that come after the one at `path` into a folder beside: their run is given up.
+
+    Raises FileUnwritable.
+    """
+    found = alike(path)
+    aside = path.parent / SET_ASIDE
+    try:
+        for entry in found[found.index(path) + 1 :]:
+            aside.mkdir(exist_ok=True)
+            entry.replace(aside / entry.name)
+    except OSError as error:
+        raise FileUnwritable(path=aside, reason=error.strerror) from error
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,10 @@ class Checkpoints:
     def save(self, step: int, growth: Growth, **objects: Any) -> None:
         """Saves the run with the number of its events. Raises FileUnwritable, CannotCheckpoint."""
         path = checkpoint_path(self.run, step)
-        path.parent.mkdir(exist_ok=True)
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise FileUnwritable(path=path, reason=error.strerror) from error
         self.stream.sync()
         save_checkpoint(path, growth=growth, events=self.stream, keep=self.keep, **objects)
 

@@ -121,3 +121,23 @@ def test_a_stream_with_fewer_events_than_the_checkpoint_is_not_gone_on_with(
         set_aside(tmp_path / FILE_NAME, 3)
     with EventStream(tmp_path / FILE_NAME, "r1", seq=2) as stream, pytest.raises(StreamTooShort):
         stream.load_state_dict({"seq": 3})
+
+
+def test_a_stream_that_is_being_written_is_neither_cut_nor_written_by_another(
+    tmp_path: Path, story: list[Event]
+) -> None:
+    path = tmp_path / FILE_NAME
+    with EventStream(path, "r1") as stream:
+        stream.emit(story[0])
+        with pytest.raises(StreamUnwritable, match="another process is writing it"):
+            set_aside(path, 0)
+        with pytest.raises(StreamUnwritable, match="another process is writing it"):
+            EventStream(path, "r1", seq=1)
+        assert len(read_stream(tmp_path)) == 1
+    assert set_aside(path, 0) is not None
+
+
+def test_a_missing_stream_has_nothing_to_set_aside(tmp_path: Path) -> None:
+    assert set_aside(tmp_path / FILE_NAME, 0) is None
+    with pytest.raises(StreamTooShort, match="has 0 whole events"):
+        set_aside(tmp_path / FILE_NAME, 1)
