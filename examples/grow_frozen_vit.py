@@ -32,13 +32,14 @@ def main(epochs: int) -> None:
 
     model = ViTForImageClassification(config)
     plain = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for rows in training.repeat(4).split(50):
+    for rows in training.repeat(8).split(50):
         plain.zero_grad()
         losses(model, rows).mean().backward()
         plain.step()
 
     model.requires_grad_(False)
-    model = esper.attach(model, r"vit\.layers\.\d", {"pixel_values": images[:2]})
+    example = {"pixel_values": images[:2]}
+    model = esper.attach(model, r"vit\.layers\.\d", example, incubation="counterfactual")
     optimizer = esper.GrowthOptimizer(torch.optim.AdamW(model.parameters(), lr=3e-3))
     growth = esper.Growth(
         model, optimizer, blueprints=["mlp_block", "attention"],

@@ -54,7 +54,8 @@ def attach(
     output: which part of a module's output the slot acts on, where that is a tuple or a mapping.
     incubation: how a seed trains before it is in place: on the host's own gradient (`straight_through`,
     about 1.1 times a plain step), on a second pass with the seed in place (`counterfactual`, about 1.8
-    times), or not at all (`none`).
+    times), or not at all (`none`). In a frozen host choose `counterfactual`: the host's own gradient says in
+    which direction to go and never how far, since nothing there moves to answer the seed.
 
     A module that runs several times in a pass, or has several names, gets one slot: its seed acts in every
     call, as a part of the module would, and has to fit each.
