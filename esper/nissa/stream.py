@@ -122,6 +122,16 @@ class Recorded:
     event: Event
 
 
+def check_idle(path: Path) -> None:
+    """Raises `StreamUnwritable` while another process writes the stream at `path`."""
+    try:
+        if path.exists():
+            with path.open("rb+") as file:
+                _lock(file)
+    except OSError as error:
+        raise StreamUnwritable(path=path, reason=error.strerror) from error
+
+
 def set_aside(path: Path, events: int) -> Path | None:
     """Cuts the stream at `path` after its first `events` events; the rest goes into a file beside it.
 

@@ -12,7 +12,7 @@ from esper.leyline.run_events import EpochFinished
 from esper.nissa.console import Fanout
 from esper.nissa.history import RunHistory, history_of
 from esper.nissa.report import write_report
-from esper.nissa.stream import FILE_NAME, EventStream, read_stream, set_aside
+from esper.nissa.stream import FILE_NAME, EventStream, check_idle, read_stream, set_aside
 from esper.simic.checkpoints import (
     FOLDER,
     Checkpoints,
@@ -107,6 +107,7 @@ def run_training(
         stream = EventStream(directory.events, directory.run_id)
     else:
         folder = start.path.parent.parent
+        check_idle(folder / FILE_NAME)
         directory = reopened_run_directory(folder, start.path, start.step)
         if start.result is not None:
             return _finished(directory, TrainResult.from_record(start.result))

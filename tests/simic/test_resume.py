@@ -21,7 +21,8 @@ from esper.kasmina.checkpoint_values import Encoder
 from esper.kasmina.errors import CheckpointUnreadable
 from esper.leyline.events import Event
 from esper.leyline.run_events import EpochFinished, RunStopped
-from esper.nissa.stream import read_stream
+from esper.nissa.errors import StreamUnwritable
+from esper.nissa.stream import EventStream, read_stream
 from esper.simic.checkpoints import checkpoint_path, newest_checkpoint
 from esper.simic.config import load_config
 from esper.simic.errors import HostFromFile, NoRunToResume, RunDiffers
@@ -214,3 +215,15 @@ def test_a_full_disk_ends_the_run_and_leaves_what_it_can_go_on_from(whole: Path,
     resume(run)
     assert told(run) == told(whole)
     assert contents(newest_checkpoint(run)) == contents(newest_checkpoint(whole))
+
+
+def test_a_run_that_is_running_is_not_resumed_beside_itself(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    shutil.copytree(whole, run)
+    before = sorted(path for path in run.rglob("*"))
+    with (
+        EventStream(run / "events.jsonl", "r", seq=1),
+        pytest.raises(StreamUnwritable, match="another process"),
+    ):
+        run_planned(plan_run(None, {}, None, checkpoint_path(run, 21)))
+    assert sorted(path for path in run.rglob("*")) == before
