@@ -52,6 +52,8 @@ OPTIONS: dict[str, Any] = {
     "policy_options": {"warmup_epochs": 1, "wait_epochs": 1},
 }
 """The first seed is planted, blended in, judged against its control and kept within these epochs."""
+PARTS, STRIDE = 100, 37
+"""The wall time is cut into so many parts, and a kill falls into each in turn, far ones after each other."""
 WRITE_S = 0.15
 """A process that writes checkpoints is killed within this time."""
 
@@ -242,7 +244,8 @@ def main() -> int:
             return 1
         whole_s = time.monotonic() - began
         while len(done.trials) < arguments.trials:
-            moment = whole_s * (len(done.trials) % 100 + chance.random()) / min(arguments.trials, 100)
+            part = STRIDE * len(done.trials) % PARTS
+            moment = whole_s * (part + chance.random()) / PARTS
             done.trials.append(trial(place / "run", place / "whole", moment, OPTIONS))
             shutil.rmtree(place / "run")
             done.save()
