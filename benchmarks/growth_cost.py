@@ -36,8 +36,12 @@ from esper.tamiyo.baselines import NeverTamiyo
 
 RESULTS = Path(__file__).parent / "results"
 CALLS, BATCH, STEPS_PER_EPOCH, STEPS_PER_RUN = 5000, 100, 40, 4
-CASES = [("cnn", "blocks.0", "conv_enhance"), ("mlp", "blocks.0", "mlp_block")]
-"""Host, slot and blueprint."""
+CASES = [
+    ("cnn", None, "blocks.0", "conv_enhance"),
+    ("cnn", 64, "blocks.0", "conv_enhance"),
+    ("mlp", None, "blocks.0", "mlp_block"),
+]
+"""Host, its width if not its own, slot and blueprint. The hosts' own widths make steps of 1 to 2 ms."""
 
 Batch = tuple[Tensor, Tensor]
 
@@ -114,11 +118,16 @@ class Loop:
     """A host in training on MNIST-1D, one seed in its slot if `blueprint` is given."""
 
     def __init__(
-        self, host: str, slot: str, blueprint: str | None, output: OutputBackend | None = None
+        self,
+        host: str,
+        width: int | None,
+        slot: str,
+        blueprint: str | None,
+        output: OutputBackend | None = None,
     ) -> None:
         self.task = task_named("mnist1d", 0)
         torch.manual_seed(0)
-        self.model = attach(host_named(host).build(self.task), slot, self.task.train.x[:BATCH])
+        self.model = attach(host_named(host).build(self.task, width), slot, self.task.train.x[:BATCH])
         self.optimizer = GrowthOptimizer(torch.optim.AdamW(self.model.parameters(), lr=1e-3))
         self.growth = Growth(self.model, self.optimizer, NeverTamiyo(), output=output)
         self.slot = slots(self.model)[slot]
@@ -174,14 +183,19 @@ class SeedAlone:
             self.optimizer.zero_grad()
 
 
-def training(host: str, slot: str, blueprint: str, pairs: int) -> list[Figure]:
+def named(host: str, width: int | None) -> str:
+    return f"`{host}`" if width is None else f"`{host}` {width} wide"
+
+
+def training(host: str, width: int | None, slot: str, blueprint: str, pairs: int) -> list[Figure]:
     """A step with a seed in TRAINING against a plain one and the seed's own work."""
-    plain, other, grown = Loop(host, slot, None), Loop(host, slot, None), Loop(host, slot, blueprint)
-    apart = SeedAlone(Loop(host, slot, blueprint))
+    plain, other = Loop(host, width, slot, None), Loop(host, width, slot, None)
+    grown, apart = Loop(host, width, slot, blueprint), SeedAlone(Loop(host, width, slot, blueprint))
     base, again, whole, own = paired([plain.steps, other.steps, grown.steps, apart.steps], pairs)
     rows = list(zip(base, again, whole, own, strict=True))
     null = [100 * (b / a - 1) for a, b, _, _ in rows]
-    name = f"`{blueprint}` in TRAINING in `{host}`"
+    step_ms = 1000 / STEPS_PER_RUN * median(base)
+    name = f"`{blueprint}` in TRAINING in {named(host, width)}, steps of {step_ms:.1f} ms"
     return [
         Figure(
             f"{name}, over a plain step and the seed's own",
@@ -194,15 +208,15 @@ def training(host: str, slot: str, blueprint: str, pairs: int) -> list[Figure]:
     ]
 
 
-def telemetry(host: str, slot: str, blueprint: str, pairs: int) -> list[Figure]:
+def telemetry(host: str, width: int | None, slot: str, blueprint: str, pairs: int) -> list[Figure]:
     """An epoch of steps whose events go to a file against one whose events go nowhere, and a bare loop."""
     with tempfile.TemporaryDirectory() as folder, EventStream(Path(folder) / "events.jsonl", "run") as stream:
-        told = Loop(host, slot, blueprint, stream)
-        silent, other, unwatched = (Loop(host, slot, blueprint) for _ in range(3))
+        told = Loop(host, width, slot, blueprint, stream)
+        silent, other, unwatched = (Loop(host, width, slot, blueprint) for _ in range(3))
         acts = [silent.epoch, other.epoch, told.epoch, unwatched.bare_epoch]
         base, again, written, bare = paired(acts, pairs)
     null = [100 * (b / a - 1) for a, b in zip(base, again, strict=True)]
-    name = f"in `{host}`, {STEPS_PER_EPOCH} steps an epoch"
+    name = f"in {named(host, width)}, {STEPS_PER_EPOCH} steps an epoch"
     return [
         Figure(
             f"events written to a file {name}",

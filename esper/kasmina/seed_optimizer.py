@@ -11,6 +11,7 @@ rate. From the step after it fossilizes, its parameters have the group's rate an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -110,8 +111,7 @@ class SeedOptimizer:
 
 def all_finite(tensors: Sequence[Tensor]) -> bool:
     """Whether no tensor holds an infinity or NaN; one synchronisation with the device."""
-    norms = torch._foreach_norm(list(tensors))
-    return bool(torch.isfinite(torch.stack(norms)).all())
+    return math.isfinite(torch.stack(torch._foreach_norm(list(tensors))).sum().item())
 
 
 def mean_square(tensors: Sequence[Tensor]) -> Tensor:
