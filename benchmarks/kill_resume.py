@@ -54,8 +54,8 @@ OPTIONS: dict[str, Any] = {
 """The first seed is planted, blended in, judged against its control and kept within these epochs."""
 PARTS, STRIDE = 100, 37
 """The wall time is cut into so many parts, and a kill falls into each in turn, far ones after each other."""
-WRITE_S = 0.15
-"""A process that writes checkpoints is killed within this time."""
+WRITE_S = 0.1
+"""A process that does nothing but write checkpoints is killed within this time of its first."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def contents(checkpoint: Path) -> tuple[str, list[bytes]]:
     return text, [t.reshape(-1).view(torch.uint8).numpy().tobytes() for t in encoder.tensors.values()]
 
 
-def has_partial(folder: Path) -> bool:
-    """Whether a write was under way."""
-    return any(entry.suffix == ".partial" for entry in folder.glob(".*")) if folder.is_dir() else False
+def partials(folder: Path) -> list[Path]:
+    """Files whose write was under way."""
+    return [entry for entry in folder.glob(".*") if entry.suffix == ".partial"]
 
 
 def run_in(folder: Path, options: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ def trial(folder: Path, whole: Path, moment: float, options: dict[str, Any]) -> 
     status = killed_after(started(lambda: run_in(folder, options)), moment)
     newest = newest_checkpoint(folder)
     step = None if newest is None else int(newest.stem.removeprefix("step-"))
-    in_a_write = has_partial(folder / "checkpoints")
+    in_a_write = bool(partials(folder / "checkpoints"))
     resumed = ended(started(lambda: run_in(folder, options)))
     last, expected = newest_checkpoint(folder), newest_checkpoint(whole)
     equal = (
@@ -138,8 +138,8 @@ def trial(folder: Path, whole: Path, moment: float, options: dict[str, Any]) -> 
     )
 
 
-def writer(folder: Path) -> None:
-    """Writes checkpoints of a host with optimizer state, one after another, until it is killed."""
+def growing_host() -> Growth:
+    """A host with optimizer state: checkpoints of some 1.6 MB."""
     model = attach(
         nn.Sequential(nn.Linear(128, 512), nn.GELU(), nn.Linear(512, 128)), "1", torch.ones(2, 128)
     )
@@ -147,18 +147,31 @@ def writer(folder: Path) -> None:
     growth = Growth(model, optimizer, "never")
     model(torch.ones(2, 128)).sum().backward()
     optimizer.step()
+    optimizer.zero_grad()
+    return growth
+
+
+def writer(folder: Path, growth: Growth, ready: int) -> None:
+    """Says that it begins, and writes checkpoints, one after another, until it is killed."""
     found = alike(folder / "step-0.safetensors")
     number = int(found[-1].stem.removeprefix("step-")) if found else 0
+    os.write(ready, b"1")
     while True:
         number += 1
         save_checkpoint(folder / f"step-{number}.safetensors", growth=growth, keep=3)
 
 
-def write(folder: Path, seconds: float) -> Write:
-    """Kills a writer, and reads every checkpoint that is there."""
-    killed_after(started(lambda: writer(folder)), seconds)
+def write(folder: Path, growth: Growth, seconds: float) -> Write:
+    """Kills a writer `seconds` after it began, and reads every checkpoint that is there."""
+    for left in partials(folder):
+        left.unlink()
+    here, there = os.pipe()
+    pid = started(lambda: writer(folder, growth, there))
+    os.close(there)
+    os.read(here, 1)
+    os.close(here)
+    killed_after(pid, seconds)
     readable = unreadable = 0
-    in_a_write = has_partial(folder)
     for path in alike(folder / "step-0.safetensors"):
         try:
             read_checkpoint(path)
@@ -166,7 +179,7 @@ def write(folder: Path, seconds: float) -> Write:
         except EsperError:
             traceback.print_exc()
             unreadable += 1
-    return Write(in_a_write, readable, unreadable)
+    return Write(bool(partials(folder)), readable, unreadable)
 
 
 class Progress:
@@ -201,8 +214,8 @@ def report(done: Progress, whole_s: float) -> str:
         ("finished before the kill", len(done.trials) - len(kills)),
         ("ended bit-equal to the unbroken run", sum(entry.ends_equal for entry in done.trials)),
         ("with its events, no gap and no repeat", sum(entry.events_equal for entry in done.trials)),
-        ("writers killed", len(done.writes)),
-        ("of these with a file half written", sum(entry.is_in_a_write for entry in done.writes)),
+        ("writers killed while they wrote checkpoints without pause", len(done.writes)),
+        ("of these with a file that was not yet whole", sum(entry.is_in_a_write for entry in done.writes)),
         ("checkpoints read after these kills", sum(entry.readable for entry in done.writes)),
         ("unreadable checkpoints", sum(entry.unreadable for entry in done.writes)),
     ]
@@ -234,8 +247,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "writes").mkdir()
+        growth = growing_host()
         while len(done.writes) < arguments.writes:
-            done.writes.append(write(place / "writes", WRITE_S * chance.random()))
+            done.writes.append(write(place / "writes", growth, WRITE_S * chance.random()))
             if len(done.writes) % 50 == 0 or len(done.writes) == arguments.writes:
                 done.save()
                 print(f"{len(done.writes)}/{arguments.writes} writers killed", file=sys.stderr)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kill_resume import ended, run_in, started, trial, write
+from benchmarks.kill_resume import ended, growing_host, run_in, started, trial, write
 
 OPTIONS = {"task": "digits", "host": "cnn", "epochs": 2, "checkpoint_every": 3, "policy": "schedule"}
 OPTIONS |= {"policy_options": {"first_epoch": 1, "every": 1}}
@@ -23,6 +23,7 @@ def test_a_run_that_is_killed_and_resumed_ends_as_it_would_have(tmp_path: Path) 
 
 
 def test_no_kill_of_a_writer_leaves_an_unreadable_checkpoint(tmp_path: Path) -> None:
-    found = [write(tmp_path, 0.02 * number) for number in range(1, 9)]
+    growth = growing_host()
+    found = [write(tmp_path, growth, 0.02 * number) for number in range(1, 9)]
     assert sum(kill.unreadable for kill in found) == 0
     assert found[-1].readable > 0
