@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -29,7 +30,6 @@ if sys.platform != "win32":
 
 SCHEMA_VERSION = 1
 FILE_NAME = "events.jsonl"
-NEWLINE = ord("\n")
 
 
 class EventStream:
@@ -145,10 +145,10 @@ def set_aside(path: Path, events: int) -> Path | None:
         with path.open("rb+") as file:
             _lock(file)
             data = file.read()
-            ends = [place for place, byte in enumerate(data) if byte == NEWLINE]
+            ends = [match.end() for match in re.finditer(b"\n", data)]
             if len(ends) < events:
                 raise StreamTooShort(path=path, found=len(ends), expected=events)
-            kept = ends[events - 1] + 1 if events else 0
+            kept = ends[events - 1] if events else 0
             if len(data) > kept:
                 aside = _free_name(path)
                 write_whole(aside, data[kept:])
