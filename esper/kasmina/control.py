@@ -141,8 +141,7 @@ class Control:
 
         A pass that fails leaves the gradients as they were before it.
         """
-        for module, mirrored in zip(self.host.modules(), self.model.modules(), strict=True):
-            mirrored.training = module.training
+        self._follow()
         waiting = self._gradients() if self.accumulated else []
         try:
             with self.stream.in_use(self.device), torch.enable_grad():
@@ -158,6 +157,18 @@ class Control:
         self.passes += 1
         if stepped:
             self._step()
+
+    def _follow(self) -> None:
+        """Takes over what the loop has changed: modes, what is frozen, groups of the optimizer."""
+        for module, mirrored in zip(self.host.modules(), self.model.modules(), strict=True):
+            mirrored.training = module.training
+        mirror = dict(zip(self.host.parameters(), self.model.parameters(), strict=True))
+        for parameter, own in mirror.items():
+            if own.requires_grad != parameter.requires_grad:
+                own.requires_grad_(parameter.requires_grad)
+        for group in self.host_optimizer.param_groups[len(self.optimizer.param_groups) :]:
+            held = [mirror[parameter] for parameter in group["params"] if parameter in mirror]
+            self.optimizer.add_param_group({**group, "params": held})
 
     def _gradients(self) -> list[tuple[nn.Parameter, Tensor]]:
         """Copies of the gradients that wait for the next step."""

@@ -24,7 +24,8 @@ class Snapshot:
     def __init__(self, modules: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> None:
         self.optimizers = tuple(optimizers)
         owned = [p for module in modules for p in module.parameters()]
-        stepped = [p for optimizer in optimizers for p in _parameters(optimizer)]
+        self.stepped = [_parameters(optimizer) for optimizer in optimizers]
+        stepped = [p for parameters in self.stepped for p in parameters]
         self.parameters = [(p, p.detach().clone()) for p in {id(p): p for p in owned + stepped}.values()]
         self.buffers = [
             (part, name, buffer.clone())
@@ -33,8 +34,8 @@ class Snapshot:
             for name, buffer in part.named_buffers(recurse=False)
         ]
         self.states: list[list[dict[str, Any] | None]] = [
-            [copy.deepcopy(optimizer.state.get(p)) for p in _parameters(optimizer)]
-            for optimizer in optimizers
+            [copy.deepcopy(optimizer.state.get(p)) for p in parameters]
+            for optimizer, parameters in zip(optimizers, self.stepped, strict=True)
         ]
 
     @torch.no_grad()
@@ -49,9 +50,10 @@ class Snapshot:
                 held.copy_(value)
             else:  # the module has put another one in its place
                 part._buffers[name] = value.clone()
-        for optimizer, states in zip(self.optimizers, self.states, strict=True):
-            for parameter, state in zip(_parameters(optimizer), states, strict=True):
+        for optimizer, parameters, states in zip(self.optimizers, self.stepped, self.states, strict=True):
+            for parameter in _parameters(optimizer):  # those of a group that came later had none
                 optimizer.state.pop(parameter, None)
+            for parameter, state in zip(parameters, states, strict=True):
                 if state is not None:
                     optimizer.state[parameter] = copy.deepcopy(state)
 

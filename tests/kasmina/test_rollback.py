@@ -170,3 +170,41 @@ def test_the_control_accumulates_and_clips_as_the_loop_does() -> None:
             plain.optimizer.zero_grad()
     mine, theirs = fingerprint(control.model), fingerprint(plain.model)
     assert all(torch.allclose(value, theirs[key], atol=1e-6) for key, value in mine.items())
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS, ids=["SGD", "AdamW", "Adagrad", "RMSprop"])
+def test_a_host_that_is_unfrozen_while_a_seed_is_in_place_is_followed_and_taken_back(
+    make: Callable[[Any], Optimizer],
+) -> None:
+    plain, grown = Ride(make), Ride(make)
+    for ride in (plain, grown):
+        ride.model.head.requires_grad_(False)
+        head = {id(p) for p in ride.model.head.parameters()}
+        group = ride.optimizer.param_groups[0]
+        group["params"] = [p for p in group["params"] if id(p) not in head]
+        for parameter in ride.model.head.parameters():
+            ride.optimizer.state.pop(parameter, None)
+    slots(grown.model).ground.trial = Trial(loss_on, lambda model: torch.zeros(60))
+    grown.go_to(SeedStage.BLENDING)
+    control, host = grown.slot.control, fingerprint(grown.model)
+    state = state_of(grown.optimizer.inner)
+    assert control is not None
+    feed, random = batches(6, seed=3), control.stream.state
+    for ride in (plain, grown):
+        ride.feed = iter(feed)
+    for index in range(6):
+        if index == 3:
+            for ride in (plain, grown):
+                ride.model.head.requires_grad_(True)
+                ride.optimizer.add_param_group({"params": list(ride.model.head.parameters()), "lr": 0.001})
+        control.stream.state = random
+        grown.train(1)
+        control.observe(feed[index], stepped=True)
+        assert random is not None
+        torch.set_rng_state(random[0])
+        plain.train(1)
+    own: dict[str, Tensor] = fingerprint(control.model)
+    assert equal_states(own, fingerprint(plain.model))
+    grown.slot.cull("test")
+    assert equal_states(host, fingerprint(grown.model))
+    assert equal_optimizers(state, state_of(grown.optimizer.inner))
