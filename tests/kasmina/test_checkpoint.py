@@ -180,6 +180,24 @@ def test_a_run_goes_on_from_the_middle_of_an_accumulation(tmp_path: Path) -> Non
     assert equal_states(*ends)
 
 
+def test_a_rollback_after_a_resume_goes_back_to_where_it_would_have(tmp_path: Path) -> None:
+    ends = []
+    for stops in (False, True):
+        run = Run("counterfactual")
+        while run.slot().stage is not SeedStage.SHADOWING:
+            run.go_to(run.step + 1)
+        run.go_to(run.step + 2)
+        if stops:
+            run = resumed(run, tmp_path / "c.safetensors")
+        assert run.slot().snapshot is not None
+        run.slot().cull("the test asks for it")
+        culled = run.everything()
+        run.go_to(END)
+        ends.append((culled, run.everything()))
+    assert equal_states(ends[0][0], ends[1][0])
+    assert equal_states(ends[0][1], ends[1][1])
+
+
 MADE_ANEW = {
     "slot": {"name", "host", "hook", "probe", "incubation", "log", "_ground", "_role"}
     | {"control", "snapshot", "optimizer"},

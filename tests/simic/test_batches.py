@@ -24,7 +24,8 @@ def test_an_epoch_has_whole_batches_and_no_example_twice() -> None:
 @pytest.mark.parametrize("taken", range(9))
 def test_the_rest_comes_as_it_would_have_come(taken: int) -> None:
     whole = torch.cat(epochs(ShuffledBatches(SPLIT, 5, seed=0), 3))
-    batches, seen = ShuffledBatches(SPLIT, 5, seed=0), []
+    batches = ShuffledBatches(SPLIT, 5, seed=0)
+    seen: list[Tensor] = []
     while len(seen) < taken:
         for _, y in batches:
             seen.append(y)
