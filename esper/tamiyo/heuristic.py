@@ -10,12 +10,13 @@ Rules, in this order, at each decision:
    the last seed was decided, plateau or not), one seed is germinated.
 
 Ties are broken by order alone: the first available slot in the order in which slots were attached,
-then the first blueprint in the order in which blueprints were given. A blueprint has one chance in a
-slot; a slot where every blueprint has had its chance is left alone.
+then the first blueprint in the order in which blueprints were given, or the one planted least. A
+blueprint has one chance in a slot; a slot where every blueprint has had its chance is left alone.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,9 @@ class HeuristicParameters:
     """So many refusals by one gate, its least age reached, and the seed is given up."""
     max_active: int = 1
     """Seeds alive at once. With one, what happens to the host is that seed's doing."""
+    takes_turns: bool = False
+    """Whether the blueprint that was planted least, in any slot, goes before one that stands further in
+    front: what one blueprint lacks, another of the same kind may lack too."""
     last_epoch: int | None = None
     """No germination after this epoch; None sets no limit."""
 
@@ -101,11 +105,17 @@ class HeuristicTamiyo:
         waited = signals.epoch - self._last_decision_epoch
         return signals.plateau_epochs >= rules.plateau_epochs or waited >= rules.wait_epochs
 
+    def _in_turn(self) -> list[str]:
+        if not self.parameters.takes_turns:
+            return list(self.blueprints)
+        planted = Counter(blueprint for _, blueprint in self._tried)
+        return sorted(self.blueprints, key=lambda blueprint: planted[blueprint])
+
     def _next_seed(self, slots: Sequence[SlotSignals]) -> Germinate | None:
         for slot in slots:
             if not slot.is_available:
                 continue
-            for blueprint in self.blueprints:
+            for blueprint in self._in_turn():
                 if (slot.name, blueprint) not in self._tried and blueprint not in slot.culled_blueprints:
                     return Germinate(blueprint, slot.name)
         return None

@@ -57,6 +57,17 @@ def test_blueprint_has_one_chance_in_a_slot() -> None:
     assert tamiyo.decide(signals(dormant())) == []
 
 
+def test_blueprints_take_turns_over_all_slots() -> None:
+    rules = HeuristicParameters(takes_turns=True, max_active=4)
+    tamiyo = policy("norm", "mlp_block", rules=rules)
+    planted = [tamiyo.decide(signals(dormant("a"), dormant("b"))) for _ in range(2)]
+    assert planted == [[Germinate("norm", "a")], [Germinate("mlp_block", "a")]]
+    assert tamiyo.decide(signals(dormant("b"))) == [Germinate("norm", "b")]
+    tamiyo = policy("norm", "mlp_block", rules=rules)
+    assert tamiyo.decide(signals(dormant("a"))) == [Germinate("norm", "a")]
+    assert tamiyo.decide(signals(dormant("b"))) == [Germinate("mlp_block", "b")]
+
+
 def test_blueprint_that_was_culled_in_a_slot_is_not_planted_there_again() -> None:
     assert policy().decide(signals(dormant(culled=("norm",)))) == [Germinate("mlp_block", "a")]
 

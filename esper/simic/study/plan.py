@@ -86,17 +86,24 @@ def _shapes() -> dict[str, tuple[Settings, ...]]:
 
 BRISK = {"training_steps": 40.0, "shadow_steps": 20.0, "probation_steps": 80.0}
 """Shorter terms than the gates' usual ones: whatever grows needs the rest of a short run to settle."""
+EARLY = {**BRISK, "gain_over_progress": 0.0}
+"""A host that learns fast from the start leaves no seed a quarter of its progress."""
+AT_ONCE = {**EARLY, "training_steps": 1.0, "shadow_steps": 1.0, "probation_steps": 120.0}
+"""A seed that starts as the identity disturbs nothing at full alpha, and learns fastest there."""
 
 
 def _heuristics() -> dict[str, tuple[Settings, ...]]:
-    """Early and later growth, slow and brisk, at two learning rates."""
-    eager = {"warmup_epochs": 1, "wait_epochs": 1, "last_epoch": 20}
+    """Later and early growth, slow and brisk, blueprints in order or in turn, blended slowly or at once."""
     usual = {"warmup_epochs": 3, "wait_epochs": 6, "last_epoch": 20}
+    eager = {"warmup_epochs": 1, "wait_epochs": 1, "last_epoch": 20}
+    turns = {**eager, "takes_turns": True, "last_epoch": 26}
     return {
         host: (
             Settings(lr=rates[2], policy=usual),
-            *(Settings(lr=lr, policy=eager, gates=BRISK, blend_steps=40) for lr in rates[1:4]),
-            Settings(lr=rates[2], policy=eager, gates=BRISK, blend_steps=10),
+            Settings(lr=rates[2], policy=eager, gates=BRISK, blend_steps=40),
+            Settings(lr=rates[2], policy=turns, gates=EARLY, blend_steps=40),
+            Settings(lr=rates[3], policy=turns, gates=EARLY, blend_steps=40),
+            Settings(lr=rates[1], policy=turns, gates=AT_ONCE, blend_steps=1),
         )
         for host, rates in RATES.items()
     }
@@ -110,7 +117,7 @@ def _schedules() -> dict[str, tuple[Settings, ...]]:
             Settings(
                 lr=rates[2],
                 policy={"first_epoch": first, "every": every},
-                gates=BRISK,
+                gates=EARLY,
                 blend_steps=40,
             )
             for first, every in times
@@ -127,7 +134,7 @@ def _dice() -> dict[str, tuple[Settings, ...]]:
             Settings(
                 lr=rates[2],
                 policy={"germinate": germinate, "advance": advance, "cull": 0.02},
-                gates=BRISK,
+                gates=EARLY,
                 blend_steps=40,
             )
             for germinate, advance in chances
