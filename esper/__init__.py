@@ -13,6 +13,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 FACE: dict[str, str] = {
+    "AlphaSchedule": "esper.kasmina.blending",
     "attach": "esper.kasmina.attach",
     "BlueprintIR": "esper.passes",  # which fills the operator table, without which no graph can be read
     "compile": "esper.urza.run.seeds",
@@ -21,6 +22,8 @@ FACE: dict[str, str] = {
     "EsperError": "esper.errors",
     "evaluate": "esper.ops.reference.evaluate",
     "export": "esper.kasmina.export",
+    "GateParameters": "esper.kasmina.gates",
+    "GovernorParameters": "esper.kasmina.governor",
     "Growth": "esper.kasmina.growth",
     "GrowthCallback": "esper.kasmina.lightning",
     "GrowthOptimizer": "esper.kasmina.optimizer",
