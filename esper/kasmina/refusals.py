@@ -13,6 +13,8 @@ WRAPPERS = (DataParallel, DistributedDataParallel)
 WRAPPERS_BY_NAME = ("FullyShardedDataParallel",)
 """Known by name: importing it would load what most runs do not need."""
 QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.sparse.quantized")
+FLOATING = ("FloatFunctional", "FXFloatFunctional")
+"""They stand among the quantized modules, in models that wait to be quantized."""
 
 
 def check_host(model: nn.Module) -> None:
@@ -26,7 +28,7 @@ def check_host(model: nn.Module) -> None:
         if isinstance(module, WRAPPERS) or kind in WRAPPERS_BY_NAME:
             inner = ".".join(["model", *path.split("."), "module"] if path else ["model", "module"])
             raise WrappedHost(name=name, kind=kind, inner=inner)
-        if type(module).__module__.startswith(QUANTIZED):
+        if type(module).__module__.startswith(QUANTIZED) and kind not in FLOATING:
             raise QuantizedHost(name=name, kind=f"{type(module).__module__}.{kind}")
         if any(is_lazy(value) for value in (*module._parameters.values(), *module._buffers.values())):
             raise UninitializedHost(name=name, kind=kind)

@@ -97,6 +97,13 @@ def test_a_host_that_takes_no_slots_says_why_and_stays_as_it_was(host: str) -> N
         slots(model)
 
 
+def test_a_model_that_only_waits_to_be_quantized_takes_slots() -> None:
+    model = plain()
+    model.add = torch.ao.nn.quantized.FloatFunctional()
+    model.add.forward = lambda x: x  # type: ignore[method-assign]
+    assert slots(attach(model, "0", X))["0"].probe.shape == (2, 4)
+
+
 class Functional(nn.Module):
     """`outer` returns what `inner` in it returned; `other` is dropout between two slots."""
 
