@@ -189,9 +189,10 @@ class SeedSlot(SlotState):
         check_transition(self._stage, SeedStage.CULLED)
         is_out = self.blend is not None and not self.blend.is_rising and self.alpha == 0.0
         rolled_back = self.snapshot is not None and (not is_out if rolls_back is None else rolls_back)
+        ground, seed, metrics = self._ground, self._label(), self.metrics
         if rolled_back:
             self.rollback()
-        ground, seed, metrics = self._ground, self._label(), self.metrics
+            ground.val_loss = self.loss_before  # which was measured on the weights that are back
         passes = self.control.passes if self.control else 0
         event = self.log.event(
             SeedCulled,

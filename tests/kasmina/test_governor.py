@@ -315,6 +315,18 @@ def test_the_loss_of_a_host_that_is_no_more_is_nobodys_figure() -> None:
     assert run.growth.step(val_loss=1.0).val_loss_delta == 0.0
 
 
+def test_the_next_seed_is_held_against_the_loss_of_the_host_that_is_back() -> None:
+    run = Run(GovernorParameters(patience=2))
+    run.growth.step(val_loss=1.0)
+    run.put_in_place()
+    run.train(2)
+    run.slot.advance()
+    for _ in range(2):
+        run.growth.step(val_loss=9.0)
+    assert run.slot.stage.name == "EMBARGOED"
+    assert run.growth.slots.ground.val_loss == 1.0
+
+
 def test_what_a_host_lost_again_by_being_taken_back_is_repaid() -> None:
     run = Run()
     run.growth.step(val_loss=1.0)
