@@ -62,6 +62,9 @@ def restore(path: Path, values: Mapping[str, Any], growth: Growth, objects: Mapp
     saved = values["objects"]
     if set(saved) - set(objects) or {n for n, part in objects.items() if part is not None} - set(saved):
         raise CheckpointContents(path=path, held=_listed(saved), given=f"{_listed(objects)} were")
+    if values["growth"]["policy"] is not None and not hasattr(growth.policy, "load_state_dict"):
+        given = f"a {type(growth.policy).__name__}, which takes none, was"
+        raise CheckpointContents(path=path, held="the run's policy", given=given)
     restore_growth(growth, values["growth"])
     for name, part in objects.items():
         if isinstance(part, torch.Generator):

@@ -338,3 +338,5 @@ def test_a_random_policy_goes_on_with_its_own_numbers(tmp_path: Path) -> None:
     other.policy = RandomTamiyo(["norm"], seed=6)
     load_checkpoint(path, growth=other)
     assert growth.policy._random.random() == other.policy._random.random()
+    with pytest.raises(CheckpointContents, match="a NeverTamiyo, which takes none, was given"):
+        load_checkpoint(path, growth=one_slot())
