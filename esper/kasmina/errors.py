@@ -226,6 +226,14 @@ class WrappedHost(EsperError):
     help = "attach to the module inside, `{inner}`, then wrap it"
 
 
+class ReplicatedHost(EsperError):
+    """Replicas run in threads and share the slot, whose one seed cannot be on several devices."""
+
+    code = "E0881"
+    message = "a {kind} with a seed runs in a replica that DataParallel made"
+    help = "use DistributedDataParallel, with a process for each GPU"
+
+
 class UninitializedHost(EsperError):
     code = "E0847"
     message = "{name} is a {kind} whose weights are not made yet"

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from esper.kasmina.attendance import Attendance
 from esper.kasmina.blending import blend
 from esper.kasmina.compiled_host import Pass, call, number_of
+from esper.kasmina.errors import ReplicatedHost
 from esper.kasmina.isolation import RandomStream
 from esper.kasmina.nested import dense, shaped_like
 from esper.urza.eager.recomputation import Draws, first_run, is_recomputation, may_be_checkpointed, region
@@ -117,6 +118,8 @@ class SlotHook(nn.Module):
         if self.role is Role.RESTS or self.is_disabled or self.seed is None:
             return None
         tensor = select(result, self.output)
+        if not torch.compiler.is_compiling() and "_is_replica" in host.__dict__:
+            raise ReplicatedHost(kind=type(host).__name__)
         if self.role is Role.ACTS and torch.compiler.is_compiling():
             return replace(result, self.output, call(self.number, tensor, self.awake, training=host.training))
         if self.phase is Phase.LISTENING:

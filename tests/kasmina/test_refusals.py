@@ -18,6 +18,7 @@ from esper.kasmina.errors import (
     CompiledHost,
     NotAttached,
     QuantizedHost,
+    ReplicatedHost,
     ScriptedHost,
     SeedDoesNotFit,
     SlotNeverRuns,
@@ -95,6 +96,18 @@ def test_a_host_that_takes_no_slots_says_why_and_stays_as_it_was(host: str) -> N
     assert not any(module._forward_hooks for module in model.modules())
     with pytest.raises(NotAttached):
         slots(model)
+
+
+def test_a_seed_in_a_replica_of_data_parallel_is_refused() -> None:
+    model = attach(plain(), "0", X)
+    replica = model[0]._replicate_for_data_parallel()
+    replica.weight, replica.bias = model[0].weight, model[0].bias
+    assert torch.equal(replica(X), model[0](X))
+    slots(model)["0"].germinate("norm")
+    slots(model)["0"].advance()
+    model[0](X)
+    with pytest.raises(ReplicatedHost, match="a Linear with a seed runs in a replica"):
+        replica(X)
 
 
 def test_a_model_that_only_waits_to_be_quantized_takes_slots() -> None:
