@@ -292,8 +292,10 @@ def test_another_host_is_refused_by_the_names_that_differ(tmp_path: Path) -> Non
         with pytest.raises(AnotherHost, match=said):
             load_checkpoint(path, **other.parts())
         assert equal_states(before, fingerprint(other.model))
+    fewer = one_slot()
+    fewer.policy = run.growth.policy
     with pytest.raises(AnotherHost, match="has the slots norm, where they are norm, out"):
-        load_checkpoint(path, growth=one_slot(), schedule=run.schedule, sampler=run.sampler)
+        load_checkpoint(path, growth=fewer, schedule=run.schedule, sampler=run.sampler)
 
 
 def one_slot() -> Growth:
