@@ -34,7 +34,8 @@ def main(epochs: int) -> None:
         logits = model(input_ids=rows[:, :-1]).logits
         return cross_entropy(logits.transpose(1, 2), rows[:, 1:], reduction="none").mean(1)
 
-    model = esper.attach(GPT2LMHeadModel(config), r"transformer\.h\.\d", {"input_ids": windows[:2, :-1]})
+    model, example = GPT2LMHeadModel(config), {"input_ids": windows[:2, :-1]}
+    model = esper.attach(model, r"transformer\.h\.\d", example, incubation="counterfactual")
     optimizer = esper.GrowthOptimizer(torch.optim.AdamW(model.parameters(), lr=3e-3))
     growth = esper.Growth(
         model, optimizer, blueprints=["mlp_block", "norm"],

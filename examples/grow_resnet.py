@@ -35,8 +35,8 @@ def main(epochs: int) -> None:
     def losses(model: nn.Module, rows: Tensor) -> Tensor:
         return cross_entropy(model(pixel_values=images[rows]).logits, labels[rows], reduction="none")
 
-    model = ResNetForImageClassification(config)
-    model = esper.attach(model, r"resnet\.(embedder|encoder\.stages\.\d)", {"pixel_values": images[:2]})
+    model, example = ResNetForImageClassification(config), {"pixel_values": images[:2]}
+    model = esper.attach(model, r"resnet\.encoder\.stages\.\d", example, incubation="counterfactual")
     optimizer = esper.GrowthOptimizer(torch.optim.AdamW(model.parameters(), lr=1e-2))
     growth = esper.Growth(
         model, optimizer, blueprints=["conv_enhance", "depthwise"],
