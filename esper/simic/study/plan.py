@@ -102,8 +102,7 @@ def _heuristics() -> dict[str, tuple[Settings, ...]]:
             Settings(lr=rates[2], policy=usual),
             Settings(lr=rates[2], policy=eager, gates=BRISK, blend_steps=40),
             Settings(lr=rates[2], policy=turns, gates=EARLY, blend_steps=40),
-            Settings(lr=rates[3], policy=turns, gates=EARLY, blend_steps=40),
-            Settings(lr=rates[1], policy=turns, gates=AT_ONCE, blend_steps=1),
+            *(Settings(lr=lr, policy=turns, gates=AT_ONCE, blend_steps=1) for lr in rates[1:3]),
         )
         for host, rates in RATES.items()
     }
