@@ -14,7 +14,7 @@ from esper.simic.study.arms import HOST_OF
 from esper.simic.study.plan import QUESTIONS
 from esper.simic.study.records import StudyConfig
 
-TINY = ("--task", "digits", "--seeds", "2", "--tuning-seeds", "1", "--trials", "1", "--epochs", "1")
+TINY = ("--test-examples", "50", "--seeds", "2", "--tuning-seeds", "1", "--trials", "1", "--epochs", "1")
 
 
 def esper(*arguments: str | Path) -> Result:
