@@ -60,6 +60,7 @@ class SlotHook(nn.Module):
         self.register_buffer("alpha", torch.zeros((), dtype=torch.float32))
         self.level = 0.0
         self.mode = "lerp"
+        self.role = Role.RESTS
         self.phase = Phase.IDLE
         self.is_disabled = False
         self.attendance = Attendance()
@@ -101,7 +102,10 @@ class SlotHook(nn.Module):
     def phase(self, phase: Phase) -> None:
         """Compiled code looks at `role` alone, which stays where one phase of acting follows another."""
         self._phase = phase
-        self.role = Role.RESTS if phase is Phase.IDLE else Role.ACTS
+        if phase is Phase.IDLE:
+            self.role = Role.RESTS
+        elif self.role is not Role.BUILT_IN:
+            self.role = Role.ACTS
 
     def build_in(self) -> None:
         """Makes a fossilized seed's call part of what torch.compile compiles of the host, unless it draws

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +15,12 @@ from torch._dynamo.utils import counters
 from esper.kasmina.attach import attach
 from esper.kasmina.bank import slots
 from esper.kasmina.blending import AlphaSchedule
-from esper.kasmina.errors import CompiledHost
+from esper.kasmina.checkpoint import load_checkpoint, save_checkpoint
+from esper.kasmina.errors import CompiledHost, GateRefused
 from esper.kasmina.gates import GateParameters
 from esper.kasmina.governor import GovernorParameters
 from esper.kasmina.growth import Growth
+from esper.kasmina.hook import Role
 from esper.kasmina.optimizer import GrowthOptimizer
 from esper.kasmina.slot import SeedSlot
 from esper.leyline.stages import SeedStage
@@ -156,6 +160,22 @@ def test_a_resting_slot_and_a_fossilized_seed_break_no_graph() -> None:
     found = run.evaluated()
     assert not counters["graph_break"] and counters["stats"]["unique_graphs"] == 2  # training, evaluation
     torch.testing.assert_close(found, run.model(X), rtol=0, atol=0)
+
+
+def test_a_fossilized_seed_is_built_in_after_a_checkpoint_too(tmp_path: Path) -> None:
+    run = Run(None)
+    slot = run.slot(0)
+    slot.germinate("conv_enhance")
+    while slot.stage is not SeedStage.FOSSILIZED:
+        run.train(1)
+        with suppress(GateRefused):
+            slot.advance()
+    save_checkpoint(tmp_path / "run.safetensors", growth=run.growth)
+    resumed = Run("eager")
+    load_checkpoint(tmp_path / "run.safetensors", growth=resumed.growth)
+    assert resumed.slot(0).hook.role is Role.BUILT_IN
+    resumed.train(1)
+    assert not counters["graph_break"] and counters["stats"]["unique_graphs"] == 1
 
 
 def test_slots_are_put_in_before_compiling() -> None:
