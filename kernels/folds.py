@@ -145,12 +145,8 @@ def _folded(states, terms, along, mask, KINDS: tl.constexpr):
         else:
             best = states[i][0]
             place = states[i][1]
-            if KINDS[i] == "argmax":
-                term = tl.where(term != term, float("inf"), term)
-                better = mask & ((term > best) | (place == _FAR))
-            else:
-                term = tl.where(term != term, float("-inf"), term)
-                better = mask & ((term < best) | (place == _FAR))
+            ahead = (term > best) if KINDS[i] == "argmax" else (term < best)
+            better = mask & ((place == _FAR) | ((best == best) & (ahead | (term != term))))
             result = result + ((tl.where(better, term, best), tl.where(better, along, place)),)
     return result
 
@@ -168,11 +164,9 @@ def _ended(states, KINDS: tl.constexpr, axis: tl.constexpr):
         elif KINDS[i] == "max":
             total = largest(tile, axis)
         else:
-            if KINDS[i] == "argmax":
-                best = tl.max(tile, axis, keep_dims=True)
-            else:
-                best = tl.min(tile, axis, keep_dims=True)
-            total = tl.min(tl.where(tile == best, states[i][1], _FAR), axis, keep_dims=True)
+            best = largest(tile, axis) if KINDS[i] == "argmax" else -largest(-tile, axis)
+            is_best = (tile == best) | ((tile != tile) & (best != best))
+            total = tl.min(tl.where(is_best, states[i][1], _FAR), axis, keep_dims=True)
         totals = totals + (total,)
     return totals
 

@@ -194,6 +194,43 @@ def test_nan_and_infinity_come_out_of_reductions_as_out_of_torchs(shape: tuple[S
         torch.testing.assert_close(simulated.results[name], expected, equal_nan=True)
 
 
+@pytest.mark.parametrize("op, infinity", [("argmax", INF), ("argmin", -INF)])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("length", [6, 1031])
+def test_the_first_nan_is_the_extreme_before_or_after_an_infinity(
+    op: str, infinity: float, axis: int, length: int
+) -> None:
+    """Also where the two lie in different lanes, or in one lane of different blocks."""
+    lines = torch.randn(7, length, generator=torch.Generator().manual_seed(0))
+    early, late = 1, length - 2
+    for line, (of_nan, of_infinity) in enumerate(
+        [((early,), (late,)), ((late,), (early,)), ((early, late), ())]
+    ):
+        lines[line, list(of_nan)] = NAN
+        lines[line, list(of_infinity)] = infinity
+    lines[3, 2:4] = lines[4, 1] = infinity
+    lines[5] = NAN
+    lines[6] = -infinity
+    values = lines if axis == 1 else lines.T.contiguous()
+    build = Builder(op)
+    x = build.input("x", TensorType(DType.F32, (N, S)))
+    program = make_program(run_passes(build.finish({"y": build.op(op, x, axis=axis)})), "forward")
+    sizes = dict(zip(("N", "S"), values.shape, strict=True))
+    found = simulate(program, {"x": values}, sizes).results["y"]
+    expected = getattr(torch, op)(values, axis)
+    assert expected[:3].tolist() == [early, late, early]
+    assert found.flatten().tolist() == expected.flatten().tolist()
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_places_of_extremes_spill_nothing(tmp_path: Path, axis: int) -> None:
+    build = Builder("places")
+    x = build.input("x", TensorType(DType.BF16, (N, S, 64)))
+    ir = build.finish({op: build.op(op, x, axis=axis) for op in ("argmax", "argmin")})
+    report = compile_ir(ir, ["sm_90"], cache=KernelCache(tmp_path)).report()
+    assert report["kernels"] and all(kernel["spill_bytes"] == 0 for kernel in report["kernels"])
+
+
 def test_the_greatest_of_all_is_loaded_in_vectors_and_spills_nothing(tmp_path: Path) -> None:
     build = Builder("greatest")
     x = build.input("x", TensorType(DType.BF16, (N, 512)))
