@@ -36,23 +36,27 @@ def may_be_checkpointed() -> bool:
 
 
 def is_recomputation() -> bool:
-    """Whether a backward pass is under way, and the call in it not declared a `first_run`."""
-    return bool(torch._C._current_graph_task_id() != -1) and not getattr(_declared, "is_first", False)
+    """Whether a backward pass is under way in which calls were not declared a `first_run`."""
+    task = torch._C._current_graph_task_id()
+    return bool(task not in (_NO_TASK, getattr(_declared, "task", _NO_TASK)))
 
+
+_NO_TASK = -1
+"""What torch calls the graph task outside of backward passes."""
 
 _declared = threading.local()
 
 
 @contextmanager
 def first_run() -> Iterator[None]:
-    """Inside, calls count as run for the first time, even in a backward pass: a seed that waits for a
-    gradient runs there."""
-    before = getattr(_declared, "is_first", False)
-    _declared.is_first = True
+    """Inside, calls count as run for the first time, even in the backward pass that is under way: a seed
+    that waits for a gradient runs there. In a backward pass that begins inside, they are run again."""
+    before = getattr(_declared, "task", _NO_TASK)
+    _declared.task = torch._C._current_graph_task_id()
     try:
         yield
     finally:
-        _declared.is_first = before
+        _declared.task = before
 
 
 def region() -> Any:

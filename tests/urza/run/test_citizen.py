@@ -14,6 +14,7 @@ from torch._dynamo.utils import counters
 from torch.utils.checkpoint import checkpoint
 
 import esper
+from esper.urza.eager.recomputation import first_run
 from esper.urza.errors import NoSecondGradient, RecomputedElsewhere
 from esper.urza.run.differentiable import Kernels, TorchDirections
 from esper.urza.run.seed import CompiledSeed
@@ -350,6 +351,27 @@ def test_a_region_may_be_computed_again_more_than_once() -> None:
     first = torch.autograd.grad(y.sum(), x, retain_graph=True)[0]
     second = torch.autograd.grad(y.sum(), x)[0]
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_a_region_inside_a_first_run_is_recomputed_with_what_it_drew(use_reentrant: bool) -> None:
+    """A seed that runs in the host's backward pass has a backward pass of its own."""
+    found = []
+
+    def train(gradient: torch.Tensor) -> None:
+        for checkpointed in (False, True):
+            seed, x = dropping("torch"), map_of(2, 4, 8).requires_grad_()
+            with first_run(), torch.enable_grad():
+                for _ in range(2):
+                    y = checkpoint(seed, x, use_reentrant=use_reentrant) if checkpointed else seed(x)
+                    y.square().sum().backward()
+            found.append(x.grad)
+
+    waits = torch.ones(1, requires_grad=True) * 2
+    waits.register_hook(train)
+    waits.sum().backward()
+    plain, again = found
+    torch.testing.assert_close(plain, again)
 
 
 def test_dropout_that_cannot_be_found_again_is_an_error() -> None:
