@@ -31,14 +31,14 @@ def columns(
     """
     index = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
     column = index[None, :]
-    if BEFORE_LOOP is not None:
-        operands = operands + BEFORE_LOOP(column, operands)
     part = tl.program_id(1)
     sums = zero_sums(partials, [BLOCK_M, BLOCK_K])
-    for block in range(part, tl.cdiv(M, BLOCK_M), tl.num_programs(1)):
-        row = (block * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
-        mask = (row < M) & (column < K)
-        sums = add_terms(sums, BODY(row, column, mask, operands), mask)
+    if M > 0:
+        given = operands if BEFORE_LOOP is None else operands + BEFORE_LOOP(column, operands)
+        for block in range(part, tl.cdiv(M, BLOCK_M), tl.num_programs(1)):
+            row = (block * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+            mask = (row < M) & (column < K)
+            sums = add_terms(sums, BODY(row, column, mask, given), mask)
     store_sums(sums, partials, part * K + index, index < K, 0)
 
 
@@ -64,21 +64,21 @@ def channels(
     BEFORE_LOOP(channel, operands), or None: a tuple of what BODY finds behind its operands.
     """
     channel = tl.program_id(0)
-    if BEFORE_LOOP is not None:
-        operands = operands + BEFORE_LOOP(channel, operands)
     part = tl.program_id(1)
     line = B // VECTOR
     sums = zero_sums(partials, [BLOCK] if VECTOR == 1 else [BLOCK // VECTOR, VECTOR])
-    for block in range(part, tl.cdiv(A * B, BLOCK), tl.num_programs(1)):
-        vector = block * (BLOCK // VECTOR) + tl.arange(0, BLOCK // VECTOR)
-        before = vector // line
-        after = vector % line * VECTOR
-        mask = vector < A * line
-        if VECTOR > 1:
-            before = before[:, None]
-            after = after[:, None] + tl.arange(0, VECTOR)[None, :]
-            mask = mask[:, None]
-        sums = add_terms(sums, BODY(before, channel, after, mask, operands), mask)
+    if A * B > 0:
+        given = operands if BEFORE_LOOP is None else operands + BEFORE_LOOP(channel, operands)
+        for block in range(part, tl.cdiv(A * B, BLOCK), tl.num_programs(1)):
+            vector = block * (BLOCK // VECTOR) + tl.arange(0, BLOCK // VECTOR)
+            before = vector // line
+            after = vector % line * VECTOR
+            mask = vector < A * line
+            if VECTOR > 1:
+                before = before[:, None]
+                after = after[:, None] + tl.arange(0, VECTOR)[None, :]
+                mask = mask[:, None]
+            sums = add_terms(sums, BODY(before, channel, after, mask, given), mask)
     if VECTOR > 1:
         sums = reduce_sums(sums, 1)
     store_sums(sums, partials, part * C + channel, True, 0)

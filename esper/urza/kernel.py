@@ -49,6 +49,7 @@ class Argument:
     pointer: a buffer of `dtype` elements; `writes` says that the kernel writes every element of it exactly
     once. size: a 32-bit integer. scalar: a number of `dtype`.
     divisible_by: a promise that the launch checks: of a pointer's address, or of a size's value.
+    is_loose: a size along which no vector lies, so that no promise of it is worth its while.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Argument:
     dtype: str = "i32"
     divisible_by: int = 1
     writes: bool = False
+    is_loose: bool = False
 
     @property
     def triton_type(self) -> str:
@@ -132,7 +134,9 @@ class KernelSource:
 
     @property
     def aligned(self) -> KernelSource | None:
-        """This kernel under the promise that its run-time sizes are multiples of VECTOR, the batch's apart.
+        """This kernel under the promise that its run-time sizes are multiples of VECTOR.
+
+        The batch's and loose ones are not promised.
 
         Where places are multiples, quotients and remainders of such sizes, the promise tells Triton that
         neighbours lie side by side, so that they are read in one access. None for others.
@@ -140,7 +144,7 @@ class KernelSource:
         if set(self.steps) <= {BATCH}:
             return None
         arguments = tuple(
-            replace(a, divisible_by=VECTOR) if a.kind == "size" and a.name != BATCH else a
+            replace(a, divisible_by=VECTOR) if a.kind == "size" and a.name != BATCH and not a.is_loose else a
             for a in self.arguments
         )
         kernel = replace(self, name=f"{self.name}_aligned", arguments=arguments)

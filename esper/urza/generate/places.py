@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import product as combinations
 from typing import TYPE_CHECKING
 
-from esper.ir.dims import Size
+from esper.ir.dims import Dim, Size
 from esper.ir.graph import Node, Value
 from esper.urza.plan.access import Access, access
 
@@ -120,7 +120,9 @@ class Places:
         for axis, start in starts.items():
             first = first + read.strides[axis] * start
         text, _ = self.writer.offset(Access(read.base, self.node.type.shape, strides))
-        return self.read(read.base, str(plus(0 if text == "0" else text, self.size(first))))
+        is_loose = isinstance(first, Dim) and all(self.node.type.shape[axis] == 1 for axis in starts)
+        place: Text = self.writer.loose_size(first) if is_loose else self.size(first)
+        return self.read(read.base, str(plus(0 if text == "0" else text, place)))
 
     def sum(self, operand: Value, taps: Taps, other: str = "0") -> str:
         """The sum of the loads at each combination of taps, times their weights."""

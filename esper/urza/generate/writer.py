@@ -33,6 +33,9 @@ OWN = re.compile(r"^size_|_ptr$")
 FIRST = "first"
 """The index variable of a map that has the first offset of each vector."""
 
+_PLAIN = re.compile(r"[a-zA-Z_]\w* = |tl\.store\(|return ")
+"""A statement of a body that is done once: no loop, no branch, no line of either."""
+
 FUNCTION_CALL = re.compile(r"(?<![\w.])([a-z]\w*)\(")
 LIBRARY = frozenset(
     re.findall(
@@ -134,6 +137,7 @@ class Writer:
     bodies: list[Body] = field(default_factory=list)
     symbols: frozenset[str] = field(init=False)
     steps: set[str] = field(default_factory=set)
+    firm: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.group = self.launch
@@ -203,7 +207,15 @@ class Writer:
             if not name.isidentifier() or name in RESERVED or OWN.search(name):
                 name = f"size_{len(self.sizes)}"
             self.sizes[size] = name
+        self.firm.add(self.sizes[size])
         return self.sizes[size]
+
+    def loose_size(self, size: Size) -> str:
+        """Text in the body for a size along which no vector lies."""
+        firm = set(self.firm)
+        text = self.body_size(size)
+        self.firm = firm
+        return text
 
     # --- the body ---
 
@@ -435,6 +447,8 @@ class Writer:
         varying = {name for name in body.parameters.split(", ") if name != fixed}
         alike: dict[str, str] = {}
         rest: list[str] = []
+        if any(not _PLAIN.match(line) for line in body.lines):
+            return ""  # a loop or a branch may change a name after its first line
         for line in body.lines:
             target, equals, text = line.partition(" = ")
             if equals and target.isidentifier() and not varying & set(re.findall(r"\w+", text)):
@@ -477,7 +491,7 @@ class Writer:
             call = call.format(body=last.name, operands=last.operands_text, before_loop=before)
         arguments = (
             *self.pointers.values(),
-            *(Argument(size, "size") for size in self.sizes.values()),
+            *(Argument(size, "size", is_loose=size not in self.firm) for size in self.sizes.values()),
         )
         parameters = [argument.name for argument in arguments] + [
             f"{c}: tl.constexpr" for c in tile.constexprs

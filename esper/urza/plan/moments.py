@@ -14,9 +14,10 @@ kernel keeps in registers are left as they are: they are read once in any case.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from esper.ir.build import Builder
+from esper.ir.dims import product
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, Pointwise
 from esper.ir.rewrite import rewrite
@@ -60,7 +61,7 @@ def with_one_pass_moments(ir: BlueprintIR, in_registers: Callable[[Node], bool])
         elif node.name in squares:
             found = squares[node.name]
             assert found.total is not None and found.total_of_squares is not None
-            excess = build.op("div", build.op("mul", found.total, found.total), found.count)
+            excess = build.op("mul", found.total, build.op("div", found.total, found.count))
             return (build.op("relu", build.op("sub", found.total_of_squares, excess)),)
         return None
 
@@ -74,11 +75,7 @@ def _moments(ir: BlueprintIR, total: Node, consumers: list[Node]) -> _Moments | 
         return None
     (mean,) = consumers
     count = mean.operands[1]
-    if (
-        count is None
-        or mean.operands[0] != total.result()
-        or ir.node(count.node).op not in ("size", "constant")
-    ):
+    if count is None or mean.operands[0] != total.result() or not _counts(ir, count, x, total):
         return None
     for node in ir.of("sum"):
         (squared,) = node.operands
@@ -93,10 +90,18 @@ def _moments(ir: BlueprintIR, total: Node, consumers: list[Node]) -> _Moments | 
     return None
 
 
+def _counts(ir: BlueprintIR, count: Value, x: Value, total: Node) -> bool:
+    """Whether `count` is how many values of `x` go into each element of `total`."""
+    node, shape = ir.node(count.node), ir.type(x).shape
+    if node.op not in ("size", "constant"):
+        return False
+    return bool(node.attrs["value"] == product(shape[axis] for axis in integers_of(total.attrs["axes"])))
+
+
 def _begin(build: Builder, found: _Moments, node: Node) -> None:
     """Appends both sums of differences from a sample."""
     axes = integers_of(node.attrs["axes"])
-    first, second, third = (_element(build, found.x, axes, quarter) for quarter in (1, 2, 3))
+    first, second, third = (_Element(build, quarter).of(found.x, axes) for quarter in (1, 2, 3))
     low, high = build.op("minimum", first, second), build.op("maximum", first, second)
     median = build.op("maximum", low, build.op("minimum", high, third))
     difference = build.op("sub", found.x, median)
@@ -105,23 +110,35 @@ def _begin(build: Builder, found: _Moments, node: Node) -> None:
     found.total_of_squares = build.op("sum", squared, axes=node.attrs["axes"], keepdims=True)
 
 
-def _element(build: Builder, value: Value, axes: tuple[int, ...], quarter: int) -> Value:
-    """`value` so many quarters along `axes`, which stay with size 1, computed from its own operands."""
-    type, node = build.type(value), build.node(value.node)
-    wide = [axis for axis in axes if axis >= 0 and type.shape[axis] != 1]
-    if not wide:
-        return value
-    lowering = OPERATORS[node.op].lowering
-    if isinstance(lowering, Pointwise) and not lowering.depends_on_place:
-        operands = [
-            None
-            if one is None
-            else _element(
-                build, one, tuple(axis - type.rank + build.type(one).rank for axis in axes), quarter
-            )
-            for one in node.operands
-        ]
-        return build.ops(node.op, *operands, name=None, span=node.span, **node.attrs)[0]
-    start = tuple(type.shape[axis] * quarter // 4 for axis in wide)
-    stop = tuple(place + 1 for place in start)
-    return build.op("slice", value, axes=tuple(wide), start=start, stop=stop)
+@dataclass(slots=True)
+class _Element:
+    """Values so many quarters along their axes, each computed once from its own operands."""
+
+    build: Builder
+    quarter: int
+    known: dict[tuple[Value, tuple[int, ...]], Value] = field(default_factory=dict)
+
+    def of(self, value: Value, axes: tuple[int, ...]) -> Value:
+        """`value` there, whose `axes` stay with size 1."""
+        if (value, axes) not in self.known:
+            self.known[value, axes] = self._computed(value, axes)
+        return self.known[value, axes]
+
+    def _computed(self, value: Value, axes: tuple[int, ...]) -> Value:
+        build = self.build
+        type, node = build.type(value), build.node(value.node)
+        wide = [axis for axis in axes if axis >= 0 and type.shape[axis] != 1]
+        if not wide:
+            return value
+        lowering = OPERATORS[node.op].lowering
+        if isinstance(lowering, Pointwise) and not lowering.depends_on_place:
+            operands = [
+                None
+                if one is None
+                else self.of(one, tuple(axis - type.rank + build.type(one).rank for axis in axes))
+                for one in node.operands
+            ]
+            return build.ops(node.op, *operands, name=None, span=node.span, **node.attrs)[0]
+        start = tuple(type.shape[axis] * self.quarter // 4 for axis in wide)
+        stop = tuple(place + 1 for place in start)
+        return build.op("slice", value, axes=tuple(wide), start=start, stop=stop)

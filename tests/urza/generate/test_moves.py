@@ -132,3 +132,16 @@ def test_a_part_of_what_is_constant_is_constant() -> None:
     part = build.op("slice", ones, axes=(1,), start=(2,), stop=(6,))
     padded = build.op("pad", build.op("mul", part, x), pad=(1, 1))
     assert_verified(programs(build, y=padded))
+
+
+def test_a_sum_of_what_a_loop_adds_up_is_right() -> None:
+    """The gradient of a resampled column is a loop in the body: no line of it is done before the rows' loop."""
+    build = Builder("column")
+    x, w = (
+        build.input(name, TensorType(DType.F32, shape))
+        for name, shape in (("x", (N, 4, 3, 3)), ("w", (4, 3, 3)))
+    )
+    scale = build.input("scale", TensorType(DType.F32, (4, 1, 1)))
+    summed = build.op("sum", build.op("mul", x, w), axes=(0,), keepdims=True)
+    y = build.op("interpolate", build.op("mul", summed, scale), size=(6, 6))
+    assert_verified(programs(build, y=y), N=5)

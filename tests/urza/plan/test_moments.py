@@ -73,3 +73,52 @@ def test_a_few_outliers_do_not_blur_the_variance(places: tuple[int, ...]) -> Non
     eager = (x - x.mean((0, 2), keepdim=True)).square().mean((0, 2), keepdim=True).double()
     allowed = 2 * (eager - right).abs().max() + torch.finfo(torch.float32).eps * right.max()
     assert (found - right).abs().max() <= allowed
+
+
+@pytest.mark.parametrize("count", [1.0, 10.0, 53.0])
+def test_a_sum_divided_by_another_number_is_no_mean(count: float) -> None:
+    build = Builder("offset")
+    x = build.input("x", TensorType(DType.F32, (9, 4, 6)))
+    center = build.op("div", build.op("sum", x, axes=(0, 2), keepdims=True), count)
+    distance = build.op("sub", x, center)
+    squares = build.op("sum", build.op("mul", distance, distance), axes=(0, 2), keepdims=True)
+    program = make_programs(build.finish({"y": squares})).forward
+    given = torch.randn(9, 4, 6, generator=torch.Generator().manual_seed(0))
+    wide = given.double()
+    right = (wide - wide.sum((0, 2), keepdim=True) / count).square().sum((0, 2), keepdim=True)
+    found = simulate(program, {"x": given}, {}).results["y"].double()
+    torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-5)
+
+
+def test_large_values_have_a_variance() -> None:
+    x = 6e16 * torch.randn(3000, 4, 6, generator=torch.Generator().manual_seed(0))
+    program = make_programs(variance((4, 6), (0, 2))).forward
+    found = simulate(program, {"x": x}, {"N": 3000}).results["variance"].double()
+    torch.testing.assert_close(found, x.double().var((0, 2), correction=0, keepdim=True), rtol=1e-4, atol=0)
+
+
+def test_no_examples_are_no_reads() -> None:
+    program = make_programs(variance((4, 6), (0, 2))).forward
+    assert not simulate(program, {"x": torch.zeros(0, 4, 6)}, {"N": 0}).findings
+
+
+def test_a_long_chain_before_a_variance_is_planned_as_fast_as_a_short_one() -> None:
+    build = Builder("chain")
+    x: Value = build.input("x", TensorType(DType.F32, (N, 4, 6)))
+    for _ in range(24):
+        x = build.op("mul", x, build.op("sigmoid", x))
+    n = build.op("size", value=N * 6, dtype=DType.F32)
+    mean = build.op("div", build.op("sum", x, axes=(0, 2), keepdims=True), n)
+    centered = build.op("sub", x, mean)
+    squares = build.op("sum", build.op("mul", centered, centered), axes=(0, 2), keepdims=True)
+    programs = make_programs(build.finish({"mean": mean, "variance": build.op("div", squares, n)}))
+    assert len(programs.forward.ir.nodes) < 400
+
+
+def test_statistics_of_any_map_are_read_in_vectors() -> None:
+    kernels = make_programs(lower("conv_enhance", precision="bf16")).forward.kernels
+    sums = next(kernel for kernel in kernels if kernel.name.startswith("sums_"))
+    assert sums.aligned is not None
+    firm = {a.name: 56 * 56 for a in sums.arguments if a.kind == "size" and not a.is_loose}
+    loose = {a.name: 1606430 for a in sums.arguments if a.kind == "size" and a.is_loose}
+    assert len(loose) == 3 and sums.at({**firm, **loose}) == sums.aligned
