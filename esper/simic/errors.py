@@ -35,6 +35,14 @@ class RunDirectoryTaken(EsperError):
     help = "give another --out, or leave it out for a free runs/TASK-SEED-N"
 
 
+class RunDirectoryForeign(EsperError):
+    """Files in a folder have the names of a run's files: they are somebody's, and are left alone."""
+
+    code = "E0919"
+    message = "{path} holds a {name} that no run wrote, and a run would write over it"
+    help = "give another --out, or leave it out for a free runs/TASK-SEED-N"
+
+
 class RunDirectoryUnwritable(EsperError):
     code = "E0909"
     message = "cannot write the run directory {path}: {reason}"

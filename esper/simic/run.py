@@ -24,7 +24,13 @@ from esper.simic.checkpoints import (
 from esper.simic.config import TrainConfig, load_config, resumed_config
 from esper.simic.errors import NoRunToResume
 from esper.simic.reporting import run_report
-from esper.simic.run_directory import CONFIG, RunDirectory, create_run_directory, reopened_run_directory
+from esper.simic.run_directory import (
+    CONFIG,
+    RunDirectory,
+    check_own,
+    create_run_directory,
+    reopened_run_directory,
+)
 from esper.simic.train import TrainResult, train
 
 
@@ -84,6 +90,7 @@ def run_planned(
 ) -> FinishedRun:
     """Carries out what `plan_run` found. Raises `EsperError`."""
     if planned.begins_again and planned.out is not None:
+        check_own(planned.out)
         set_aside(planned.out / FILE_NAME, 0)
     return run_training(planned.config, planned.out, watchers, progress, planned.start)
 

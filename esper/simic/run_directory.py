@@ -9,17 +9,25 @@ import secrets
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 from esper.files import FileUnwritable, write_whole
 from esper.nissa.stream import FILE_NAME
+from esper.simic.checkpoints import newest_checkpoint
 from esper.simic.config import TrainConfig, config_text
-from esper.simic.errors import NoRunToResume, RunDirectoryTaken, RunDirectoryUnwritable
+from esper.simic.errors import (
+    NoRunToResume,
+    RunDirectoryForeign,
+    RunDirectoryTaken,
+    RunDirectoryUnwritable,
+)
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
+REPORT = "report.html"
 PACKAGES = ("esper-toolchain", "torch", "triton", "numpy")
 
 
@@ -31,6 +39,8 @@ class RunDirectory:
     run_id: str
     is_made: bool
     """Whether the folder was made for this run."""
+    replaced: Mapping[str, bytes] = field(default_factory=dict)
+    """What the files that the run wrote over held: those of a run that ended before its first event."""
 
     @property
     def events(self) -> Path:
@@ -38,32 +48,54 @@ class RunDirectory:
 
     @property
     def report(self) -> Path:
-        return self.path / "report.html"
+        return self.path / REPORT
 
     def discard(self) -> None:
-        """Takes back what was written for the run, and the folder if it was made for it."""
-        for path in (self.events, self.path / CONFIG, self.path / ENVIRONMENT):
-            path.unlink(missing_ok=True)
+        """Takes back what was written for the run, and the folder if it was made for it.
+
+        Raises FileUnwritable where a file that was there before cannot be put back.
+        """
+        self.events.unlink(missing_ok=True)
+        for name in (CONFIG, ENVIRONMENT):
+            if name in self.replaced:
+                write_whole(self.path / name, self.replaced[name])
+            else:
+                (self.path / name).unlink(missing_ok=True)
         if self.is_made:
             self.path.rmdir()
 
 
 def create_run_directory(config: TrainConfig, out: Path | None) -> RunDirectory:
-    """Makes the folder, `out` or a free runs/TASK-SEED-N, and writes config.yaml and environment.json.
+    """Makes the folder, `out` or a free runs/TASK-SEED-N, and writes environment.json and config.yaml.
 
-    Raises `RunDirectoryTaken` if there is a run in `out`, `RunDirectoryUnwritable`.
+    Raises `RunDirectoryTaken` if there is a run in `out`, `RunDirectoryForeign` if it holds files of these
+    names that no run wrote, `RunDirectoryUnwritable`.
     """
     path = _free_directory(config) if out is None else out
-    if (path / FILE_NAME).exists():
+    if (path / FILE_NAME).exists() or newest_checkpoint(path) is not None:
         raise RunDirectoryTaken(path=path)
-    run = RunDirectory(path, secrets.token_hex(6), is_made=not path.exists())
+    check_own(path)
+    run = RunDirectory(path, secrets.token_hex(6), is_made=not path.exists(), replaced=_contents(path))
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirectoryUnwritable(path=path, reason=error.strerror) from error
-    _write(run.path, CONFIG, config_text(config))
+    # The environment first: what a run that is killed in between leaves, `check_own` knows as a run's.
     _write(run.path, ENVIRONMENT, _json(_environment(run, config)))
+    _write(run.path, CONFIG, config_text(config))
     return run
+
+
+def check_own(path: Path) -> None:
+    """Raises `RunDirectoryForeign` unless the files in `path` with a run's names are a run's.
+
+    A run's folder is known by the run's id in environment.json.
+    """
+    if isinstance(_facts(path).get("run_id"), str):
+        return
+    for name in (CONFIG, ENVIRONMENT, REPORT):
+        if os.path.lexists(path / name):
+            raise RunDirectoryForeign(path=path, name=name)
 
 
 def reopened_run_directory(path: Path, checkpoint: Path, step: int) -> RunDirectory:
@@ -91,6 +123,14 @@ def environment_of(run: Path) -> dict[str, str]:
         if name in content:
             facts[name] = str(content[name])
     return facts
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    contents = {}
+    for name in (CONFIG, ENVIRONMENT):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            contents[name] = (path / name).read_bytes()
+    return contents
 
 
 def _free_directory(config: TrainConfig) -> Path:

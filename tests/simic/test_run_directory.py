@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from esper.simic.checkpoints import checkpoint_path
 from esper.simic.config import load_config
-from esper.simic.errors import RunDirectoryTaken, RunDirectoryUnwritable
+from esper.simic.errors import RunDirectoryForeign, RunDirectoryTaken, RunDirectoryUnwritable
 from esper.simic.run_directory import create_run_directory, environment_of
 
 CONFIG = load_config(None, {"seed": 3})
@@ -46,3 +47,28 @@ def test_discarded_run_leaves_nothing_that_it_made(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     create_run_directory(CONFIG, tmp_path / "there").discard()
     assert list((tmp_path / "there").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json", "report.html"])
+def test_files_that_no_run_wrote_are_left_alone(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text('{"mine": 1}')
+    with pytest.raises(RunDirectoryForeign, match=f"holds a {name} that no run wrote"):
+        create_run_directory(CONFIG, tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, '{"mine": 1}')]
+
+
+def test_a_folder_with_checkpoints_is_taken(tmp_path: Path) -> None:
+    path = checkpoint_path(tmp_path, 7)
+    path.parent.mkdir()
+    path.touch()
+    with pytest.raises(RunDirectoryTaken):
+        create_run_directory(CONFIG, tmp_path)
+
+
+def test_a_discarded_run_gives_back_what_an_earlier_run_had_written(tmp_path: Path) -> None:
+    first = create_run_directory(CONFIG, tmp_path / "r")
+    before = {path.name: path.read_bytes() for path in first.path.iterdir()}
+    second = create_run_directory(load_config(None, {"seed": 4}), first.path)
+    assert second.run_id != first.run_id
+    second.discard()
+    assert {path.name: path.read_bytes() for path in first.path.iterdir()} == before
