@@ -50,8 +50,8 @@ def save_checkpoint(path: str | Path, *, growth: Growth, keep: int | None = None
 def load_checkpoint(path: str | Path, *, growth: Growth, **objects: Any) -> None:
     """Gives a run that was made as the saved one was all that `save_checkpoint` wrote, random generators too.
 
-    The model's slots are empty, or hold what `restore_topology` put there. Every object that was saved is
-    given again by its name; None leaves one as it is.
+    Seeds that the model has, and the checkpoint has not, make room for the checkpoint's. Every object that
+    was saved is given again by its name; None leaves one as it is.
     Raises CheckpointUnreadable, CheckpointTooNew, CheckpointContents, AnotherHost, OptimizerDiffers.
     """
     restore(Path(path), read_checkpoint(Path(path)), growth, objects)
@@ -78,7 +78,7 @@ def restore_topology(model: nn.Module, path: str | Path) -> None:
     """Puts slots and seeds of a checkpoint into `model`, so that its state dict has the checkpoint's names.
 
     For loops that load weights before anything else; otherwise `load_checkpoint` does it.
-    Raises CheckpointUnreadable, CheckpointTooNew, AnotherHost, SlotTaken.
+    Raises CheckpointUnreadable, CheckpointTooNew, AnotherHost.
     """
     values = read_checkpoint(Path(path))["growth"]
     restore_slots(model, values)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from esper.kasmina import fossils
-from esper.kasmina.bank import MorphogeneticModel, slots
+from esper.kasmina.bank import ATTRIBUTE, MorphogeneticModel, slots
 from esper.kasmina.control import Control
 from esper.kasmina.errors import AnotherHost
 from esper.kasmina.growth import Growth
@@ -33,6 +33,7 @@ from esper.kasmina.topology import (
     load_seed_weights,
     rebuild,
     seed_weights,
+    stands,
 )
 
 SLOT_VALUES = (
@@ -93,11 +94,21 @@ def growth_values(growth: Growth) -> dict[str, Any]:
 
 
 def restore_slots(model: nn.Module, values: Mapping[str, Any]) -> None:
-    """Puts the seeds of `growth_values` into `model`, its slots too where it has none; weights come later.
+    """Puts the seeds of `growth_values` into `model`, its slots too where it has none; the host's weights
+    come later.
 
+    Seeds that stand there already stay the same objects; others make room.
     Raises AnotherHost and what `topology.rebuild` raises.
     """
-    rebuild(model, values["topology"])
+    topology = values["topology"]
+    if ATTRIBUTE in model.__dict__ and stands(slots(model), topology):
+        load_seed_weights(slots(model), values["seeds"])
+        for entry in topology["slots"]:
+            hook = slots(model)[entry["name"]].hook
+            hook.mode = entry["mode"]
+            hook.set_alpha(entry["alpha"])
+    else:
+        rebuild(model, topology, values["seeds"], replaces=True)
     container = model._modules.get(fossils.ROOT_NAME)
     if container is not None:
         # The order in which they fossilized: gradients are clipped by a sum that runs in it.
@@ -113,9 +124,7 @@ def restore_growth(growth: Growth, values: Mapping[str, Any]) -> None:
     if set(saved) != set(bank):
         differences = f"has the slots {', '.join(bank)}, where they are {', '.join(saved)}"
         raise AnotherHost(differences=differences)
-    standing = {slot.name: (slot.stage.name, slot.seed_id) for slot in bank.values()}
-    if standing != {name: (entry["stage"], entry["seed_id"]) for name, entry in saved.items()}:
-        restore_slots(bank.model, values)
+    restore_slots(bank.model, values)
     check_host(bank.model, values)
     restore_weights(bank.model, values)
     growth.optimizer.load_state_dict(values["optimizer"])

@@ -41,6 +41,15 @@ def register(model: nn.Module, slot: str, seed: nn.Module) -> None:
     average_after_backward(seed)
 
 
+def unregister(model: nn.Module, slot: str) -> None:
+    """Takes the seed of `slot` out of `model` again, and the container with the last one."""
+    seeds = model._modules[ROOT_NAME]
+    assert seeds is not None
+    del seeds._modules[slot.replace(".", "__")]
+    if not seeds._modules:
+        del model._modules[ROOT_NAME]
+
+
 def without_fossils(state: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of a state dict that are the host's own."""
     return {key: value for key, value in state.items() if not key.startswith(f"{ROOT_NAME}.")}

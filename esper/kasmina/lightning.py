@@ -65,6 +65,7 @@ class GrowthCallback(Callback):
         self._told: Callable[[dict[str, Any]], None] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.teardown(trainer, pl_module, stage)  # a call that failed ended without
         host = self._host(pl_module)
         if ATTRIBUTE not in host.__dict__:
             example = pl_module.example_input_array if self.example is None else self.example
@@ -79,6 +80,7 @@ class GrowthCallback(Callback):
         if self._told is not None:
             pl_module.__dict__.pop("on_load_checkpoint", None)
             self._told = None
+        self._saved = None  # it belongs to the call that loaded it
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if len(trainer.optimizers) != 1:

@@ -12,7 +12,7 @@ rate. From the step after it fossilizes, its parameters have the group's rate an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -107,6 +107,18 @@ class SeedOptimizer:
         for parameter in self.parameters:
             if parameter in self.optimizer.state:
                 host_optimizer.state[parameter] = self.optimizer.state[parameter]
+
+
+def leave(host_optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Takes out of the host's groups what `SeedOptimizer.join` moved into them, with its state."""
+    gone = {id(parameter): parameter for parameter in parameters}
+    for group in host_optimizer.param_groups:
+        if "param_names" in group:
+            named = zip(group["params"], group["param_names"], strict=True)
+            group["param_names"] = [name for p, name in named if id(p) not in gone]
+        group["params"] = [p for p in group["params"] if id(p) not in gone]
+    for parameter in gone.values():
+        host_optimizer.state.pop(parameter, None)
 
 
 def all_finite(tensors: Sequence[Tensor]) -> bool:

@@ -16,7 +16,6 @@ from torch import nn
 from esper.ir.graph import BlueprintIR
 from esper.kasmina import figures, fossils
 from esper.kasmina.blending import Blend, check_mode
-from esper.kasmina.compiled_host import forget_compiled_code
 from esper.kasmina.control import Control
 from esper.kasmina.errors import (
     ActionOutOfStage,
@@ -109,11 +108,12 @@ class SeedSlot(SlotState):
 
         Unless `draws_from_torch` is False, the module runs in a random stream of its own. `mode`: how it is
         blended in, one of `blending.MODES`; None for the run's. Raises InvalidTransition, SeedDoesNotFit,
-        UnknownChoice.
+        UnknownChoice, WrongArgument.
         """
         check_transition(self._stage, SeedStage.GERMINATED)
         mode = mode or self._ground.mode
         check_mode(mode)
+        check_name("blueprint_id", blueprint_id, BLUEPRINT_NAME)
         seed = seed.to(self.probe.device)
         result = check(
             GATES[self._stage], try_on(seed, self.probe, self.name, blueprint_id), self._ground.gates
@@ -329,9 +329,7 @@ class SeedSlot(SlotState):
         self._stage = target
         self.stage_steps = 0
         self.refusals = 0
-        if self.hook.role is not self._role:
-            self._role = self.hook.role
-            forget_compiled_code()
+        self._drop_code_of_another_role()
         for event in events:
             ground.emit(event)
         self.log.emit(StageChanged, seed, source=source.name, target=target.name, reason=reason, alpha=alpha)

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from esper.kasmina import figures, fossils
 from esper.kasmina.blending import Blend
+from esper.kasmina.compiled_host import forget_compiled_code
 from esper.kasmina.control import LIMIT, Comparison, Control
 from esper.kasmina.ground import Ground
 from esper.kasmina.hook import Phase, SlotHook
 from esper.kasmina.logbook import Logbook, SeedLabel
 from esper.kasmina.probe import Probe
 from esper.kasmina.rollback import Snapshot
-from esper.kasmina.seed_optimizer import SeedOptimizer, mean_square, nearest_group
+from esper.kasmina.seed_optimizer import SeedOptimizer, leave, mean_square, nearest_group
 from esper.leyline.reports import FieldReport, SeedMetrics, StageRecord
 from esper.leyline.signals import SlotSignals
 from esper.leyline.stages import ACTIVE_STAGES, IN_PLACE_STAGES, SeedStage, check_transition, is_active_stage
@@ -150,6 +151,21 @@ class SlotState:
             culled_blueprints=self.culled_blueprints,
         )
 
+    def vacate(self) -> None:
+        """Takes the seed out, fossilized or not, to make room for what `resume` puts here.
+
+        The host's weights stay as they are; nothing is recorded or emitted.
+        """
+        ground = self._ground
+        if self.seed is not None and self._stage is SeedStage.FOSSILIZED:
+            fossils.unregister(ground.model, self.name)
+            if ground.optimizer is not None:
+                leave(ground.optimizer, self.seed.parameters())
+        self.hook.put(None)
+        ground.in_place.discard(self.name)
+        self._forget()
+        self._stage = SeedStage.DORMANT
+
     def resume(
         self,
         seed: nn.Module | None,
@@ -192,6 +208,12 @@ class SlotState:
             position, held = counters["blend_position"], counters["blend_held"]
             self.blend = Blend(ground.blend, position, bool(counters["blend_is_rising"]), held)
             self.blended_at = counters["blended_at"]
+        self._drop_code_of_another_role()
+
+    def _drop_code_of_another_role(self) -> None:
+        if self.hook.role is not self._role:
+            self._role = self.hook.role
+            forget_compiled_code()
 
     @property
     def counters(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,6 +23,7 @@ from esper.kasmina.dependence import SecondAxis
 from esper.kasmina.errors import AnotherHost, MalformedTopology, SeedWithoutGraph, SlotTaken, WeightsDiffer
 from esper.kasmina.germination import DTYPES
 from esper.kasmina.layout import Layout
+from esper.kasmina.names import BLUEPRINT_NAME, SLOT_NAME
 from esper.kasmina.probe import Probe
 from esper.kasmina.slot import SeedSlot
 from esper.leyline.stages import SeedStage
@@ -31,6 +32,8 @@ from esper.urza.run.seed import CompiledSeed
 SCHEMA = 1
 NAMES_SHOWN = 4
 
+SlotName = Annotated[str, Field(pattern=SLOT_NAME)]
+BlueprintName = Annotated[str, Field(pattern=BLUEPRINT_NAME)]
 Incubation = Literal["none", "straight_through", "counterfactual"]
 _DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
 
@@ -40,7 +43,7 @@ class SlotRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    name: str
+    name: SlotName
     output: int | str | None
     incubation: Incubation
     shape: list[int]
@@ -51,16 +54,16 @@ class SlotRecord(BaseModel):
     second_axis: SecondAxis | None
     stage: str
     alpha: float = Field(ge=0.0, le=1.0)
-    mode: str
-    blueprint_id: str | None
-    seed_id: str | None
+    mode: Literal["lerp", "add"]
+    blueprint_id: BlueprintName | None
+    seed_id: SlotName | None
     params: int = Field(ge=0)
     ir: dict[str, Any] | None
     """The seed's graph in its JSON form."""
     counters: dict[str, int]
     """`planted`: seeds that this slot has had; the others are the present seed's."""
     loss_before: float | None
-    culled_blueprints: list[str]
+    culled_blueprints: list[BlueprintName]
 
 
 class Topology(BaseModel):
@@ -100,11 +103,11 @@ def _describe_slot(slot: SeedSlot) -> SlotRecord:
         second_axis=slot.probe.second_axis,
         stage=slot.stage.name,
         alpha=slot.alpha,
-        mode=slot.hook.mode,
+        mode=slot.hook.mode,  # type: ignore[arg-type]
         blueprint_id=slot.blueprint_id,
         seed_id=slot.seed_id,
         params=slot.params,
-        ir=None if seed is None else json.loads(seed.ir.to_json()),
+        ir=_graph(seed),
         counters=slot.counters,
         loss_before=slot.loss_before,
         culled_blueprints=list(slot.culled_blueprints),
@@ -112,13 +115,18 @@ def _describe_slot(slot: SeedSlot) -> SlotRecord:
 
 
 def rebuild(
-    model: nn.Module, record: Mapping[str, Any], weights: Mapping[str, Tensor] | None = None
+    model: nn.Module,
+    record: Mapping[str, Any],
+    weights: Mapping[str, Tensor] | None = None,
+    *,
+    replaces: bool = False,
 ) -> MorphogeneticModel:
     """Puts the slots and seeds of a record of `describe` into `model`.
 
     weights: those of `seed_weights`; without them, they are yet to be loaded.
 
-    A model without slots gets those of the record; one that has slots must have them all, each DORMANT. A
+    A model without slots gets those of the record; one that has slots must have them all, each DORMANT,
+    unless the record `replaces` the seeds in them, whatever their stage, without taking the host back. A
     seed stands in its stage with its alpha, but a snapshot and a control belong to the run it came from:
     until they are given back, culling a seed in place does not take the host back, and the last gate
     refuses it.
@@ -134,9 +142,11 @@ def rebuild(
         _fill(seeds, weights)
     if ATTRIBUTE in model.__dict__:
         bank = slots(model)
+        for slot in [bank[entry.name] for entry in topology.slots]:
+            if slot.stage is not SeedStage.DORMANT and not replaces:
+                raise SlotTaken(slot=slot.name, stage=slot.stage.name)
         for entry in topology.slots:
-            if bank[entry.name].stage is not SeedStage.DORMANT:
-                raise SlotTaken(slot=entry.name, stage=bank[entry.name].stage.name)
+            bank[entry.name].vacate()
     else:
         bank = _attached(model, topology)
     bank.ground.random_seed = topology.random_seed
@@ -154,6 +164,21 @@ def rebuild(
             loss_before=entry.loss_before,
         )
     return bank
+
+
+def stands(bank: MorphogeneticModel, record: Mapping[str, Any]) -> bool:
+    """Whether every slot of the record is there, in its stage and with its seed."""
+    return all(
+        entry.name in bank
+        and (bank[entry.name].stage.name, bank[entry.name].seed_id) == (entry.stage, entry.seed_id)
+        and _graph(bank[entry.name].seed) == entry.ir
+        for entry in read_topology(record).slots
+    )
+
+
+def _graph(seed: nn.Module | None) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = json.loads(seed.ir.to_json()) if isinstance(seed, CompiledSeed) else None
+    return found
 
 
 def read_topology(record: Mapping[str, Any]) -> Topology:

@@ -164,6 +164,25 @@ def test_a_run_resumed_at_every_stage_ends_as_one_that_never_stopped(incubation:
     ]
 
 
+@pytest.mark.parametrize("stage", [SeedStage.TRAINING, SeedStage.BLENDING, SeedStage.FOSSILIZED])
+def test_a_run_that_has_gone_on_goes_back_to_its_checkpoint(stage: SeedStage, tmp_path: Path) -> None:
+    whole, path = Run(), tmp_path / "c.safetensors"
+    whole.go_to(END)
+    run = Run()
+    while stage not in run.stages():
+        run.go_to(run.step + 1)
+    saved_at = run.step
+    save_checkpoint(path, **run.parts())
+    run.go_to(END)
+    load_checkpoint(path, **run.parts())
+    run.step = saved_at
+    run.go_to(END)
+    assert equal_states(whole.everything(), run.everything())
+    assert [slot.history for slot in whole.growth.slots.values()] == [
+        slot.history for slot in run.growth.slots.values()
+    ]
+
+
 def test_a_run_goes_on_from_the_middle_of_an_accumulation(tmp_path: Path) -> None:
     ends = []
     for stops in (False, True):
@@ -201,7 +220,7 @@ def test_a_rollback_after_a_resume_goes_back_to_where_it_would_have(tmp_path: Pa
 MADE_ANEW = {
     "slot": {"name", "host", "hook", "probe", "incubation", "log", "_ground", "_role"}
     | {"control", "snapshot", "optimizer"},
-    "hook": {"output", "stream", "draws", "attendance", "awake", "number", "role", "_phase", "_last_task"}
+    "hook": {"output", "stream", "draws", "attendance", "awake", "ticket", "number", "role", "_phase", "_last_task"}
     | {"_held"},
     "log": {"slot", "_ground"},
     "ground": {"model", "gates", "blend", "optimizer", "trial", "output", "tracker", "embargo", "mode"},

@@ -132,3 +132,34 @@ def test_several_optimizers_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SeveralOptimizers):
         fitted(Two(), callback(), 1, tmp_path)
+
+
+@pytest.mark.parametrize("stopped_after", [3, EPOCHS - 1])
+def test_an_earlier_or_the_same_checkpoint_is_tested_after_the_fit(
+    tmp_path: Path, stopped_after: int
+) -> None:
+    part, first = module(), callback()
+    trainer = fitted(part, first, stopped_after, tmp_path)
+    trainer.save_checkpoint(tmp_path / "part.ckpt")
+    loader = DataLoader(TensorDataset(X, Y), batch_size=8)
+    (expected,) = trainer.validate(part, loader, verbose=False)
+    whole, growing = module(), callback()
+    later = fitted(whole, growing, EPOCHS, tmp_path)
+    for model, run in ((part, trainer), (whole, later), (whole, later)):
+        (found,) = run.validate(model, loader, ckpt_path=tmp_path / "part.ckpt", verbose=False)
+        assert found == expected
+
+
+def test_a_checkpoint_that_was_validated_is_not_what_a_later_fit_begins_with(tmp_path: Path) -> None:
+    model, growing = module(), callback()
+    fitted(model, growing, EPOCHS, tmp_path).save_checkpoint(tmp_path / "whole.ckpt")
+    other, again = module(), callback()
+    trainer = fitted(other, again, 1, tmp_path)
+    loader = DataLoader(TensorDataset(X, Y), batch_size=8)
+    trainer.validate(other, loader, ckpt_path=tmp_path / "whole.ckpt", verbose=False)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    fitted(other, again, 0, tmp_path)
+    assert again.growth is not None and again.growth.slots.ground.step != len(X) // 8 * EPOCHS
+    assert not any(parameter.any() for parameter in other.parameters())
