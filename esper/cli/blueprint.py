@@ -57,6 +57,13 @@ class Request:
         values = lang.parse_settings(self.signature, self.settings)
         return lang.lower_loaded(self._loaded, values, self.size_values(), self.precision)[0]
 
+    def check_values(self) -> None:
+        """Raises what `lower` raises for a parameter or a size that is no such, before any is put in."""
+        from esper import lang
+
+        lang.parse_settings(self.signature, self.settings)
+        self.size_values()
+
     def size_values(self) -> dict[str, SizeValue]:
         """What `--size` gave."""
         from esper import lang

@@ -77,6 +77,9 @@ def compile(
     chosen = tuple(map(check_target, dict.fromkeys(targets))) or default_targets()
     targeted = [word for target in chosen for word in ("--target", target)]
     if emit == "ast" and output is None:
+        if tune != "none":
+            raise click.UsageError("--tune chooses among kernels; --emit ast makes none")
+        request.check_values()
         _show(_stage(emit, request, None, chosen))
         return
     with reproducible("compile", request, *targeted) as case:
