@@ -100,6 +100,8 @@ def compile(
                 options=request.options(),
                 with_artifact=output is not None,
             )
+            if made.unrecorded:
+                detail(f"not kept for the next time: {made.unrecorded}")
             if output is not None and made.artifact is not None:
                 write_whole(output, made.artifact)
                 note(f"wrote {output}")

@@ -100,9 +100,18 @@ class KernelCache:
         """(description, files) of an entry, digests checked; None when it is absent or damaged."""
         found = self._read(key)
         if found is not None:
-            with contextlib.suppress(OSError):  # pruned at this moment, or a folder that is read only
-                os.utime(self._path(key) / _ENTRY_FILE)
+            self.touch(key)
         return found
+
+    def touch(self, key: str) -> bool:
+        """Counts as a use of an entry, which is not read. Returns whether there is one."""
+        try:
+            os.utime(self._path(key) / _ENTRY_FILE)
+        except FileNotFoundError:
+            return False
+        except OSError:  # a folder that is read only
+            return True
+        return True
 
     def is_whole(self, key: str) -> bool:
         """Whether an entry's digests are those of its files; unlike `load`, this is no use of it."""
