@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +44,10 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print folder and entries as one JSON document.")
 def cache(action: str, limit: int | None, as_json: bool) -> None:
-    """Show or shrink the cache of built kernels.
+    """Show or shrink the cache of built kernels, and of records: what a whole compilation made of them.
 
-    ls lists what is built, latest use first; prune removes what was used longest ago; path prints the
-    folder, which ESPER_CACHE_DIR chooses. Removing an entry costs no more than building it again.
+    ls lists what is there, latest use first; prune removes what was used longest ago; path prints the
+    folder, which ESPER_CACHE_DIR chooses. Removing an entry costs no more than making it again.
     """
     from esper.urza.builder.cache import LIMIT_BYTES, KernelCache
 
@@ -58,8 +60,7 @@ def cache(action: str, limit: int | None, as_json: bool) -> None:
     elif action == "path":
         click.echo(kernels.folder)
     elif action == "prune":
-        freed = sum(entry.size for entry in removed)
-        click.echo(f"removed {len(removed)} of {len(removed) + len(_listed(kernels))} kernels, {freed} bytes")
+        click.echo(_removal(removed, _listed(kernels)))
     else:
         click.echo(_table(kernels))
 
@@ -82,6 +83,7 @@ def _document(kernels: KernelCache, removed: tuple[Entry, ...]) -> dict[str, Any
 def _record(entry: Entry) -> dict[str, Any]:
     return {
         "key": entry.key,
+        "kind": _kind(entry),
         "kernel": entry.description.get("kernel"),
         "direction": entry.description.get("direction"),
         "target": entry.description.get("target"),
@@ -90,14 +92,29 @@ def _record(entry: Entry) -> dict[str, Any]:
     }
 
 
+def _kind(entry: Entry) -> str:
+    return str(entry.description.get("kind", "kernel"))
+
+
+def _removal(removed: Sequence[Entry], left: Sequence[Entry]) -> str:
+    gone, all_ = (Counter(map(_kind, found)) for found in (removed, [*removed, *left]))
+    counts = (f"{gone[kind]} of {all_[kind]} {kind}s" for kind in ("kernel", "record"))
+    return f"removed {' and '.join(counts)}, {sum(entry.size for entry in removed)} bytes"
+
+
 def _table(kernels: KernelCache) -> str:
     entries = _listed(kernels)
-    lines = [f"{'key':<14}{'target':<8}{'bytes':>9}  {'last used':<22}kernel"]
+    lines = [f"{'key':<14}{'target':<13}{'bytes':>9}  {'last used':<22}{'kind':<8}kernel"]
     for entry in entries:
-        state = "" if kernels.is_whole(entry.key) else "  (damaged: will be built again)"
+        state = "" if kernels.is_whole(entry.key) else "  (damaged: will be made again)"
         kernel, target = (str(entry.description.get(name, "?")) for name in ("kernel", "target"))
-        lines.append(f"{entry.key[:12]:<14}{target:<8}{entry.size:>9}  {_moment(entry):<22}{kernel}{state}")
-    total = f"{len(entries)} kernels, {sum(entry.size for entry in entries)} bytes in {kernels.folder}"
+        used = f"{_moment(entry):<22}{_kind(entry):<8}"
+        lines.append(f"{entry.key[:12]:<14}{target:<12} {entry.size:>9}  {used}{kernel}{state}")
+    counts = Counter(map(_kind, entries))
+    total = (
+        f"{counts['kernel']} kernels, {counts['record']} records, "
+        f"{sum(entry.size for entry in entries)} bytes in {kernels.folder}"
+    )
     return "\n".join([*lines, "", total] if entries else [total])
 
 

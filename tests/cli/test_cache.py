@@ -61,6 +61,17 @@ def test_prune_removes_what_was_used_longest_ago(kernels: KernelCache) -> None:
     assert json.loads(run("ls", "--json").stdout)["entries"] == []
 
 
+def test_records_are_told_from_kernels(kernels: KernelCache) -> None:
+    description = {"kind": "record", "kernel": "all of norm", "target": "sm_80,sm_90"}
+    kernels.store("2a" * 32, description, {"report.json": b"{}"})
+    lines = run("ls").stdout.splitlines()
+    assert [line.split()[4] for line in lines[:4]] == ["used", "record", "kernel", "kernel"]
+    assert lines[1].endswith("all of norm") and lines[-1].startswith("2 kernels, 1 records, ")
+    kinds = [entry["kind"] for entry in json.loads(run("ls", "--json").stdout)["entries"]]
+    assert kinds == ["record", "kernel", "kernel"]
+    assert run("prune", "--limit", "0").stdout.startswith("removed 2 of 2 kernels and 1 of 1 records, ")
+
+
 def test_path_prints_the_folder_alone(kernels: KernelCache) -> None:
     assert run("path").stdout == f"{kernels.folder}\n"
 
