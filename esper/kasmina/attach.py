@@ -28,6 +28,7 @@ from esper.kasmina.errors import (
 )
 from esper.kasmina.ground import Ground
 from esper.kasmina.hook import SlotHook
+from esper.kasmina.names import SLOT_NAME, check_name
 from esper.kasmina.probe import Probe
 from esper.kasmina.refusals import check_host
 from esper.kasmina.slot import SeedSlot
@@ -157,6 +158,7 @@ def _matching(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]
     chosen: dict[int, str] = {}
     for name, module in modules.items():
         if name in wanted:
+            check_name("slots", name, SLOT_NAME)
             chosen.setdefault(id(module), name)
     return {name: modules[name] for name in chosen.values()}
 

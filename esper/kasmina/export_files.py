@@ -51,6 +51,8 @@ IMPORTS = (
 
 
 HEAD = "A network that Esper grew."
+"""The first line of every file written here. On the first two lines, where Python looks for the name of an
+encoding, stands nothing that a user or a file has named."""
 USE = """`apply(host)` puts the grown parts into the host, built as it was before it grew, and gives the whole
 the weights that lie beside this file. It needs torch alone."""
 
@@ -67,7 +69,7 @@ def write_export(model: nn.Module, folder: Path, example: Any = None, doc: str =
     """Writes the grown `model` into `folder`, which is made.
 
     example: a batch as `attach` takes it, for `torch.export`; without one no program is written.
-    doc: said of the network at the head of `model.py`.
+    doc: said of the network at the head of `model.py`; any text, which is escaped.
     Raises LiveSeeds while a seed's fate is open, SeedWithoutGraph, NotWritten for an operator that has no
     form in torch alone, FileUnwritable.
     """
@@ -132,5 +134,17 @@ def model_text(model: nn.Module, doc: str = "") -> str:
         part.replace(" = {}", f" = {table}", 1) if part.startswith("PARTS") else part for part in brought
     ]
     grown = [inspect.getsource(part).rstrip() for part in BROUGHT]
-    head = f'"""{doc or HEAD}\n\n{USE}\n"""\n\nfrom __future__ import annotations\n\n{file.imports()}'
+    said = f"{_in_docstring(doc)}\n\n" if doc else ""
+    head = f'"""{HEAD}\n\n{said}{USE}\n"""\n\nfrom __future__ import annotations\n\n{file.imports()}'
     return "\n\n\n".join([head, *file.parts, *grown, *brought]) + "\n"
+
+
+def _in_docstring(text: str) -> str:
+    """`text` as it stands between triple quotes, whatever it holds."""
+    return "".join(_escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    if character == "\n" or (character.isprintable() and character not in '\\"'):
+        return character
+    return f"\\{character}" if character in '\\"' else character.encode("unicode_escape").decode()

@@ -28,6 +28,7 @@ from esper.kasmina.gates import GATES, check
 from esper.kasmina.germination import build_seed
 from esper.kasmina.hook import Phase
 from esper.kasmina.logbook import SeedLabel
+from esper.kasmina.names import BLUEPRINT_NAME, check_name
 from esper.kasmina.probe import runs, try_on
 from esper.kasmina.ranks import copy_first, of_first
 from esper.kasmina.rollback import Snapshot

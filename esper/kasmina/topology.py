@@ -32,8 +32,8 @@ from esper.urza.run.seed import CompiledSeed
 SCHEMA = 1
 NAMES_SHOWN = 4
 
-SlotName = Annotated[str, Field(pattern=SLOT_NAME)]
-BlueprintName = Annotated[str, Field(pattern=BLUEPRINT_NAME)]
+SlotName = Annotated[str, Field(pattern=f"^{SLOT_NAME}$")]
+BlueprintName = Annotated[str, Field(pattern=f"^{BLUEPRINT_NAME}$")]
 Incubation = Literal["none", "straight_through", "counterfactual"]
 _DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
 

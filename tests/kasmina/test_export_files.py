@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from esper.kasmina.attach import attach
@@ -18,7 +21,7 @@ from esper.kasmina.bank import slots
 from esper.kasmina.control import Comparison
 from esper.kasmina.errors import LiveSeeds, SeedWithoutGraph
 from esper.kasmina.export import export
-from esper.kasmina.export_files import MODEL, PROGRAM, WEIGHTS, write_export
+from esper.kasmina.export_files import MODEL, PROGRAM, WEIGHTS, _in_docstring, write_export
 from esper.kasmina.merged_source import MergedSource
 from esper.kasmina.optimizer import GrowthOptimizer
 from esper.leyline.stages import SeedStage
@@ -190,6 +193,34 @@ def test_what_has_no_final_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SeedWithoutGraph):
         write_export(model, tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+HOSTILE = (
+    'x"""\nraise SystemExit("a name ran")\nX = {r\'\'\'',
+    'x\\"""\nraise SystemExit("a name ran")\nr"""',
+    "\n# coding: utf-7\n+ACIAIgAi-\nraise SystemExit(1)",
+    "x\r\n\x0c\x00\u2028\ud800\\N{DIGIT ONE}\\",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_name_from_a_file_runs_as_code(text: str, tmp_path: Path) -> None:
+    model = attach(conv_host(), "act1", EXAMPLE)
+    fossilize(model, "act1", "conv_enhance")
+    slot = slots(model)["act1"]
+    slot.hook.output = slot.hook.mode = slot.blueprint_id = text
+    write_export(model, tmp_path, doc=f"`{text}` at {slot.name}")
+    file = imported(tmp_path / MODEL)
+    assert file.__doc__ is not None
+    assert f"`{text}` at act1" in file.__doc__
+    assert file.PARTS["act1"][1:] == (slot.hook.output, text)
+
+
+@given(st.text())
+def test_any_text_stands_in_a_docstring_as_it_is(text: str) -> None:
+    written = _in_docstring(text)
+    assert ast.literal_eval(f'"""{written}"""') == text
+    assert set(written.splitlines()) <= set(written.split("\n"))
 
 
 def test_definitions_that_clash_are_renamed_with_their_uses() -> None:

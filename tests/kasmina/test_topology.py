@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from esper.errors import WrongArgument
 from esper.kasmina.attach import attach
 from esper.kasmina.bank import slots
 from esper.kasmina.control import Comparison
@@ -154,6 +155,35 @@ def test_an_unknown_stage_is_refused() -> None:
     record["slots"][0]["stage"] = "SLEEPING"
     with pytest.raises(MalformedTopology, match="`norm1` is in the unknown stage `SLEEPING`"):
         rebuild(conv_host(), record)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("blueprint_id", 'x"""\nimport os\nX = r"""'),
+        ("blueprint_id", "norm\n"),
+        ("blueprint_id", ""),
+        ("seed_id", "norm1-1\r# coding: utf-7"),
+        ("name", "norm1\x00"),
+        ("mode", "mul"),
+        ("culled_blueprints", ["a\nb"]),
+    ],
+)
+def test_a_record_holds_names_of_one_line_and_known_modes(key: str, value: Any) -> None:
+    record = describe(slots(grown(SeedStage.TRAINING)))
+    record["slots"][0][key] = value
+    with pytest.raises(MalformedTopology, match=f"slots.0.{key}"):
+        rebuild(conv_host(), record)
+
+
+def test_what_is_planted_and_where_has_a_name_that_a_record_can_hold() -> None:
+    model = attach(conv_host(), "norm1", EXAMPLE)
+    with pytest.raises(WrongArgument, match="`blueprint_id` is"):
+        slots(model)["norm1"].plant(residual(), blueprint_id='a"b')
+    host = conv_host()
+    host.add_module("line\nbreak", nn.ReLU())
+    with pytest.raises(WrongArgument, match="`slots` is 'line"):
+        attach(host, "line\nbreak", EXAMPLE)
 
 
 def test_weights_of_other_names_or_shapes_change_nothing() -> None:
