@@ -15,16 +15,10 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Protocol
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, finalize
 
 import torch
 from torch import Tensor
-
-from esper.kasmina.errors import ForgottenPass
-
-MOST_HELD = 64
-"""The most forward passes that wait for their backward one; with another, the oldest is forgotten."""
-
 
 Pass = Callable[[Tensor], Tensor]
 """What a forward pass leaves for the backward one: from the result's gradient to the tensor's."""
@@ -47,6 +41,8 @@ _ORDINARY = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_l
 _SLOTS: WeakValueDictionary[int, Slot] = WeakValueDictionary()
 _NUMBERS = itertools.count()
 _HELD: dict[int, Pass] = {}
+"""What each forward pass left, by the number in its ticket, for as long as that tensor lives: autograd keeps
+it for the backward pass, and for another one where the graph is retained."""
 _TICKETS = itertools.count()
 
 
@@ -57,18 +53,21 @@ def number_of(slot: Slot) -> int:
     return number
 
 
-def call(number: int, tensor: Tensor, awake: Tensor, *, training: bool) -> Tensor:
-    """What the slot makes of `tensor`, decided when the compiled graph runs.
+def call(
+    number: int, tensor: Tensor, awake: Tensor, before: Tensor, *, training: bool
+) -> tuple[Tensor, Tensor]:
+    """What the slot makes of `tensor`, decided when the compiled graph runs, and the next call's `before`.
 
     awake: a tensor that wants a gradient. So the result does too, for the seed's sake, even where nothing
-    before the slot does.
+    before the slot does. before: what the last call of this slot gave: two calls on one tensor are not one,
+    since a seed may draw random numbers.
     """
     kind, learns = tensor.device.type, torch.is_grad_enabled()
     autocast = str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else ""
-    result: Tensor = torch.ops.esper.slot_forward(
-        number, tensor, awake, training, autocast, not tensor.requires_grad, learns
-    )[0]
-    return result
+    result, ticket = torch.ops.esper.slot_forward(
+        number, tensor, awake, before, training, autocast, not tensor.requires_grad, learns
+    )
+    return result, ticket.clone()
 
 
 def forget_compiled_code() -> None:
@@ -84,32 +83,44 @@ def forget_compiled_code() -> None:
 
 @torch.library.custom_op("esper::slot_forward", mutates_args=())
 def slot_forward(
-    number: int, tensor: Tensor, awake: Tensor, training: bool, autocast: str, frozen: bool, learns: bool
+    number: int,
+    tensor: Tensor,
+    awake: Tensor,
+    before: Tensor,
+    training: bool,
+    autocast: str,
+    frozen: bool,
+    learns: bool,
 ) -> tuple[Tensor, Tensor]:
     dtype = getattr(torch, autocast.removeprefix("torch."), None) if autocast else None
     casting = torch.autocast(tensor.device.type, dtype) if dtype else nullcontext()
     with torch._C._ForceDispatchKeyGuard(*_ORDINARY), torch.set_grad_enabled(learns), casting:
         result, waiting = _SLOTS[number].called(tensor, training=training, frozen=frozen)
     ticket = next(_TICKETS)
+    handed_out = torch.tensor(ticket)
     if learns:
         _HELD[ticket] = waiting
-        if len(_HELD) > MOST_HELD:
-            del _HELD[next(iter(_HELD))]
-    return torch.empty_like(tensor).copy_(result), torch.tensor(ticket)
+        finalize(handed_out, _HELD.pop, ticket, None)
+    return torch.empty_like(tensor).copy_(result), handed_out
 
 
 @slot_forward.register_fake
 def _(
-    number: int, tensor: Tensor, awake: Tensor, training: bool, autocast: str, frozen: bool, learns: bool
+    number: int,
+    tensor: Tensor,
+    awake: Tensor,
+    before: Tensor,
+    training: bool,
+    autocast: str,
+    frozen: bool,
+    learns: bool,
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(tensor), torch.empty((), dtype=torch.int64, device="cpu")
 
 
 @torch.library.custom_op("esper::slot_backward", mutates_args=())
 def slot_backward(ticket: Tensor, gradient: Tensor) -> Tensor:
-    waiting = _HELD.pop(int(ticket), None)
-    if waiting is None:
-        raise ForgottenPass(most=MOST_HELD)
+    waiting = _HELD[int(ticket)]
     with torch._C._ForceDispatchKeyGuard(*_ORDINARY):
         found = waiting(gradient)
     return torch.empty_like(gradient).copy_(found)
@@ -128,7 +139,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 def _differentiate(ctx: Any, gradient: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
     (ticket,) = ctx.saved_tensors
     found = None if gradient is None else slot_backward(ticket, gradient)
-    return None, found, None, None, None, None, None
+    return None, found, *[None] * 6
 
 
 slot_forward.register_autograd(_differentiate, setup_context=_keep)

@@ -252,12 +252,6 @@ class ScriptedHost(EsperError):
     help = "attach to the module that it was made from, and script what export returns"
 
 
-class ForgottenPass(EsperError):
-    code = "E0870"
-    message = "a backward pass came after more than {most} later forward passes of compiled hosts"
-    help = "run backward sooner, or evaluate under torch.no_grad()"
-
-
 class NoExample(EsperError):
     code = "E0871"
     message = "`{module}` has no example_input_array, and GrowthCallback got no example"

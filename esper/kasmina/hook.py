@@ -72,6 +72,7 @@ class SlotHook(nn.Module):
         self.descents: deque[Tensor] = deque(maxlen=DESCENT_WINDOW)
         self._last_task = -1
         self.awake = torch.zeros((), requires_grad=True)
+        self.ticket = torch.zeros((), dtype=torch.int64)
         self.number = number_of(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -125,7 +126,8 @@ class SlotHook(nn.Module):
         if not torch.compiler.is_compiling() and "_is_replica" in host.__dict__:
             raise ReplicatedHost(kind=type(host).__name__)
         if self.role is Role.ACTS and torch.compiler.is_compiling():
-            return replace(result, self.output, call(self.number, tensor, self.awake, training=host.training))
+            grown, self.ticket = call(self.number, tensor, self.awake, self.ticket, training=host.training)
+            return replace(result, self.output, grown)
         if self.phase is Phase.LISTENING:
             return self._listen(host, result, tensor) if torch.is_grad_enabled() else None
         if self.level == 0.0:
@@ -149,8 +151,10 @@ class SlotHook(nn.Module):
 
     def _differentiate(self, grown: Tensor, leaf: Tensor, gradient: Tensor) -> Tensor:
         """The gradient at `leaf`; those of the seed's parameters are added to what they hold."""
-        torch.autograd.backward(grown, gradient, inputs=[leaf, *self.trainable()])
-        return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        leaf.grad = None
+        torch.autograd.backward(grown, gradient, inputs=[leaf, *self.trainable()], retain_graph=True)
+        found = cast("Tensor | None", leaf.grad)
+        return torch.zeros_like(leaf) if found is None else found
 
     def _blended(self, tensor: Tensor, *, training: bool) -> Tensor:
         given = dense(tensor)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
+from esper.kasmina import compiled_host
 from esper.kasmina.attach import attach
 from esper.kasmina.bank import slots
 from esper.kasmina.blending import AlphaSchedule
@@ -20,7 +21,7 @@ from esper.kasmina.errors import CompiledHost, GateRefused
 from esper.kasmina.gates import GateParameters
 from esper.kasmina.governor import GovernorParameters
 from esper.kasmina.growth import Growth
-from esper.kasmina.hook import Role
+from esper.kasmina.hook import Phase, Role
 from esper.kasmina.optimizer import GrowthOptimizer
 from esper.kasmina.slot import SeedSlot
 from esper.leyline.stages import SeedStage
@@ -160,6 +161,52 @@ def test_a_resting_slot_and_a_fossilized_seed_break_no_graph() -> None:
     found = run.evaluated()
     assert not counters["graph_break"] and counters["stats"]["unique_graphs"] == 2  # training, evaluation
     torch.testing.assert_close(found, run.model(X), rtol=0, atol=0)
+
+
+class Twice(nn.Module):
+    """Calls one module twice on one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(6, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        difference: Tensor = self.inner(x) - self.inner(x)
+        return difference
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the partitioner loads torch.jit
+def test_two_calls_on_one_tensor_are_two() -> None:
+    """A seed that draws random numbers draws for each."""
+    model = attach(Twice(), slots="inner", example=X.flatten(2)[:, :, :6])
+    GrowthOptimizer(torch.optim.SGD(model.parameters(), lr=0.1))
+    slot = slots(model)["inner"]
+    slot.plant(nn.Dropout(0.5), blueprint_id="noise")
+    slot.hook.phase = Phase.IN_PLACE
+    slot.hook.set_alpha(1.0)
+    found = torch.compile(model, backend="aot_eager_decomp_partition")(X.flatten(2)[:, :, :6])
+    assert found.abs().sum() > 0
+    found.sum().backward()
+    assert not counters["graph_break"]
+
+
+def test_a_graph_serves_as_many_backward_passes_as_it_is_kept_for() -> None:
+    run = Run("aot_eager")
+    slot = run.slot(0)
+    slot.germinate("conv_enhance")
+    slot.advance()
+    slot.advance()  # the gates are permissive
+    slot.hook.set_alpha(0.5)
+    run.model.train()
+    losses = [F.cross_entropy(run.call(X), Y) for _ in range(3)]
+    total = torch.stack(losses).sum()
+    total.backward(retain_graph=True)
+    first = [p.grad.clone() for p in slot.hook.trainable() if p.grad is not None]
+    assert len(compiled_host._HELD) == 3
+    total.backward()
+    again = [p.grad for p in slot.hook.trainable() if p.grad is not None]
+    assert first and all(torch.allclose(2 * a, b) for a, b in zip(first, again, strict=True))
+    assert not compiled_host._HELD  # the graph was not kept
 
 
 def test_a_fossilized_seed_is_built_in_after_a_checkpoint_too(tmp_path: Path) -> None:
