@@ -33,7 +33,8 @@ def save_checkpoint(path: str | Path, *, growth: Growth, keep: int | None = None
     objects: anything with a `state_dict` (schedulers, a GradScaler, a resumable loader, an EMA), and
     torch.Generators, by names that `load_checkpoint` takes them by; None is left out. Waiting gradients are
     saved too, so call it after `zero_grad` to save their room.
-    keep: how many files named like `path` but for their numbers stay in its folder, `path` among them.
+    keep: how many files named like `path` but for the last number in the name, which counts steps or epochs,
+    stay in its folder, `path` among them.
 
     Raises FileUnwritable, which leaves what was at `path` before, CannotCheckpoint, and SeedWithoutGraph for
     a seed that was planted as a module.

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -94,11 +94,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def alike(path: Path) -> list[Path]:
-    """The files beside `path` whose names are its own but for their numbers, by these, newest last."""
+    """The files beside `path` whose names are its own but for the last number in them, by this, newest last.
+
+    Any other number, such as a seed or a learning rate, belongs to the name, and so does the suffix.
+    """
     if not path.parent.is_dir():
         return []
-    found = [entry for entry in path.parent.iterdir() if _names_like(path).fullmatch(entry.name)]
-    return sorted(found, key=lambda entry: [int(number) for number in re.findall(r"\d+", entry.name)])
+    named = _names_like(path)
+    found = [(match["number"], entry) for entry in path.parent.iterdir() if (match := named(entry.name))]
+    return [entry for _, entry in sorted(found, key=lambda numbered: (int(numbered[0] or 0), numbered[1]))]
 
 
 def keep_newest(path: Path, count: int) -> None:
@@ -108,9 +112,15 @@ def keep_newest(path: Path, count: int) -> None:
         entry.unlink(missing_ok=True)
     for entry in path.parent.iterdir():
         partial = PARTIAL.match(entry.name)
-        if partial is not None and _names_like(path).fullmatch(partial["name"]):
+        if partial is not None and _names_like(path)(partial["name"]):
             entry.unlink(missing_ok=True)
 
 
-def _names_like(path: Path) -> re.Pattern[str]:
-    return re.compile(r"\d+".join(re.escape(part) for part in re.split(r"\d+", path.name)))
+def _names_like(path: Path) -> Callable[[str], re.Match[str] | None]:
+    """Matches the names that `alike` takes; the group `number` is what may differ, empty where there is none."""
+    suffix = "" if path.suffix[1:].isdigit() else path.suffix
+    stem = path.name.removesuffix(suffix)
+    last = re.search(r"[0-9]+(?=[^0-9]*$)", stem)
+    before, after = (stem, "") if last is None else (stem[: last.start()], stem[last.end() :])
+    number = "" if last is None else "[0-9]+"
+    return re.compile(f"{re.escape(before)}(?P<number>{number}){re.escape(after + suffix)}").fullmatch

@@ -90,3 +90,31 @@ def test_the_newest_files_of_a_name_are_kept_and_what_killed_writers_left_is_not
     assert left == {"step-10.safetensors", "step-11.safetensors", "best.safetensors"}
     keep_newest(tmp_path / "step-10.safetensors", 1)
     assert "step-10.safetensors" in {entry.name for entry in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("seed1-lr0.1-step{}.safetensors", "seed0-lr0.1-step{}.safetensors"),
+        ("lr0.1-step{}.safetensors", "lr0.01-step{}.safetensors"),
+        ("step{}.safetensors", "step{}.h5"),
+        ("{}.ckpt7", "{}.ckpt8"),
+        ("v2.{}", "v3.{}"),
+    ],
+)
+def test_files_of_another_run_beside_it_are_kept(name: str, other: str, tmp_path: Path) -> None:
+    for step in (9, 10, 11):
+        (tmp_path / name.format(step)).touch()
+        (tmp_path / other.format(step)).touch()
+    (tmp_path / f".{other.format(12)}.77-0123abcd.partial").touch()
+    before = {entry.name for entry in tmp_path.iterdir()}
+    keep_newest(tmp_path / name.format(11), 1)
+    assert before - {entry.name for entry in tmp_path.iterdir()} == {name.format(9), name.format(10)}
+
+
+def test_a_name_without_a_number_has_none_like_it(tmp_path: Path) -> None:
+    for name in ("best.safetensors", "best2.safetensors", "rest.safetensors"):
+        (tmp_path / name).touch()
+    keep_newest(tmp_path / "best.safetensors", 1)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert alike(tmp_path / "best.safetensors") == [tmp_path / "best.safetensors"]
