@@ -261,8 +261,8 @@ class SlotState:
         if self.optimizer is None:
             group = nearest_group(host_optimizer, self.host)
             self.optimizer = SeedOptimizer(host_optimizer, group, parameters)
-        gradients = self.waiting_gradients
-        if self._stage is SeedStage.TRAINING and self.incubation == "counterfactual":
+        gradients, is_apart = self.waiting_gradients, self._stage is SeedStage.TRAINING
+        if is_apart and self.incubation == "counterfactual":
             scale *= max(hook.gradient_passes, 1)
         hook.clear_gradients()
         present = [gradient for gradient in gradients if gradient is not None]
@@ -270,7 +270,8 @@ class SlotState:
             return
         if scale != 1.0:
             torch._foreach_mul_(present, 1.0 / scale)
-        if self._ground.measures_gradients and self._ground.gradient_square is not None:
+        # In place, the host's gradient is also the seed's doing, and says little of whether it starves.
+        if is_apart and self._ground.measures_gradients and self._ground.gradient_square is not None:
             ratio = mean_square(present) / self._ground.gradient_square
             self._ratios.append(ratio.sqrt().clamp(max=LIMIT))
         if not self.optimizer.step(gradients):

@@ -17,17 +17,18 @@ def summary(found: Comparison) -> list[str]:
         f"{grown.parameters.mean:,.0f} parameters and {grown.flops.mean / 1e9:.1f} GFLOP."
     ]
     paragraphs += [_claim(found, verdict) for verdict in found.verdicts]
+    holds = [verdict.holds for verdict in found.verdicts]
     if found.forgotten is not None and question.most_forgotten is not None:
         bound = question.most_forgotten
-        verdict = "Met" if found.forgotten.high <= bound else "Not met"
+        holds.append(found.forgotten.high <= bound)
+        verdict = "Met" if holds[-1] else "Not met"
         lost = points(found.forgotten)
         paragraphs.append(
             f"{verdict}: growth loses at most {bound:g} points of the first task. It lost {lost}."
         )
-    failed = [verdict for verdict in found.verdicts if not verdict.holds]
-    total = len(found.verdicts)
+    total, failed = len(holds), holds.count(False)
     if failed:
-        paragraphs.append(f"Of {total} claims, {total - len(failed)} hold and {len(failed)} do not.")
+        paragraphs.append(f"Of {total} claims, {total - failed} hold and {failed} do not.")
     else:
         paragraphs.append(f"All {total} claims hold.")
     paragraphs.append(_costs(grown))
