@@ -122,7 +122,7 @@ def detach(model: Host, *, force: bool = False) -> Host:
         raise LiveSeeds(slots=", ".join(f"`{slot.name}`" for slot in live), way_out=way_out)
     bank.remove_hooks()
     del model.__dict__[ATTRIBUTE]
-    model._modules.pop(fossils.ROOT_NAME, None)
+    fossils.remove(model)
     return model
 
 

@@ -11,13 +11,17 @@ from typing import Any
 
 from torch import nn
 
-from esper.kasmina.ranks import average_after_backward
+from esper.kasmina.ranks import AverageAfterBackward
 
 ROOT_NAME = "_esper"
 
 
 class FossilizedSeeds(nn.Module):
     """The fossilized seeds of one host, by slot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.averaging = AverageAfterBackward(self)
 
     def forward(self, x: Any) -> Any:
         """Returns `x`: the seeds run at their slots."""
@@ -34,11 +38,11 @@ class FossilizedSeeds(nn.Module):
 def register(model: nn.Module, slot: str, seed: nn.Module) -> None:
     """Makes `seed` part of `model`: its parameters, state and modes follow the host's from here on."""
     seeds = model._modules.get(ROOT_NAME)
-    if seeds is None:
+    if not isinstance(seeds, FossilizedSeeds):
         seeds = FossilizedSeeds()
         model.add_module(ROOT_NAME, seeds)
     seeds.add_module(slot.replace(".", "__"), seed)
-    average_after_backward(seed)
+    seeds.averaging.watch(model)
 
 
 def unregister(model: nn.Module, slot: str) -> None:
@@ -47,7 +51,14 @@ def unregister(model: nn.Module, slot: str) -> None:
     assert seeds is not None
     del seeds._modules[slot.replace(".", "__")]
     if not seeds._modules:
-        del model._modules[ROOT_NAME]
+        remove(model)
+
+
+def remove(model: nn.Module) -> None:
+    """Takes all fossilized seeds out of `model`."""
+    seeds = model._modules.pop(ROOT_NAME, None)
+    if isinstance(seeds, FossilizedSeeds):
+        seeds.averaging.stop()
 
 
 def without_fossils(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 if TYPE_CHECKING:
     from esper.kasmina.slot import SeedSlot
@@ -101,48 +103,65 @@ def average_waiting(slots: Sequence[SeedSlot]) -> None:
     if not are_several() or not slots:
         return
     held = [slot.waiting_gradients for slot in slots]
-    present = torch.tensor([gradient is not None for one in held for gradient in one], dtype=torch.float32)
-    present = present.to(_device())
-    filled = [
-        torch.zeros_like(parameter) if gradient is None else gradient
-        for slot, one in zip(slots, held, strict=True)
-        for parameter, gradient in zip(slot.hook.trainable(), one, strict=True)
-    ]
-    average([present, *filled])
-    found = [gradient if is_there else None for gradient, is_there in zip(filled, present > 0, strict=True)]
+    parameters = [parameter for slot in slots for parameter in slot.hook.trainable()]
+    found = _averaged([gradient for one in held for gradient in one], parameters)
     for slot, one in zip(slots, held, strict=True):
         slot.waiting_gradients = found[: len(one)]
         del found[: len(one)]
 
 
-def average_after_backward(module: nn.Module) -> None:
-    """From here on, the gradients of `module` are averaged after each backward pass.
+def _averaged(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """The mean of each parameter's gradient, which is None where it is None on every rank."""
+    present = torch.tensor([gradient is not None for gradient in gradients], dtype=torch.float32)
+    present = present.to(_device())
+    filled = [
+        torch.zeros_like(parameter) if gradient is None else gradient
+        for parameter, gradient in zip(parameters, gradients, strict=True)
+    ]
+    average([present, *filled])
+    return [gradient if is_there else None for gradient, is_there in zip(filled, present > 0, strict=True)]
+
+
+class AverageAfterBackward:
+    """Averages the gradients of `module`, a part of a host, when a backward pass through the host ends.
 
     DistributedDataParallel averages those of the parameters that it was made with; a seed that fossilizes
-    later is not among them.
+    later is not among them. Ranks may run different modules in a step, so each parameter of the host, not
+    of `module` alone, tells of a pass; a rank must not be without any.
     """
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            parameter.register_post_accumulate_grad_hook(_AFTER_BACKWARD.receive)
 
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._queued: set[int] = set()
+        self._handles: list[RemovableHandle] = []
 
-class _AfterBackward:
-    """Gathers parameters during a backward pass, and averages their gradients when it ends."""
+    def watch(self, host: nn.Module) -> None:
+        """From here on, averages after each backward pass that reaches a parameter of `host`."""
+        self.stop()
+        for parameter in host.parameters():
+            if parameter.requires_grad:
+                self._handles.append(parameter.register_post_accumulate_grad_hook(self._receive))
 
-    def __init__(self) -> None:
-        self.parameters: list[Tensor] = []
+    def stop(self) -> None:
+        """Averages no more."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
 
-    def receive(self, parameter: Tensor) -> None:
-        if not are_several():
-            return
-        if not self.parameters:
-            torch.autograd.Variable._execution_engine.queue_callback(self._average)
-        self.parameters.append(parameter)
+    def _receive(self, _: Tensor) -> None:
+        """Queues the average once for each backward pass, by its number: one that fails ends without."""
+        task = torch._C._current_graph_task_id()
+        if task not in self._queued and are_several():
+            self._queued.add(task)
+            torch.autograd.Variable._execution_engine.queue_callback(partial(self._average, task))
 
-    def _average(self) -> None:
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        self.parameters.clear()
-        average(gradients)
+    def _average(self, task: int) -> None:
+        self._queued.discard(task)
+        parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        means = _averaged([parameter.grad for parameter in parameters], parameters)
+        for parameter, mean_gradient in zip(parameters, means, strict=True):
+            parameter.grad = mean_gradient
 
-
-_AFTER_BACKWARD = _AfterBackward()
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy of the host averages nothing: hooks stay with the parameters that they were given to."""
+        return {"module": self.module, "_queued": set(), "_handles": []}

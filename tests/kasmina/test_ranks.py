@@ -168,6 +168,89 @@ def test_both_ranks_end_with_one_network_though_they_would_decide_otherwise(
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+class Failing(torch.autograd.Function):
+    """A layer whose backward pass runs out of memory, say."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        raise RuntimeError("out of memory")
+
+
+class Skipping(nn.Module):
+    """Leaves its second block out where `skips`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.skips = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        logits: Tensor = self.head(x if self.skips else self.second(x).tanh())
+        return logits
+
+
+def train_fossils(rank: int, folder: str) -> None:
+    """One process, whose host has a fossilized seed: a pass that fails, then one without the slot's module
+    on rank 1, then one without it on either."""
+    store = FileStore(f"{folder}/store", PROCESSES)
+    timeout = datetime.timedelta(seconds=60)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=PROCESSES, timeout=timeout)
+    try:
+        torch.manual_seed(0)
+        host = Skipping()
+        torch.manual_seed(rank + 1)
+        x, y = torch.randn(ROWS, 4), torch.randint(3, (ROWS,))
+        model = attach(host, "second", x)
+        shared = DistributedDataParallel(model, find_unused_parameters=True)
+        optimizer = GrowthOptimizer(torch.optim.AdamW(model.parameters(), lr=1e-2))
+        gates = GateParameters(permissive=True, training_steps=1, shadow_steps=1, probation_steps=1)
+        Growth(model, optimizer, policy="never", gates=gates, blend=AlphaSchedule(steps=1))
+        slot = slots(model)["second"]
+        slot.germinate("mlp_block")
+
+        def step() -> None:
+            optimizer.zero_grad()
+            F.cross_entropy(shared(x), y).backward()
+            optimizer.step()
+
+        while slot.stage is not SeedStage.FOSSILIZED:
+            slot.advance()
+            step()
+            step()
+        seed = slot.seed
+        assert seed is not None
+
+        with pytest.raises(RuntimeError, match="out of memory"):
+            F.cross_entropy(host(Failing.apply(x.requires_grad_())), y).backward()  # type: ignore[no-untyped-call]
+        x.requires_grad_(False)
+        step()
+        before = [parameter.detach().clone() for parameter in seed.parameters()]
+        host.skips = rank == 1
+        step()
+        assert not any(torch.equal(a, b) for a, b in zip(before, seed.parameters(), strict=True))
+        host.skips = True
+        step()
+        assert all(parameter.grad is None for parameter in seed.parameters())
+        save_file(model.state_dict(), f"{folder}/{rank}.safetensors")
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def test_fossils_are_one_on_all_ranks_after_a_failed_pass_and_one_that_skips_their_slot(
+    tmp_path: Path,
+) -> None:
+    spawn(train_fossils, (str(tmp_path),), PROCESSES)
+    states = [load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1)]
+    assert any(name.startswith("_esper") for name in states[0])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 def test_a_process_alone_communicates_with_nobody() -> None:
     value, tensor = {"a": [1, 2.5, None, "x"]}, torch.ones(3)
     assert ranks.of_first(value) is value and ranks.is_first() and ranks.mean(2.0) == 2.0
