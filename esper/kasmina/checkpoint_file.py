@@ -117,7 +117,7 @@ def keep_newest(path: Path, count: int) -> None:
 
 
 def _names_like(path: Path) -> Callable[[str], re.Match[str] | None]:
-    """Matches the names that `alike` takes; the group `number` is what may differ, empty where there is none."""
+    """Matches the names that `alike` takes; the group `number` may differ, empty for none."""
     suffix = "" if path.suffix[1:].isdigit() else path.suffix
     stem = path.name.removesuffix(suffix)
     last = re.search(r"[0-9]+(?=[^0-9]*$)", stem)

@@ -206,6 +206,14 @@ class CheckpointContents(EsperError):
     help = "pass the objects that were saved, by the same names; name=None leaves one out"
 
 
+class FileOfOthers(EsperError):
+    """A file has the name of one that is about to be written, and somebody else made it."""
+
+    code = "E0855"
+    message = "{path} is no file of an export, and this one would write over it"
+    help = "give another folder, or move the file away"
+
+
 class SeedsUnreadable(EsperError):
     code = "E0880"
     message = "{path} is no whole file of seeds: {reason}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from esper.files import FileUnwritable, write_whole
 from esper.kasmina import blending, export, exported, hook, nested
 from esper.kasmina.bank import slots
-from esper.kasmina.errors import SeedWithoutGraph
+from esper.kasmina.errors import FileOfOthers, SeedWithoutGraph
 from esper.kasmina.merged_source import MergedSource, lines_of, statements
 from esper.leyline.stages import SeedStage
 from esper.urza.eager.module_text import class_name, module_text
@@ -51,8 +52,8 @@ IMPORTS = (
 
 
 HEAD = "A network that Esper grew."
-"""The first line of every file written here. On the first two lines, where Python looks for the name of an
-encoding, stands nothing that a user or a file has named."""
+"""The first line of every file written here, by which it is known. On the first two lines, where Python looks
+for the name of an encoding, stands nothing that a user or a file has named."""
 USE = """`apply(host)` puts the grown parts into the host, built as it was before it grew, and gives the whole
 the weights that lie beside this file. It needs torch alone."""
 
@@ -66,13 +67,14 @@ class Exported:
 
 
 def write_export(model: nn.Module, folder: Path, example: Any = None, doc: str = "") -> Exported:
-    """Writes the grown `model` into `folder`, which is made.
+    """Writes the grown `model` into `folder`, which is made, or over the files of an earlier export.
 
     example: a batch as `attach` takes it, for `torch.export`; without one no program is written.
     doc: said of the network at the head of `model.py`; any text, which is escaped.
     Raises LiveSeeds while a seed's fate is open, SeedWithoutGraph, NotWritten for an operator that has no
-    form in torch alone, FileUnwritable.
+    form in torch alone, FileOfOthers where the folder holds such files that no export wrote, FileUnwritable.
     """
+    _check_own(folder)
     plain = export.export(model)
     text = model_text(model, doc)
     weights = {name: value.contiguous().clone() for name, value in _tensors(plain).items()}
@@ -90,6 +92,19 @@ def write_export(model: nn.Module, folder: Path, example: Any = None, doc: str =
             files.append(folder / PROGRAM)
             write_whole(files[2], program)
     return Exported(tuple(files), refusal or None)
+
+
+def _check_own(folder: Path) -> None:
+    """Raises FileOfOthers unless what is in `folder` under the names of an export is one's."""
+    model = folder / MODEL
+    try:
+        with model.open("rb") as file:
+            is_own = file.readline().strip() == f'"""{HEAD}'.encode()
+    except OSError:
+        is_own = False
+    found = [folder / name for name in (MODEL, WEIGHTS, PROGRAM) if os.path.lexists(folder / name)]
+    if found and not is_own:
+        raise FileOfOthers(path=found[0])
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from esper.kasmina.attach import attach
 from esper.kasmina.bank import slots
 from esper.kasmina.control import Comparison
-from esper.kasmina.errors import LiveSeeds, SeedWithoutGraph
+from esper.kasmina.errors import FileOfOthers, LiveSeeds, SeedWithoutGraph
 from esper.kasmina.export import export
 from esper.kasmina.export_files import MODEL, PROGRAM, WEIGHTS, _in_docstring, write_export
 from esper.kasmina.merged_source import MergedSource
@@ -193,6 +193,24 @@ def test_what_has_no_final_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SeedWithoutGraph):
         write_export(model, tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS, PROGRAM])
+def test_a_file_that_no_export_wrote_is_left_alone(name: str, tmp_path: Path) -> None:
+    model = attach(conv_host(), "act1", EXAMPLE)
+    (tmp_path / name).write_text("# my own\n")
+    with pytest.raises(FileOfOthers, match=f"{name} is no file of an export"):
+        write_export(model, tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "# my own\n")]
+
+
+def test_an_earlier_export_is_written_over_and_other_files_stay(tmp_path: Path) -> None:
+    model = attach(conv_host(), "act1", EXAMPLE)
+    (tmp_path / "__init__.py").touch()
+    write_export(model, tmp_path, doc="The first.")
+    write_export(model, tmp_path, doc="The second.")
+    assert "The second." in (tmp_path / MODEL).read_text()
+    assert (tmp_path / "__init__.py").exists()
 
 
 HOSTILE = (
