@@ -39,9 +39,10 @@ def verify(request: Request, seed: int, as_json: bool) -> None:
 
     Each runs on random tensors, on some with outliers, and on some with NaN and infinities. A kernel passes
     if its error is at most twice that of torch in the same dtype, plus one ulp, if it has NaN and infinities
-    where torch has, and if it writes each element once and stays within its buffers. Sizes not given are
-    small and odd, since the interpreter is slow: N is 3, axes of a `...` are 9, 7 and 5, others 21. Exit
-    code 1: a kernel failed, or none ran.
+    where torch has, and if it writes each element once and stays within its buffers. A line `whole` for each
+    direction compares its plan in float64 with the graph before planning; the limit is float32's error.
+    Sizes not given are small and odd, since the interpreter is slow: N is 3, axes of a `...` are 9, 7 and 5,
+    others 21. Exit code 1: a kernel or a plan failed, or no kernel ran.
     """
     from esper.urza.compiler import make_programs
     from esper.urza.verify.draws import DRAWS
@@ -73,6 +74,7 @@ def _document(found: Verification) -> dict[str, Any]:
         "ok": found.ok,
         "sizes": dict(found.sizes),
         "kernels": [_record(kernel) for kernel in found.kernels],
+        "wholes": [_record(whole) for whole in found.wholes],
         "not_verified": list(found.outside),
     }
 
@@ -94,7 +96,7 @@ def _record(kernel: KernelVerdict) -> dict[str, Any]:
 
 def _page(found: Verification) -> str:
     lines = [f"{'kernel':<48} {'direction':<9} {'error':>10} {'eager':>10} {'allowed':>10}  verdict"]
-    for kernel in found.kernels:
+    for kernel in (*found.kernels, *found.wholes):
         worst = kernel.worst
         verdict = "ok" if kernel.ok else "FAILED"
         lines.append(

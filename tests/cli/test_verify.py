@@ -19,6 +19,10 @@ def test_a_blueprint_is_verified_kernel_by_kernel() -> None:
     assert {kernel["direction"] for kernel in document["kernels"]} == {"forward", "backward"}
     for kernel in document["kernels"]:
         assert kernel["ok"] and kernel["max_error"] <= kernel["allowed_error"]
+    assert [(whole["direction"], whole["ok"]) for whole in document["wholes"]] == [
+        ("forward", True),
+        ("backward", True),
+    ]
 
 
 def test_a_compiled_seed_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

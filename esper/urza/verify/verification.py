@@ -10,13 +10,19 @@ the sum's own parts.
 
 where the truth, rounded to the dtype, and eager's result are finite. Elsewhere the kernel must have one of
 these two: a kernel may be free of an overflow that eager's operators have on the way, or share it.
+
+That graph is the planner's, which has rewritten it. So each direction is judged as a whole too, under the
+name `whole`: the planner's graph, evaluated in float64, against the graph as it was before planning, by the
+same bar with float32 as eager's dtype whatever the graph's own is. Rewrites are identities, so this judges
+them alone: the roundings of a whole chain, which in bf16 may miss or hide anything, are no part of it. What
+is read as outputs must be what the buffers hold, to the bit.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -85,18 +91,21 @@ class KernelVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """kernels: in launch order, forward first. outside: operators that run as library calls, unverified.
-    launches: kernels that the interpreter ran for each draw."""
+    """kernels: in launch order, forward first. wholes: a verdict `whole` on each direction's plan.
+    outside: operators that run as library calls, unverified. launches: kernels that the interpreter ran for
+    each draw."""
 
     kernels: tuple[KernelVerdict, ...]
+    wholes: tuple[KernelVerdict, ...]
     outside: tuple[str, ...]
     launches: int
     sizes: Mapping[str, int]
 
     @property
     def ok(self) -> bool:
-        """Whether every kernel passes; false where no kernel ran."""
-        return 0 < len(self.kernels) == self.launches and all(kernel.ok for kernel in self.kernels)
+        """Whether every kernel and both directions pass; false where no kernel ran."""
+        judged = (*self.kernels, *self.wholes)
+        return 0 < len(self.kernels) == self.launches and all(verdict.ok for verdict in judged)
 
 
 def verify_programs(
@@ -113,28 +122,72 @@ def verify_programs(
     """
     values = small_sizes(programs.ir, sizes or {})
     found = [_verified(programs, values, seed, draw) for draw in draws]
-    kernels = tuple(map(_together, zip(*(verdicts for verdicts, _ in found), strict=True)))
-    return Verification(kernels, programs.outside_calls, min(launches for _, launches in found), values)
+    kernels, wholes = (
+        tuple(map(_together, zip(*verdicts, strict=True)))
+        for verdicts in ([one.kernels for one in found], [one.wholes for one in found])
+    )
+    launches = min(one.launches for one in found)
+    return Verification(kernels, wholes, programs.outside_calls, launches, values)
 
 
-def _verified(
-    programs: Programs, sizes: Mapping[str, int], seed: int, draw: Draw
-) -> tuple[list[KernelVerdict], int]:
+@dataclass
+class _OfDraw:
     """The verdicts of one draw, and how many kernels ran."""
+
+    kernels: list[KernelVerdict] = field(default_factory=list)
+    wholes: list[KernelVerdict] = field(default_factory=list)
+    launches: int = 0
+
+
+def _verified(programs: Programs, sizes: Mapping[str, int], seed: int, draw: Draw) -> _OfDraw:
     generator = torch.Generator().manual_seed(seed)
     places = places_among(program.ir for program in programs.both)
     given: dict[str, torch.Tensor] = {}
-    verdicts: list[KernelVerdict] = []
-    launches = 0
-    for program in programs.both:
-        for node in leaves(program.ir):
+    verdicts = _OfDraw()
+    for program, unplanned in zip(
+        programs.both, (programs.parts.forward, programs.parts.backward), strict=False
+    ):
+        for node in (*leaves(program.ir), *leaves(unplanned)):
             if node.name not in given:
                 given[node.name] = tensor_for(node, sizes, generator, draw, node.name in places)
         found = simulate(program, {node.name: given[node.name] for node in leaves(program.ir)}, sizes)
-        verdicts += _verdicts(program, found, sizes, draw)
-        launches += found.launches
+        verdicts.kernels += _verdicts(program, found, sizes, draw)
+        verdicts.wholes.append(_whole(program, unplanned, found, given, sizes, draw))
+        verdicts.launches += found.launches
         given.update(found.results)
-    return verdicts, launches
+    return verdicts
+
+
+def _whole(
+    program: Program,
+    unplanned: BlueprintIR,
+    found: Simulation,
+    given: Mapping[str, torch.Tensor],
+    sizes: Mapping[str, int],
+    draw: Draw,
+) -> KernelVerdict:
+    """The verdict on a direction's plan, and on how its results are read from buffers."""
+    planned = _values(program.ir, given, sizes, torch.float64)
+    truths = _values(unplanned, given, sizes, torch.float64)
+    singles = _values(unplanned, given, sizes, torch.float32)
+    comparisons = []
+    for name, truth in truths.items():
+        mine, single = (_in_single(one) for one in (planned[name], singles[name]))
+        eager = torch.where(single.isfinite(), single, _in_single(truth))
+        comparisons.append(replace(compare(name, mine, eager, truth), draw=draw))
+    buffers = {value: buffer_name(value) for value in program.plan.stored}
+    known = {value: name for value, name in buffers.items() if name in found.tensors}
+    results = dict(program.ir.outputs + program.ir.updates)
+    for name, held in _evaluate(program, known, results, found.tensors, sizes, None).items():
+        read = found.results.get(name)
+        is_held = read is not None and read.shape == held.shape and bool(_same(read, held).all())
+        error = 0.0 if is_held else math.inf
+        comparisons.append(Comparison(name, error, 0.0, 0.0, draw))
+    return KernelVerdict("whole", program.direction, tuple(comparisons), ())
+
+
+def _in_single(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _together(verdicts: tuple[KernelVerdict, ...]) -> KernelVerdict:
@@ -231,18 +284,28 @@ def _evaluate(
     ir = program.ir
     cut = {value: Value(f"known.{number}") for number, value in enumerate(known)}
     given_nodes = [Node(new.node, "input", (), frozen_attrs({}), (ir.type(old),)) for old, new in cut.items()]
-    symbols = TensorType(DType.F32, tuple(map(symbol, sizes)))  # not all shapes that are known tell them
-    given_nodes.append(Node(SIZES, "input", (), frozen_attrs({}), (symbols,)))
     nodes = [with_operands(node, cut) for node in ir.nodes]
     part = BlueprintIR(ir.name, (*given_nodes, *nodes), replace_results(tuple(wanted.items()), cut))
     needed = needed_by(part, [value.node for _, value in part.outputs])
     part = part.replace(nodes=[node for node in part.nodes if node.op == "input" or node.name in needed])
     given = {new.node: tensors[known[value]] for value, new in cut.items()}
-    held = {**tensors, **given, SIZES: torch.empty(()).expand(tuple(sizes.values()))}
-    inputs = {node.name: held[node.name] for node in part.inputs}
-    weights = {node.name: tensors[node.name] for node in (*part.params, *part.buffers)}
-    seed = int(tensors[ir.of("seed")[0].name]) if ir.of("seed") else 0
-    return evaluate(part, inputs, weights, dtype=dtype, seed=seed)
+    return _values(part, {**tensors, **given}, sizes, dtype)
+
+
+def _values(
+    ir: BlueprintIR,
+    tensors: Mapping[str, torch.Tensor],
+    sizes: Mapping[str, int],
+    dtype: torch.dtype | None,
+) -> dict[str, torch.Tensor]:
+    """Outputs and updates of a graph whose leaves are in `tensors`, at `sizes`."""
+    symbols = TensorType(DType.F32, tuple(map(symbol, sizes)))  # not all shapes that are known tell them
+    ir = ir.replace(nodes=(Node(SIZES, "input", (), frozen_attrs({}), (symbols,)), *ir.nodes))
+    held = {**tensors, SIZES: torch.empty(()).expand(tuple(sizes.values()))}
+    inputs = {node.name: held[node.name] for node in ir.inputs}
+    weights = {node.name: held[node.name] for node in (*ir.params, *ir.buffers)}
+    seed = int(held[ir.of("seed")[0].name]) if ir.of("seed") else 0
+    return evaluate(ir, inputs, weights, dtype=dtype, seed=seed)
 
 
 def compare(name: str, found: torch.Tensor, eager: torch.Tensor, truth: torch.Tensor) -> Comparison:

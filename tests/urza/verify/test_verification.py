@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 
-from esper.ir import Builder, DType, TensorType, symbol
+from esper.ir import BlueprintIR, Builder, DType, TensorType, symbol
+from esper.ir.graph import Node
 from esper.lang import lower
 from esper.urza.compiler import Programs, make_programs
 from esper.urza.generate.writer import Launch
+from esper.urza.plan import planner
+from esper.urza.plan.moments import with_one_pass_moments
 from esper.urza.verify.draws import places_among
 from esper.urza.verify.verification import Verification, compare, verify_programs
 
@@ -147,6 +151,40 @@ def test_a_buffer_with_a_wrong_sum_is_told_from_one_that_is_rounded() -> None:
     assert verify_programs(programs, sizes={"N": 70}).ok
     wrong = verify_programs(altered(programs, ", totals[0],", ", totals[0] * 1.0001,"), sizes={"N": 70})
     assert [kernel.name for kernel in wrong.kernels if not kernel.ok] == ["total_1_sum"]
+
+
+def test_a_wrong_rewrite_is_caught_where_each_kernel_does_what_it_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The square of the mean is added to the mean of squares, not subtracted."""
+
+    def wrong(ir: BlueprintIR, rows: Callable[[Node], bool]) -> BlueprintIR:
+        rewritten = with_one_pass_moments(ir, rows)
+        excess = {operand.node for relu in rewritten.of("relu") for operand in relu.operands if operand}
+        return rewritten.replace(
+            nodes=[replace(node, op="add") if node.name in excess else node for node in rewritten.nodes]
+        )
+
+    build = Builder("group")
+    x = build.input("x", TensorType(DType.BF16, (symbol("N"), 4, symbol("S"))))
+    weights = [build.param(name, TensorType(DType.BF16, (4,)), init="ones") for name in ("weight", "bias")]
+    ir = build.finish({"y": build.op("group_norm", x, *weights, groups=2)})
+    right = verify_programs(make_programs(ir))
+    assert [(whole.direction, whole.ok) for whole in right.wholes] == [("forward", True), ("backward", True)]
+    monkeypatch.setattr(planner, "with_one_pass_moments", wrong)
+    found = verify_programs(make_programs(ir))
+    assert all(kernel.ok for kernel in found.kernels)
+    assert [whole.ok for whole in found.wholes] == [False, True] and not found.ok
+
+
+def test_an_output_that_is_read_from_another_buffer_is_caught() -> None:
+    build = Builder("read")
+    x = build.input("x", TensorType(DType.F32, (symbol("N"), 5)))
+    programs = make_programs(build.finish({"y": build.op("exp", x), "z": build.op("gelu", x)}))
+    y, z = programs.forward.outputs["y"], programs.forward.outputs["z"]
+    crossed = replace(programs.forward, outputs={**programs.forward.outputs, "y": z, "z": y})
+    found = verify_programs(replace(programs, forward=crossed))
+    assert [whole.ok for whole in found.wholes] == [False, True] and not found.ok
 
 
 def test_the_allowance_is_twice_eagers_error_and_one_ulp() -> None:
