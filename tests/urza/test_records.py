@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,33 @@ ROOT = Path(__file__).parents[2]
 PASSING = ("cached", "compile_ms", "triton_invocations")
 
 
-@pytest.fixture(autouse=True)
-def unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def unchanged() -> Iterator[None]:
     """The compiler's files count as those that are loaded, though someone edits them while tests run; that
     a change is seen is tested on a copy."""
-    monkeypatch.setattr(records, "_compiler", lambda: records._LOADED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "_compiler", lambda: records._LOADED)
+        yield
 
 
 def compiled(folder: Path, **changes: Any) -> Compiled:
     given: dict[str, Any] = {"sizes": {"N": 8}, "source": "text", "options": {}, "with_artifact": True}
     ir = lower("norm", features=changes.pop("features", 16))
     return compile_once(ir, changes.pop("targets", ["sm_90"]), cache=KernelCache(folder), **given | changes)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds one compilation."""
+    folder = tmp_path_factory.mktemp("built")
+    compiled(folder)
+    return folder
+
+
+@pytest.fixture
+def cache(built: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(built, tmp_path / "cache")
 
 
 def lasting(made: Compiled) -> dict[str, Any]:
@@ -57,9 +74,9 @@ def test_the_second_time_gives_the_same_and_invokes_nothing(tmp_path: Path) -> N
     [{"sizes": {"N": 9}}, {"source": "other"}, {"options": {"set.features": "16"}}, {"with_artifact": False}],
     ids=str,
 )
-def test_what_was_asked_for_otherwise_is_made_anew(tmp_path: Path, change: dict[str, Any]) -> None:
-    before = compiled(tmp_path)
-    changed = compiled(tmp_path, **change)
+def test_what_was_asked_for_otherwise_is_made_anew(cache: Path, change: dict[str, Any]) -> None:
+    before = compiled(cache)
+    changed = compiled(cache, **change)
     assert (changed.artifact, lasting(changed)) != (before.artifact, lasting(before))
     assert changed.report["cached"]  # its kernels are the same
 
@@ -125,46 +142,46 @@ def test_where_a_graph_was_written_is_part_of_what_it_is_made_from(tmp_path: Pat
     assert first == first_alone != second == second_alone
 
 
-def test_a_record_without_its_kernels_is_made_again(tmp_path: Path) -> None:
-    compiled(tmp_path)
-    kernel = next(tmp_path.glob("kernels/*/*/*.cubin")).parent
+def test_a_record_without_its_kernels_is_made_again(cache: Path) -> None:
+    compiled(cache)
+    kernel = next(cache.glob("kernels/*/*/*.cubin")).parent
     shutil.rmtree(kernel)
-    assert compiled(tmp_path).report["triton_invocations"] == 1
-    assert kernel.is_dir() and compiled(tmp_path).report["cached"]
+    assert compiled(cache).report["triton_invocations"] == 1
+    assert kernel.is_dir() and compiled(cache).report["cached"]
 
 
-def test_using_a_record_is_using_its_kernels(tmp_path: Path) -> None:
-    compiled(tmp_path)
-    for entry in tmp_path.glob("kernels/*/*/entry.json"):
+def test_using_a_record_is_using_its_kernels(cache: Path) -> None:
+    compiled(cache)
+    for entry in cache.glob("kernels/*/*/entry.json"):
         os.utime(entry, (1e9, 1e9))
-    assert compiled(tmp_path).report["cached"]
-    assert all(entry.used_s > 1e9 for entry in KernelCache(tmp_path).entries())
+    assert compiled(cache).report["cached"]
+    assert all(entry.used_s > 1e9 for entry in KernelCache(cache).entries())
 
 
-def test_a_cache_that_takes_no_record_is_no_error(tmp_path: Path) -> None:
+def test_a_cache_that_takes_no_record_is_no_error(cache: Path) -> None:
     """Its kernels are there; a file that grows past the limit is refused as on a full disk."""
-    compiled(tmp_path, with_artifact=False)
-    before = {entry.key for entry in KernelCache(tmp_path).entries()}
+    compiled(cache, with_artifact=False)
+    before = {entry.key for entry in KernelCache(cache).entries()}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        made = compiled(tmp_path, with_artifact=False, sizes={"N": 9})
+        made = compiled(cache, with_artifact=False, sizes={"N": 9})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert made.report["sizes"]["N"] == 9 and "cannot be used" in made.unrecorded
-    assert {entry.key for entry in KernelCache(tmp_path).entries()} == before
-    assert not list(tmp_path.glob("staging/*"))
+    assert {entry.key for entry in KernelCache(cache).entries()} == before
+    assert not list(cache.glob("staging/*"))
 
 
-def test_a_link_to_nothing_among_what_is_stamped_does_not_count(tmp_path: Path) -> None:
-    first = compiled(tmp_path)
-    (tmp_path / "tuning").mkdir()
-    (tmp_path / "tuning" / "gone.json").symlink_to(tmp_path / "nothing")
-    assert compiled(tmp_path).report["cached"] and compiled(tmp_path).artifact == first.artifact
+def test_a_link_to_nothing_among_what_is_stamped_does_not_count(cache: Path) -> None:
+    first = compiled(cache)
+    (cache / "tuning").mkdir()
+    (cache / "tuning" / "gone.json").symlink_to(cache / "nothing")
+    assert compiled(cache).report["cached"] and compiled(cache).artifact == first.artifact
 
 
-def test_a_damaged_record_is_made_again(tmp_path: Path) -> None:
-    first = compiled(tmp_path)
-    (report,) = tmp_path.glob("kernels/*/*/report.json")
+def test_a_damaged_record_is_made_again(cache: Path) -> None:
+    first = compiled(cache)
+    (report,) = cache.glob("kernels/*/*/report.json")
     report.write_text("{}")
-    assert lasting(compiled(tmp_path)) == lasting(first)
+    assert lasting(compiled(cache)) == lasting(first)
