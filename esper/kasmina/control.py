@@ -37,6 +37,8 @@ class Trial:
     """The losses of a model on the held-out examples, one for each."""
     clip_norm: float | None = None
     """The norm the loop clips the host's gradients to."""
+    clip_value: float | None = None
+    """The magnitude it clips each of their elements to."""
 
     def held_out_losses(self, model: nn.Module) -> Tensor:
         """Float64 tensor [examples] on the CPU; the model and the generators are left as they were."""
@@ -186,6 +188,8 @@ class Control:
         average([p.grad for p in parameters if p.grad is not None])
         if self.trial.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.trial.clip_norm)
+        if self.trial.clip_value is not None:
+            nn.utils.clip_grad_value_(parameters, self.trial.clip_value)
         for group, host_group in zip(
             self.optimizer.param_groups, self.host_optimizer.param_groups, strict=True
         ):

@@ -56,7 +56,8 @@ class Growth:
     nor test data.
     optimizer: the GrowthOptimizer that the loop steps.
     policy: a policy's name, or a TamiyoPolicy; `policy_options` go to the named one.
-    clip_norm: the norm the loop clips gradients to, so that the control does the same.
+    clip_norm, clip_value: the norm the loop clips gradients to, or the magnitude of each element, so that the
+    control does the same.
     blueprints: names in the library, or paths, for a policy given by its name.
     blend: how fast alpha rises and, if asked, falls; `mode`: one of `blending.MODES`.
     Without `loss` and `evaluate` no seed passes the last gate, since its gain was not measured, unless the
@@ -77,6 +78,7 @@ class Growth:
         mode: str = "lerp",
         governor: GovernorParameters | None = None,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
         policy_options: Mapping[str, Any] | None = None,
         output: OutputBackend | None = None,
     ) -> None:
@@ -96,7 +98,7 @@ class Growth:
         ground.output, ground.mode = output, mode
         ground.embargo = self.governor.parameters.embargo
         if loss is not None and evaluate is not None:
-            ground.trial = Trial(loss, evaluate, clip_norm)
+            ground.trial = Trial(loss, evaluate, clip_norm, clip_value)
         self.policy = (
             policy_named(policy, blueprints=blueprints, **(policy_options or {}))
             if isinstance(policy, str)

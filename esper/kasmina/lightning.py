@@ -37,8 +37,9 @@ class GrowthCallback(Callback):
     the module logs its validation loss and accuracy. growth: further arguments of `Growth`, such as `policy`,
     `blueprints`, `loss` and `evaluate`.
 
-    The module's one optimizer becomes a GrowthOptimizer. Growth steps at the end of each training epoch.
-    Checkpoints of the Trainer hold all of it, and a fit that goes on from one grows on.
+    The module's one optimizer becomes a GrowthOptimizer. Growth steps at the end of each training epoch;
+    where the Trainer validates, of each in which it did, so that no stale figure is judged by. Checkpoints of
+    the Trainer hold all of it, and a fit that goes on from one grows on.
     Raises NoExample and SeveralOptimizers, and what `attach` and `Growth` raise, when fitting starts.
     """
 
@@ -61,6 +62,7 @@ class GrowthCallback(Callback):
         self._attach = partial(attach, slots=slots, output=output, incubation=incubation)
         self._options = growth
         self.growth: Growth | None = None
+        self._validated = False
         self._saved: dict[str, Any] | None = None
         self._told: Callable[[dict[str, Any]], None] | None = None
 
@@ -90,7 +92,8 @@ class GrowthCallback(Callback):
             optimizer = GrowthOptimizer(optimizer)
             trainer.optimizers = [optimizer]
         optimizer.scaler = getattr(trainer.precision_plugin, "scaler", None)
-        options = {"clip_norm": trainer.gradient_clip_val, **self._options}
+        clip = "clip_value" if trainer.gradient_clip_algorithm == "value" else "clip_norm"
+        options = {clip: trainer.gradient_clip_val or None, **self._options}  # Lightning's 0 clips nothing
         self.growth = Growth(self._host(pl_module), optimizer, **options)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -105,8 +108,14 @@ class GrowthCallback(Callback):
         if loss is not None and self.growth is not None:
             self.growth.observe(loss * trainer.accumulate_grad_batches, batch)
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated = True
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.growth is None:
+        if self.growth is None or (trainer.enable_validation and not self._validated):
             return
 
         def logged(name: str | None) -> float | None:

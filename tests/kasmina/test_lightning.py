@@ -22,6 +22,8 @@ from esper.kasmina.blending import AlphaSchedule
 from esper.kasmina.errors import NoExample, SeveralOptimizers
 from esper.kasmina.gates import GateParameters
 from esper.kasmina.lightning import GrowthCallback
+from esper.leyline.actions import Action
+from esper.leyline.signals import TrainingSignals
 from esper.leyline.stages import SeedStage
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, about loaders and loggers
@@ -68,7 +70,12 @@ def callback(**changes: Any) -> GrowthCallback:
 
 
 def fitted(
-    model: Classifier, growing: GrowthCallback, epochs: int, folder: Path, **options: Any
+    model: Classifier,
+    growing: GrowthCallback,
+    epochs: int,
+    folder: Path,
+    settings: dict[str, Any] | None = None,
+    **options: Any,
 ) -> pl.Trainer:
     trainer = pl.Trainer(
         max_epochs=epochs,
@@ -79,6 +86,7 @@ def fitted(
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
+        **(settings or {}),
     )
     loader = DataLoader(TensorDataset(X, Y), batch_size=8)
     trainer.fit(model, loader, loader, **options)
@@ -163,3 +171,31 @@ def test_a_checkpoint_that_was_validated_is_not_what_a_later_fit_begins_with(tmp
     fitted(other, again, 0, tmp_path)
     assert again.growth is not None and again.growth.slots.ground.step != len(X) // 8 * EPOCHS
     assert not any(parameter.any() for parameter in other.parameters())
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_the_control_clips_as_the_trainer_does(tmp_path: Path, algorithm: str) -> None:
+    growing = callback()
+    settings = {"gradient_clip_val": 0.01, "gradient_clip_algorithm": algorithm}
+    fitted(module(), growing, 1, tmp_path, settings)
+    assert growing.growth is not None
+    trial = growing.growth.slots.ground.trial
+    assert trial is not None
+    assert (trial.clip_norm, trial.clip_value) == ((0.01, None) if algorithm == "norm" else (None, 0.01))
+
+
+def test_growth_steps_in_epochs_that_were_validated(tmp_path: Path) -> None:
+    class Watching:
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, float]] = []
+
+        def decide(self, signals: TrainingSignals) -> list[Action]:
+            self.seen.append((signals.global_step, signals.val_loss))
+            return []
+
+    policy = Watching()
+    growing = callback(policy=policy, policy_options=None, blueprints=[])
+    fitted(module(), growing, 6, tmp_path, {"check_val_every_n_epoch": 3})
+    steps = len(X) // 8
+    assert [step for step, _ in policy.seen] == [3 * steps, 6 * steps]
+    assert policy.seen[0][1] != policy.seen[1][1]

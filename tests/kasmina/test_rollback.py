@@ -151,9 +151,16 @@ def test_the_control_is_what_the_host_would_be_without_the_seed() -> None:
     assert equal_states(own, fingerprint(plain.model))
 
 
-def test_the_control_accumulates_and_clips_as_the_loop_does() -> None:
+@pytest.mark.parametrize(
+    ("limits", "clip"),
+    [({"clip_norm": 0.1}, nn.utils.clip_grad_norm_), ({"clip_value": 0.01}, nn.utils.clip_grad_value_)],
+    ids=["norm", "value"],
+)
+def test_the_control_accumulates_and_clips_as_the_loop_does(
+    limits: dict[str, float], clip: Callable[..., Any]
+) -> None:
     plain, grown = Ride(OPTIMIZERS[0]), Ride(OPTIMIZERS[0])
-    slots(grown.model).ground.trial = Trial(loss_on, lambda model: torch.zeros(60), clip_norm=0.1)
+    slots(grown.model).ground.trial = Trial(loss_on, lambda model: torch.zeros(60), **limits)
     grown.go_to(SeedStage.BLENDING)
     control = grown.slot.control
     assert control is not None
@@ -165,7 +172,7 @@ def test_the_control_accumulates_and_clips_as_the_loop_does() -> None:
         control.observe(batch, stepped=index % 2 == 1)
         (loss_on(plain.model, batch) / 2).backward()
         if index % 2 == 1:
-            nn.utils.clip_grad_norm_(plain.model.parameters(), 0.1)
+            clip(plain.model.parameters(), *limits.values())
             plain.optimizer.step()
             plain.optimizer.zero_grad()
     mine, theirs = fingerprint(control.model), fingerprint(plain.model)
