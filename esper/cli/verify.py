@@ -21,6 +21,7 @@ TENSORS = {
     "normal": "normal tensors",
     "outliers": "tensors with outliers",
     "special": "tensors with NaN and infinities",
+    "ties": "tensors of few values",
 }
 
 
@@ -37,9 +38,10 @@ Examples:
 def verify(request: Request, seed: int, as_json: bool) -> None:
     """Run the kernels of FILE, a blueprint or a compiled seed, and judge each; no GPU is needed.
 
-    Each runs on random tensors, on some with outliers, and on some with NaN and infinities. A kernel passes
-    if its error is at most twice that of torch in the same dtype, plus one ulp, if it has NaN and infinities
-    where torch has, and if it writes each element once and stays within its buffers. A line `whole` for each
+    Each runs on random tensors, on some with outliers, some with NaN and infinities, and some of few values,
+    zeros among them. A kernel passes if its error is at most twice that of torch in the same dtype, plus one
+    ulp, if it has NaN and infinities where torch has, and if it writes each element once and stays within
+    its buffers. A line `whole` for each
     direction compares its plan in float64 with the graph before planning; the limit is float32's error.
     Sizes not given are small and odd, since the interpreter is slow: N is 3, axes of a `...` are 9, 7 and 5,
     others 21. Exit code 1: a kernel or a plan failed, or no kernel ran.

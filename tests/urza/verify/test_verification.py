@@ -24,13 +24,15 @@ SMALL = ("norm", "mlp_block")
 
 
 def altered(programs: Programs, old: str, new: str) -> Programs:
-    """The programs with one piece of text replaced in the first forward kernel that has it."""
-    steps = list(programs.forward.steps)
-    for position, step in enumerate(steps):
-        if isinstance(step, Launch) and old in step.kernel.source:
-            kernel = replace(step.kernel, source=step.kernel.source.replace(old, new))
-            steps[position] = replace(step, kernel=kernel)
-            return replace(programs, forward=replace(programs.forward, steps=tuple(steps)))
+    """The programs with one piece of text replaced in the first kernel that has it."""
+    for program in programs.both:
+        steps = list(program.steps)
+        for position, step in enumerate(steps):
+            if isinstance(step, Launch) and old in step.kernel.source:
+                kernel = replace(step.kernel, source=step.kernel.source.replace(old, new))
+                steps[position] = replace(step, kernel=kernel)
+                changed = replace(program, steps=tuple(steps))
+                return replace(programs, **{program.direction: changed})
     raise AssertionError(f"no kernel holds {old!r}")
 
 
@@ -87,6 +89,26 @@ def test_a_greatest_element_that_leaves_nan_out_is_caught_by_special_values() ->
     programs = altered(programs, f"largest({row}", f"tl.max({row}[:, None]")
     assert verify_programs(programs).ok
     assert not verify_programs(programs, sizes={"N": 7}, draws=("special",)).ok
+
+
+GREATER = ("x_value > y_value", "x_value >= y_value")
+SLOPE = ("tl.where(x_value > 0.0, 1.0, tl", "tl.where(x_value >= 0.0, 1.0, tl")
+SUM = ("x_value + y_value", "(x_value + y_value).to(tl.int32)")
+
+
+@pytest.mark.parametrize(
+    ("op", "dtype", "fault"),
+    [("greater", DType.F32, GREATER), ("abs", DType.F32, SLOPE), ("add", DType.I64, SUM)],
+)
+def test_what_is_wrong_of_equals_zeros_and_long_integers_is_caught_by_few_values(
+    op: str, dtype: DType, fault: tuple[str, str]
+) -> None:
+    build = Builder("tied")
+    x, y = (build.input(name, TensorType(dtype, (symbol("N"), 9))) for name in ("x", "y"))
+    programs = make_programs(build.finish({"result": build.op(op, x) if op == "abs" else build.op(op, x, y)}))
+    assert verify_programs(programs, draws=("ties",)).ok
+    wrong = altered(programs, *fault)
+    assert verify_programs(wrong).ok and not verify_programs(wrong, draws=("ties",)).ok
 
 
 def test_integers_that_pass_through_float32_are_caught() -> None:
