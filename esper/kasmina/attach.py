@@ -62,8 +62,8 @@ def attach(
     call, as a part of the module would, and has to fit each.
 
     Raises NoSlotNamed, UnknownSlot, ExampleFails, SlotNeverRuns, UnsuitableOutput, SlotsShareTensor,
-    AlreadyAttached, CompiledHost, ScriptedHost, WrappedHost, QuantizedHost, UninitializedHost, UnknownChoice,
-    BadPattern, WrongArgument.
+    AlreadyAttached, CompiledHost, ScriptedHost, WrappedHost, ShardedHost, QuantizedHost, UninitializedHost,
+    UnknownChoice, BadPattern, WrongArgument.
     """
     require_kind("model", model, nn.Module, "a torch.nn.Module")
     if ATTRIBUTE in model.__dict__:

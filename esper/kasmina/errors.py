@@ -234,6 +234,14 @@ class WrappedHost(EsperError):
     help = "attach to the module inside, `{inner}`, then wrap it"
 
 
+class ShardedHost(EsperError):
+    """No rank holds a whole parameter: seeds, snapshots and controls would be of the parts alone."""
+
+    code = "E0882"
+    message = "{name} is a {kind}, whose parameters are sharded over several processes"
+    help = "use DistributedDataParallel, where each process holds the whole model"
+
+
 class ReplicatedHost(EsperError):
     """Replicas run in threads and share the slot, whose one seed cannot be on several devices."""
 

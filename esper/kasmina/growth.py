@@ -26,6 +26,7 @@ from esper.kasmina.governor import Governor, GovernorParameters
 from esper.kasmina.incubation import incubate
 from esper.kasmina.optimizer import GrowthOptimizer, is_counterfactual
 from esper.kasmina.ranks import are_several, average_waiting, copy_first, mean, of_first
+from esper.kasmina.refusals import check_whole
 from esper.kasmina.slot import SeedSlot
 from esper.kasmina.slot_state import ON_TRIAL
 from esper.leyline.actions import (
@@ -83,6 +84,7 @@ class Growth:
         output: OutputBackend | None = None,
     ) -> None:
         self.slots = slots(model)
+        check_whole(self.slots.model)  # it may have been sharded since slots were attached
         check_mode(mode)
         for blueprint in blueprints:
             lang.signature(blueprint)  # an unknown one is refused before training, not in the middle of it

@@ -7,18 +7,27 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
-from esper.kasmina.errors import CompiledHost, QuantizedHost, ScriptedHost, UninitializedHost, WrappedHost
+from esper.kasmina.errors import (
+    CompiledHost,
+    QuantizedHost,
+    ScriptedHost,
+    ShardedHost,
+    UninitializedHost,
+    WrappedHost,
+)
 
 WRAPPERS = (DataParallel, DistributedDataParallel)
 WRAPPERS_BY_NAME = ("FullyShardedDataParallel",)
-"""Known by name: importing it would load what most runs do not need."""
+SHARDED_BY_NAME = ("FSDPModule", "DTensor")
+"""Known by name: importing them would load what most runs do not need."""
 QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.sparse.quantized")
 FLOATING = ("FloatFunctional", "FXFloatFunctional")
 """They stand among the quantized modules, in models that wait to be quantized."""
 
 
 def check_host(model: nn.Module) -> None:
-    """Raises CompiledHost, ScriptedHost, WrappedHost, QuantizedHost or UninitializedHost for a bad module."""
+    """Raises ShardedHost, CompiledHost, ScriptedHost, WrappedHost, QuantizedHost or UninitializedHost."""
+    check_whole(model)
     for path, module in model.named_modules():
         name, kind = f"`{path}`" if path else "the model", type(module).__name__
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
@@ -32,3 +41,12 @@ def check_host(model: nn.Module) -> None:
             raise QuantizedHost(name=name, kind=f"{type(module).__module__}.{kind}")
         if any(is_lazy(value) for value in (*module._parameters.values(), *module._buffers.values())):
             raise UninitializedHost(name=name, kind=kind)
+
+
+def check_whole(model: nn.Module) -> None:
+    """Raises ShardedHost where `fully_shard` or tensor parallelism has split the parameters of `model`."""
+    for path, module in model.named_modules():
+        for part in (module, *module._parameters.values()):
+            if any(base.__name__ in SHARDED_BY_NAME for base in type(part).__mro__):
+                name = f"`{path}`" if path else "the model"
+                raise ShardedHost(name=name, kind=type(part).__name__)

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DataParallel
 
 from esper.errors import EsperError
@@ -21,12 +25,15 @@ from esper.kasmina.errors import (
     ReplicatedHost,
     ScriptedHost,
     SeedDoesNotFit,
+    ShardedHost,
     SlotNeverRuns,
     SlotsShareTensor,
     UninitializedHost,
     UnsuitableOutput,
     WrappedHost,
 )
+from esper.kasmina.growth import Growth
+from esper.kasmina.optimizer import GrowthOptimizer
 
 X = torch.zeros(2, 4)
 
@@ -262,3 +269,21 @@ def test_a_slot_is_found_by_any_name_of_its_module() -> None:
     assert list(bank) == ["parts.a"]
     assert bank["parts.b"] is bank["parts.a"]
     assert bank["parts.a"].status == "irregular: 2 calls a pass"
+
+
+def test_a_sharded_host_is_refused_before_and_after_attaching() -> None:
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        model = plain()
+        fully_shard(model[1], mesh=mesh)
+        with pytest.raises(ShardedHost, match="`1` is a FSDPSequential"):
+            attach(model, "0", X)
+        assert not hasattr(model, "_esper_slots")
+        model = attach(plain(), "0", X)
+        fully_shard(model, mesh=mesh)
+        optimizer = GrowthOptimizer(torch.optim.SGD(model.parameters(), lr=0.1))
+        with pytest.raises(ShardedHost, match="the model is a FSDPSequential"):
+            Growth(model, optimizer)
+    finally:
+        dist.destroy_process_group()
