@@ -53,7 +53,8 @@ def load_checkpoint(path: str | Path, *, growth: Growth, **objects: Any) -> None
 
     Seeds that the model has, and the checkpoint has not, make room for the checkpoint's. Every object that
     was saved is given again by its name; None leaves one as it is.
-    Raises CheckpointUnreadable, CheckpointTooNew, CheckpointContents, AnotherHost, OptimizerDiffers.
+    Raises CheckpointUnreadable, CheckpointTooNew, CheckpointContents, AnotherHost for another host or slots
+    made otherwise, OptimizerDiffers for one of another kind or other parameters; the run is then as it was.
     """
     restore(Path(path), read_checkpoint(Path(path)), growth, objects)
 
@@ -66,6 +67,9 @@ def restore(path: Path, values: Mapping[str, Any], growth: Growth, objects: Mapp
     if values["growth"]["policy"] is not None and not hasattr(growth.policy, "load_state_dict"):
         given = f"a {type(growth.policy).__name__}, which takes none, was"
         raise CheckpointContents(path=path, held="the run's policy", given=given)
+    kind, own = values["growth"].get("policy_kind"), type(growth.policy).__name__
+    if values["growth"]["policy"] is not None and kind not in (None, own):
+        raise CheckpointContents(path=path, held=f"a {kind}", given=f"a {own} was")
     restore_growth(growth, values["growth"])
     for name, part in objects.items():
         if isinstance(part, torch.Generator):

@@ -31,6 +31,7 @@ from esper.kasmina.topology import (
     host_differences,
     host_shapes,
     load_seed_weights,
+    read_topology,
     rebuild,
     seed_weights,
     stands,
@@ -89,6 +90,7 @@ def growth_values(growth: Growth) -> dict[str, Any]:
         "growth": _attributes(growth, GROWTH_VALUES),
         "governor": growth.governor.state_dict(),
         "tracker": growth.tracker.mark(),
+        "policy_kind": type(growth.policy).__name__,
         "policy": None if policy is None else policy(),
     }
 
@@ -118,14 +120,15 @@ def restore_slots(model: nn.Module, values: Mapping[str, Any]) -> None:
 
 
 def restore_growth(growth: Growth, values: Mapping[str, Any]) -> None:
-    """Gives a run made as the saved one was all that `growth_values` took. Raises AnotherHost first."""
+    """Gives a run made as the saved one was all that `growth_values` took.
+
+    Raises AnotherHost and OptimizerDiffers, whereupon the run is as it was.
+    """
     bank = growth.slots
-    saved = {entry["name"]: entry for entry in values["topology"]["slots"]}
-    if set(saved) != set(bank):
-        differences = f"has the slots {', '.join(bank)}, where they are {', '.join(saved)}"
-        raise AnotherHost(differences=differences)
-    restore_slots(bank.model, values)
+    check_slots(bank, values)
     check_host(bank.model, values)
+    growth.optimizer.check_state_dict(values["optimizer"])
+    restore_slots(bank.model, values)
     restore_weights(bank.model, values)
     growth.optimizer.load_state_dict(values["optimizer"])
     growth.optimizer.steps = values["steps"]
@@ -143,6 +146,21 @@ def restore_weights(model: nn.Module, values: Mapping[str, Any]) -> None:
     """Gives host and seeds, which `restore_slots` put there, their weights and buffers."""
     load_seed_weights(slots(model), values["seeds"])
     load_module_values(model, values["host"])
+
+
+def check_slots(bank: MorphogeneticModel, values: Mapping[str, Any]) -> None:
+    """Raises AnotherHost unless `bank` has the slots of the saved run, each made as there."""
+    saved = {entry.name: entry for entry in read_topology(values["topology"]).slots}
+    if set(saved) != set(bank):
+        differences = f"has the slots {', '.join(bank)}, where they are {', '.join(saved)}"
+        raise AnotherHost(differences=differences)
+    for name, slot in bank.items():
+        for what, found, wanted in (
+            ("incubation", slot.incubation, saved[name].incubation),
+            ("output", slot.hook.output, saved[name].output),
+        ):
+            if found != wanted:
+                raise AnotherHost(differences=f"has `{name}` with {what}={found!r}, where it is {wanted!r}")
 
 
 def check_host(model: nn.Module, values: Mapping[str, Any]) -> None:

@@ -132,11 +132,13 @@ class GrowthOptimizer(Optimizer):
         self._strangers.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """The wrapped optimizer's state; under `seeds` that of each live seed's optimizer, and under
-        `parameters` the names of each group's parameters, None for one of no attached model."""
+        """The wrapped optimizer's state; under `kind` its class, under `seeds` the state of each live seed's
+        optimizer, and under `parameters` the names of each group's parameters, None for one of no attached
+        model."""
         named = {id(parameter): name for name, parameter in self._named_parameters().items()}
         return {
             **self.inner.state_dict(),
+            "kind": type(self.inner).__name__,
             "parameters": [[named.get(id(p)) for p in group["params"]] for group in self.param_groups],
             "seeds": {
                 name: slot.optimizer.state_dict()
@@ -149,25 +151,49 @@ class GrowthOptimizer(Optimizer):
         """Takes what `state_dict` gave, or a state dict of the wrapped optimizer alone.
 
         Parameters are found by name, so that fossilized seeds come to stand where they stood, whether this
-        optimizer was made before they were put back or after. Raises OptimizerDiffers.
+        optimizer was made before they were put back or after. Raises OptimizerDiffers, and changes nothing.
         """
-        state = dict(state_dict)
-        seeds, names = state.pop("seeds", None), state.pop("parameters", None)
+        self.check_state_dict(state_dict)
+        state = {
+            key: value for key, value in state_dict.items() if key not in ("kind", "seeds", "parameters")
+        }
+        seeds, names = state_dict.get("seeds"), state_dict.get("parameters")
+        own = self._named_slots()
+        for name, saved in (seeds or {}).items():
+            parameters = own[name].hook.trainable() if name in own else []
+            if len(parameters) != len(saved["optimizer"]["param_groups"][0]["params"]):
+                raise OptimizerDiffers(difference=f"it has no such seed in the slot `{name}`")
         if names is not None:
             self._arrange(names)
         self.inner.load_state_dict(state)
         if seeds is None:
             return
-        own = self._named_slots()
-        for name, saved in seeds.items():
-            parameters = own[name].hook.trainable() if name in own else []
-            if len(parameters) != len(saved["optimizer"]["param_groups"][0]["params"]):
-                raise OptimizerDiffers(difference=f"it has no such seed in the slot `{name}`")
         for name, slot in own.items():
             slot.optimizer = None
             if name in seeds:
                 slot.optimizer = SeedOptimizer(self.inner, seeds[name]["group"], slot.hook.trainable())
                 slot.optimizer.load_state_dict(seeds[name])
+
+    def check_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Raises OptimizerDiffers unless `state_dict` gave the state for an optimizer of this kind, with the
+        same groups of the host's own parameters. Of seeds, which may be put back later, nothing is asked."""
+        own_kind, kind = type(self.inner).__name__, state_dict.get("kind")
+        if kind is not None and kind != own_kind:
+            raise OptimizerDiffers(difference=f"it is {own_kind}, where the state is of {kind}")
+        names = state_dict.get("parameters")
+        if names is None:
+            return
+        known = {id(p): name for name, p in self._named_parameters().items()}
+        found = [[known.get(id(p)) for p in group["params"]] for group in self.param_groups]
+        wanted = {name for group in names for name in group if name is not None and not _is_fossil(name)}
+        held = {name for group in found for name in group if name is not None and not _is_fossil(name)}
+        lacking, besides = sorted(wanted - held), sorted(held - wanted)
+        if lacking or besides or len(names) != len(found):
+            raise OptimizerDiffers(difference=_difference(lacking, besides, len(names), self.param_groups))
+        for index, (own, saved) in enumerate(zip(found, names, strict=True)):
+            if own.count(None) != list(saved).count(None):
+                reason = f"its group {index} has other parameters that belong to no model with slots"
+                raise OptimizerDiffers(difference=reason)
 
     def _arrange(self, names: Sequence[Sequence[str | None]]) -> None:
         """Puts each group's parameters in the order of `names`; fossils join or change their group."""
@@ -181,12 +207,8 @@ class GrowthOptimizer(Optimizer):
         if lacking or besides or len(names) != len(self.param_groups):
             raise OptimizerDiffers(difference=_difference(lacking, besides, len(names), self.param_groups))
         arranged: list[list[nn.Parameter]] = []
-        for index, (group, order) in enumerate(zip(self.param_groups, names, strict=True)):
-            others = [p for p in group["params"] if id(p) not in named]
-            if len(others) != list(order).count(None):
-                reason = f"its group {index} has other parameters that belong to no model with slots"
-                raise OptimizerDiffers(difference=reason)
-            rest = iter(others)
+        for group, order in zip(self.param_groups, names, strict=True):
+            rest = iter([p for p in group["params"] if id(p) not in named])
             arranged.append([next(rest) if name is None else known[name] for name in order])
         for group, parameters in zip(self.param_groups, arranged, strict=True):
             if "param_names" in group:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,13 @@ from esper.kasmina.attach import attach
 from esper.kasmina.bank import slots
 from esper.kasmina.blending import AlphaSchedule
 from esper.kasmina.checkpoint import load_checkpoint, restore_topology, save_checkpoint
-from esper.kasmina.errors import AnotherHost, CannotCheckpoint, CheckpointContents, SeedWithoutGraph
+from esper.kasmina.errors import (
+    AnotherHost,
+    CannotCheckpoint,
+    CheckpointContents,
+    OptimizerDiffers,
+    SeedWithoutGraph,
+)
 from esper.kasmina.gates import GateParameters
 from esper.kasmina.growth import Growth
 from esper.kasmina.optimizer import GrowthOptimizer
@@ -220,7 +227,18 @@ def test_a_rollback_after_a_resume_goes_back_to_where_it_would_have(tmp_path: Pa
 MADE_ANEW = {
     "slot": {"name", "host", "hook", "probe", "incubation", "log", "_ground", "_role"}
     | {"control", "snapshot", "optimizer"},
-    "hook": {"output", "stream", "draws", "attendance", "awake", "ticket", "number", "role", "_phase", "_last_task"}
+    "hook": {
+        "output",
+        "stream",
+        "draws",
+        "attendance",
+        "awake",
+        "ticket",
+        "number",
+        "role",
+        "_phase",
+        "_last_task",
+    }
     | {"_held"},
     "log": {"slot", "_ground"},
     "ground": {"model", "gates", "blend", "optimizer", "trial", "output", "tracker", "embargo", "mode"},
@@ -322,6 +340,67 @@ def one_slot() -> Growth:
     return Growth(model, GrowthOptimizer(torch.optim.AdamW(model.parameters())), "never")
 
 
+@dataclass
+class OtherGroups(Run):
+    """A run whose optimizer was made otherwise: of two groups, of another kind, or of fewer parameters."""
+
+    made: str = "groups"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parameters, rate = list(self.model.parameters()), 0.01
+        made: dict[str, Callable[[], torch.optim.Optimizer]] = {
+            "groups": lambda: torch.optim.AdamW(
+                [{"params": parameters[:2]}, {"params": parameters[2:]}], rate
+            ),
+            "kind": lambda: torch.optim.SGD(parameters, rate, momentum=0.9),
+            "adam": lambda: torch.optim.Adam(parameters, rate),
+            "fewer": lambda: torch.optim.AdamW(parameters[2:], rate),
+        }
+        self.optimizer = GrowthOptimizer(made[self.made]())
+        self.growth = Growth(self.model, self.optimizer, self.growth.policy)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("groups", "it has 2 groups of parameters, where the state has 1"),
+        ("kind", "it is SGD, where the state is of AdamW"),
+        ("adam", "it is Adam, where the state is of AdamW"),
+        ("fewer", "it lacks `stem"),
+    ],
+)
+def test_a_run_that_refuses_a_checkpoint_stays_as_it_was(made: str, said: str, tmp_path: Path) -> None:
+    run, path = Run(), tmp_path / "c.safetensors"
+    run.go_to(48)
+    assert SeedStage.FOSSILIZED in run.stages()
+    save_checkpoint(path, **run.parts())
+    other = OtherGroups(made=made)
+    other.slot().germinate("conv_enhance")
+    before, drawn = other.everything(), torch.get_rng_state()
+    with pytest.raises(OptimizerDiffers, match=said):
+        load_checkpoint(path, **other.parts())
+    assert equal_states(before, other.everything())
+    assert torch.equal(drawn, torch.get_rng_state())
+    assert other.stages() == [SeedStage.GERMINATED, SeedStage.DORMANT]
+    assert (other.optimizer.steps, len(other.slot().history)) == (0, 1)
+
+
+def test_a_checkpoint_of_another_incubation_or_output_is_refused(tmp_path: Path) -> None:
+    run, path = Run("counterfactual"), tmp_path / "c.safetensors"
+    run.go_to(8)
+    save_checkpoint(path, **run.parts())
+    other = Run()
+    said = "has `norm` with incubation='straight_through', where it is 'counterfactual'"
+    with pytest.raises(AnotherHost, match=said):
+        load_checkpoint(path, **other.parts())
+    assert set(other.stages()) == {SeedStage.DORMANT}
+    same = Run("counterfactual")
+    same.slot("out").hook.output = 1
+    with pytest.raises(AnotherHost, match="has `out` with output=1, where it is None"):
+        load_checkpoint(path, **same.parts())
+
+
 def test_every_object_that_was_saved_is_asked_for(tmp_path: Path) -> None:
     run, path = Run(), tmp_path / "c.safetensors"
     save_checkpoint(path, **run.parts())
@@ -361,3 +440,11 @@ def test_a_random_policy_goes_on_with_its_own_numbers(tmp_path: Path) -> None:
     assert growth.policy._random.random() == other.policy._random.random()
     with pytest.raises(CheckpointContents, match="a NeverTamiyo, which takes none, was given"):
         load_checkpoint(path, growth=one_slot())
+    heuristic = one_slot()
+    heuristic.policy = HeuristicTamiyo(["norm"])
+    before = fingerprint(heuristic.slots.model)
+    with pytest.raises(
+        CheckpointContents, match="the state of a RandomTamiyo, and a HeuristicTamiyo was given"
+    ):
+        load_checkpoint(path, growth=heuristic)
+    assert equal_states(before, fingerprint(heuristic.slots.model))
