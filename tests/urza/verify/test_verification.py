@@ -32,7 +32,9 @@ def altered(programs: Programs, old: str, new: str) -> Programs:
                 kernel = replace(step.kernel, source=step.kernel.source.replace(old, new))
                 steps[position] = replace(step, kernel=kernel)
                 changed = replace(program, steps=tuple(steps))
-                return replace(programs, **{program.direction: changed})
+                if program.direction == "forward":
+                    return replace(programs, forward=changed)
+                return replace(programs, backward=changed)
     raise AssertionError(f"no kernel holds {old!r}")
 
 
