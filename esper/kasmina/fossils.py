@@ -41,15 +41,27 @@ def register(model: nn.Module, slot: str, seed: nn.Module) -> None:
     if not isinstance(seeds, FossilizedSeeds):
         seeds = FossilizedSeeds()
         model.add_module(ROOT_NAME, seeds)
-    seeds.add_module(slot.replace(".", "__"), seed)
+    seeds.add_module(_registered(seeds, slot), seed)
     seeds.averaging.watch(model)
+
+
+def _registered(seeds: nn.Module, slot: str) -> str:
+    """The name that a slot's seed has among the others: its dots, which no module's name may hold, as `__`.
+
+    A name that could be another slot's then, or is an attribute's, begins with `__`, as no other does, and
+    tells `_u` for an underscore from `_d` for a dot.
+    """
+    name = slot.replace(".", "__")
+    if name.replace("__", ".") == slot and not hasattr(type(seeds), name) and name not in vars(seeds):
+        return name
+    return "__" + slot.replace("_", "_u").replace(".", "_d")
 
 
 def unregister(model: nn.Module, slot: str) -> None:
     """Takes the seed of `slot` out of `model` again, and the container with the last one."""
     seeds = model._modules[ROOT_NAME]
     assert seeds is not None
-    del seeds._modules[slot.replace(".", "__")]
+    del seeds._modules[_registered(seeds, slot)]
     if not seeds._modules:
         remove(model)
 
