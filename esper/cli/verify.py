@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,17 +42,22 @@ def verify(request: Request, seed: int, as_json: bool) -> None:
     Each runs on random tensors, on some with outliers, some with NaN and infinities, and some of few values,
     zeros among them. A kernel passes if its error is at most twice that of torch in the same dtype, plus one
     ulp, if it has NaN and infinities where torch has, and if it writes each element once and stays within
-    its buffers. A line `whole` for each
-    direction compares its plan in float64 with the graph before planning; the limit is float32's error.
+    its buffers. A line `whole` for each direction compares its plan in float64 with the graph before
+    planning; the limit is float32's error.
     Sizes not given are small and odd, since the interpreter is slow: N is 3, axes of a `...` are 9, 7 and 5,
-    others 21. Exit code 1: a kernel or a plan failed, or no kernel ran.
+    others 21. Kernels that are built for aligned sizes run again at 16, 8 and 8, others 16. Exit code 1: a
+    kernel or a plan failed, or no kernel ran.
     """
     from esper.urza.compiler import make_programs
     from esper.urza.verify.draws import DRAWS
-    from esper.urza.verify.verification import verify_programs
+    from esper.urza.verify.verification import verify_aligned, verify_programs
 
     programs = make_programs(_graph(request))
     found = verify_programs(programs, sizes=request.size_values(), seed=seed, draws=DRAWS)
+    aligned = verify_aligned(programs, sizes=request.size_values(), seed=seed)
+    found = replace(
+        found, kernels=found.kernels + aligned.kernels, launches=found.launches + aligned.launches
+    )
     click.echo(json.dumps(_document(found), indent=2) if as_json else _page(found))
     if found.launches == 0:
         note("no generated kernel ran, so nothing was verified")

@@ -49,6 +49,10 @@ DEFAULT_SIZE = 21
 SIZES = "known.sizes"
 """An input without elements of its own: each size symbol is one of its axes."""
 
+PROMISED_AXES = (16, 8, 8)
+PROMISED_SIZE = 16
+"""Small, and such that the promises of aligned kernels hold."""
+
 MOST_ADDED = 64  # to a size that must be equal to another one
 
 
@@ -130,6 +134,30 @@ def verify_programs(
     return Verification(kernels, wholes, programs.outside_calls, launches, values)
 
 
+def verify_aligned(
+    programs: Programs, *, sizes: Mapping[str, SizeValue] | None = None, seed: int = 0
+) -> Verification:
+    """The verdicts on the kernels that are built under promises, at sizes that keep them, as `..._aligned`.
+
+    Sizes that are not given are multiples of 8, N apart, which no kernel is promised anything of. A kernel
+    whose promises the sizes break is left out.
+    """
+    values = small_sizes(programs.ir, sizes or {}, PROMISED_AXES, PROMISED_SIZE)
+    aligned = {
+        (launch.kernel.direction, launch.kernel.name)
+        for _, launch, _ in programs.launches()
+        if launch.kernel.at({n: evaluate_size(size, values) for n, size in launch.sizes.items()})
+        != launch.kernel
+    }
+    found = _verified(programs, values, seed, "normal") if aligned else _OfDraw()
+    kernels = tuple(
+        replace(one, name=f"{one.name}_aligned")
+        for one in found.kernels
+        if (one.direction, one.name) in aligned
+    )
+    return Verification(kernels, (), (), len(aligned), values)
+
+
 @dataclass
 class _OfDraw:
     """The verdicts of one draw, and how many kernels ran."""
@@ -199,8 +227,13 @@ def _together(verdicts: tuple[KernelVerdict, ...]) -> KernelVerdict:
     )
 
 
-def small_sizes(ir: BlueprintIR, sizes: Mapping[str, SizeValue]) -> dict[str, int]:
-    """A number for each size symbol: as given, else N = 3, axes of a `...` 9, 7, 5, others 21.
+def small_sizes(
+    ir: BlueprintIR,
+    sizes: Mapping[str, SizeValue],
+    axes: Sequence[int] = DEFAULT_AXES,
+    other: int = DEFAULT_SIZE,
+) -> dict[str, int]:
+    """A number for each size symbol: as given, else N = 3, `axes` of a `...`, `other` for others.
 
     Where the graph ensures that sizes are equal, those that were not given follow.
     """
@@ -208,7 +241,7 @@ def small_sizes(ir: BlueprintIR, sizes: Mapping[str, SizeValue]) -> dict[str, in
     for name in values:
         stem, dot, axis = name.partition(".")
         if stem not in sizes:
-            small = DEFAULT_AXES[int(axis) % len(DEFAULT_AXES)] if dot else DEFAULT_SIZE
+            small = axes[int(axis) % len(axes)] if dot else other
             values[name] = DEFAULT_BATCH if name == "N" else small
     free = {name for name in values if name.partition(".")[0] not in sizes}
     _make_equal(_ensured_zeros(ir), values, free)

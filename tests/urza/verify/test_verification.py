@@ -16,7 +16,7 @@ from esper.urza.generate.writer import Launch
 from esper.urza.plan import planner
 from esper.urza.plan.moments import with_one_pass_moments
 from esper.urza.verify.draws import places_among
-from esper.urza.verify.verification import Verification, compare, verify_programs
+from esper.urza.verify.verification import Verification, compare, verify_aligned, verify_programs
 
 LIBRARY = ("mlp_block", "norm", "conv_enhance", "depthwise", "attention")
 SMALL = ("norm", "mlp_block")
@@ -66,6 +66,14 @@ def test_kernels_pass_on_outliers_and_special_values(name: str) -> None:
 def test_bf16_kernels_pass_at_odd_sizes() -> None:
     found = verify_programs(make_programs(lower("mlp_block", features=24, precision="bf16")), sizes={"N": 7})
     assert found.ok, [kernel for kernel in found.kernels if not kernel.ok]
+
+
+@pytest.mark.parametrize("name", ["conv_enhance", "unet_down"])
+def test_kernels_that_are_built_for_aligned_sizes_pass_at_such_sizes(name: str) -> None:
+    programs = make_programs(lower(name, precision="bf16"))
+    found = verify_aligned(programs, sizes={"N": 2})
+    assert found.ok and all(kernel.name.endswith("_aligned") for kernel in found.kernels)
+    assert not verify_aligned(programs, sizes={"N": 2, "S": (9, 7)}).ok  # none holds there
 
 
 def test_what_is_right_passes() -> None:
