@@ -198,8 +198,11 @@ class SlotHook(nn.Module):
         self.draws.remember(place, copy.copy(self.stream))
         return self.stream.in_use(device)
 
-    def learn_from(self, gradient: Tensor, tensor: Tensor, *, training: bool) -> None:
-        """Runs the seed on `tensor`, and stashes its gradients for `gradient` at its output."""
+    def learn_from(self, gradient: Tensor, tensor: Tensor, *, training: bool, goes_on: bool) -> None:
+        """Runs the seed on `tensor`, and stashes its gradients for `gradient` at its output.
+
+        goes_on: an earlier backward pass through the same graph taught it already.
+        """
         parameters = self.trainable()
         with torch.enable_grad():
             grown = self._run(tensor, training=training)
@@ -208,12 +211,13 @@ class SlotHook(nn.Module):
                     self.stash(torch.autograd.grad(grown, parameters, gradient, allow_unused=True))
         with torch.no_grad():
             change = grown.float() if self.mode == "add" else grown.float() - tensor.float()
-            self._note(-torch.dot(gradient.float().flatten(), change.flatten()))
+            self._note(-torch.dot(gradient.float().flatten(), change.flatten()), goes_on)
 
-    def _note(self, promise: Tensor) -> None:
-        """Counts the promises of one backward pass as one: the slot's module may run several times in it."""
+    def _note(self, promise: Tensor, goes_on: bool) -> None:
+        """Counts the promises of one forward pass as one: the slot's module may run several times in it, and
+        several backward passes may come through it."""
         task = torch._C._current_graph_task_id()
-        if self.descents and task == self._last_task:
+        if self.descents and (goes_on or task == self._last_task):
             self.descents[-1] = self.descents[-1] + promise
         else:
             self.descents.append(promise)
@@ -271,7 +275,7 @@ def hooks_of(model: nn.Module) -> list[SlotHook]:
 
 
 class _Echo:
-    """Receives the host's gradient at the slot, and lets the seed learn from it, once.
+    """Receives the host's gradient at the slot, and lets the seed learn from it, once a backward pass.
 
     Straight-through: the gradient `g` at the host's tensor `h` stands in for the one at the seed's output
     `s`. The derivative of the loss by alpha at 0 is `<g, s - h>`, or `<g, s>` where the seed is added; its
@@ -279,12 +283,15 @@ class _Echo:
 
     The seed runs when the gradient arrives, not before: of a pass that activation checkpointing runs twice,
     only one tensor ever gets a gradient, so the seed learns once, and nothing of it is in the host's graph.
+    Several backward passes through one graph, one for each loss, teach it as one for their sum would, and the
+    last, which does not retain the graph, lets the tensor go. `torch.autograd.grad` is a pass like any other.
     """
 
     def __init__(self, hook: SlotHook, tensor: Tensor, training: bool) -> None:
         self.hook = hook
         self.seed = hook.seed
         self.tensor: Tensor | None = tensor
+        self.last_task: int | None = None
         self.training = training
         kind = tensor.device.type
         self.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
@@ -295,13 +302,17 @@ class _Echo:
         return gradient
 
     def __call__(self, gradient: Tensor) -> None:
-        hook, tensor = self.hook, self.tensor
-        self.tensor = None
-        if tensor is None or hook.seed is not self.seed or hook.phase is not Phase.LISTENING:
+        hook, tensor, task = self.hook, self.tensor, torch._C._current_graph_task_id()
+        if tensor is None or task == self.last_task:
+            return
+        goes_on, self.last_task = self.last_task is not None, task
+        if not torch._C._autograd._get_current_graph_task_keep_graph():
+            self.tensor = None
+        if hook.seed is not self.seed or hook.phase is not Phase.LISTENING:
             return
         kind, dtype, enabled = self.autocast
         with first_run(), torch.autocast(kind, dtype, enabled) if enabled else nullcontext():
-            hook.learn_from(dense(gradient.detach()), dense(tensor), training=self.training)
+            hook.learn_from(dense(gradient.detach()), dense(tensor), training=self.training, goes_on=goes_on)
 
 
 class _EchoOfBase:
