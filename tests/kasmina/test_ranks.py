@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch._C._distributed_c10d import FileStore
-from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from esper.kasmina import ranks
@@ -29,8 +25,8 @@ from esper.leyline.actions import Action, AdvanceStage, Cull, Germinate
 from esper.leyline.events import Event
 from esper.leyline.signals import TrainingSignals
 from esper.leyline.stages import SeedStage, is_active_stage
+from tests.process_group import PROCESSES, run_together
 
-PROCESSES = 2
 ROWS = 8
 GATES = GateParameters(
     training_steps=2,
@@ -84,77 +80,68 @@ class Contrary:
         return actions
 
 
-def grow(rank: int, folder: str, verdict: str, incubation: str) -> None:
+def grow(rank: int, folder: Path, verdict: str, incubation: str) -> None:
     """One process. verdict: the rank whose held-out losses favour the seed."""
-    store = FileStore(f"{folder}/store", PROCESSES)
-    timeout = datetime.timedelta(seconds=120)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=PROCESSES, timeout=timeout)
-    try:
-        torch.manual_seed(0)
-        x = torch.randn(PROCESSES * ROWS, 2, 9)
-        y = x[:, 0].abs().sum(-1).long() % 3
-        torch.manual_seed(rank)  # generators differ, as they do where each process seeds its own
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            host = Body()
-        model = attach(host, slots=r"first|second", example=x[:4], incubation=incubation)
-        shared = DistributedDataParallel(model)
-        optimizer = GrowthOptimizer(torch.optim.AdamW(model.parameters(), lr=1e-2))
+    torch.manual_seed(0)
+    x = torch.randn(PROCESSES * ROWS, 2, 9)
+    y = x[:, 0].abs().sum(-1).long() % 3
+    torch.manual_seed(rank)  # generators differ, as they do where each process seeds its own
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        host = Body()
+    model = attach(host, slots=r"first|second", example=x[:4], incubation=incubation)
+    shared = DistributedDataParallel(model)
+    optimizer = GrowthOptimizer(torch.optim.AdamW(model.parameters(), lr=1e-2))
 
-        def evaluate(model: nn.Module) -> Tensor:
-            """Losses that are lower with a seed in place on one rank, and higher on the other."""
-            is_grown = (
-                any(hook.level > 0 for hook in [slot.hook for slot in slots(host).values()]) and model is host
-            )
-            favoured = str(rank) == verdict
-            losses = F.cross_entropy(model(x), y, reduction="none")
-            return losses * (1.0 if not is_grown else 0.5 if favoured else 2.0)
-
-        recorder = Recorder()
-        growth = Growth(
-            model,
-            optimizer,
-            policy=Contrary(rank),
-            loss=lambda model, batch: F.cross_entropy(model(batch[0]), batch[1]),
-            evaluate=evaluate,
-            gates=GATES,
-            blend=AlphaSchedule(steps=2),
-            clip_norm=1.0,
-            output=recorder,
+    def evaluate(model: nn.Module) -> Tensor:
+        """Losses that are lower with a seed in place on one rank, and higher on the other."""
+        is_grown = (
+            any(hook.level > 0 for hook in [slot.hook for slot in slots(host).values()]) and model is host
         )
-        mine = x[rank::PROCESSES], y[rank::PROCESSES]
-        for epoch in range(14):
-            for _ in range(2):
-                optimizer.zero_grad()
-                loss = F.cross_entropy(shared(mine[0]), mine[1])
-                loss.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                growth.observe(loss, mine)
-            growth.step(val_loss=float(rank) + 1.0 / (epoch + 1))
-        seeds = {
-            f"{name}/{key}": value
-            for name, slot in slots(shared).items()
-            if slot.seed is not None
-            for key, value in slot.seed.state_dict().items()
-        }
-        host_state = {name: value for name, value in model.state_dict().items() if "running" not in name}
-        state = {name: value.detach().clone() for name, value in {**host_state, **seeds}.items()}
-        save_file(state, f"{folder}/{rank}.safetensors")
-        kinds = {
-            name: [str(line.target.name) for line in slot.history] for name, slot in slots(model).items()
-        }
-        Path(f"{folder}/{rank}.json").write_text(json.dumps([kinds, len(recorder.events)]))
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
+        favoured = str(rank) == verdict
+        losses = F.cross_entropy(model(x), y, reduction="none")
+        return losses * (1.0 if not is_grown else 0.5 if favoured else 2.0)
+
+    recorder = Recorder()
+    growth = Growth(
+        model,
+        optimizer,
+        policy=Contrary(rank),
+        loss=lambda model, batch: F.cross_entropy(model(batch[0]), batch[1]),
+        evaluate=evaluate,
+        gates=GATES,
+        blend=AlphaSchedule(steps=2),
+        clip_norm=1.0,
+        output=recorder,
+    )
+    mine = x[rank::PROCESSES], y[rank::PROCESSES]
+    for epoch in range(14):
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(shared(mine[0]), mine[1])
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            growth.observe(loss, mine)
+        growth.step(val_loss=float(rank) + 1.0 / (epoch + 1))
+    seeds = {
+        f"{name}/{key}": value
+        for name, slot in slots(shared).items()
+        if slot.seed is not None
+        for key, value in slot.seed.state_dict().items()
+    }
+    host_state = {name: value for name, value in model.state_dict().items() if "running" not in name}
+    state = {name: value.detach().clone() for name, value in {**host_state, **seeds}.items()}
+    save_file(state, folder / f"{rank}.safetensors")
+    kinds = {name: [str(line.target.name) for line in slot.history] for name, slot in slots(model).items()}
+    (folder / f"{rank}.json").write_text(json.dumps([kinds, len(recorder.events)]))
 
 
 @pytest.mark.parametrize(("verdict", "incubation"), [("0", "straight_through"), ("1", "counterfactual")])
 def test_both_ranks_end_with_one_network_though_they_would_decide_otherwise(
     tmp_path: Path, verdict: str, incubation: str
 ) -> None:
-    spawn(grow, (str(tmp_path), verdict, incubation), PROCESSES)
+    run_together(grow, tmp_path, verdict, incubation)
     histories, counts = zip(
         *(json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)), strict=True
     )
@@ -194,58 +181,51 @@ class Skipping(nn.Module):
         return logits
 
 
-def train_fossils(rank: int, folder: str) -> None:
+def train_fossils(rank: int, folder: Path) -> None:
     """One process, whose host has a fossilized seed: a pass that fails, then one without the slot's module
     on rank 1, then one without it on either."""
-    store = FileStore(f"{folder}/store", PROCESSES)
-    timeout = datetime.timedelta(seconds=60)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=PROCESSES, timeout=timeout)
-    try:
-        torch.manual_seed(0)
-        host = Skipping()
-        torch.manual_seed(rank + 1)
-        x, y = torch.randn(ROWS, 4), torch.randint(3, (ROWS,))
-        model = attach(host, "second", x)
-        shared = DistributedDataParallel(model, find_unused_parameters=True)
-        optimizer = GrowthOptimizer(torch.optim.AdamW(model.parameters(), lr=1e-2))
-        gates = GateParameters(permissive=True, training_steps=1, shadow_steps=1, probation_steps=1)
-        Growth(model, optimizer, policy="never", gates=gates, blend=AlphaSchedule(steps=1))
-        slot = slots(model)["second"]
-        slot.germinate("mlp_block")
+    torch.manual_seed(0)
+    host = Skipping()
+    torch.manual_seed(rank + 1)
+    x, y = torch.randn(ROWS, 4), torch.randint(3, (ROWS,))
+    model = attach(host, "second", x)
+    shared = DistributedDataParallel(model, find_unused_parameters=True)
+    optimizer = GrowthOptimizer(torch.optim.AdamW(model.parameters(), lr=1e-2))
+    gates = GateParameters(permissive=True, training_steps=1, shadow_steps=1, probation_steps=1)
+    Growth(model, optimizer, policy="never", gates=gates, blend=AlphaSchedule(steps=1))
+    slot = slots(model)["second"]
+    slot.germinate("mlp_block")
 
-        def step() -> None:
-            optimizer.zero_grad()
-            F.cross_entropy(shared(x), y).backward()
-            optimizer.step()
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(shared(x), y).backward()
+        optimizer.step()
 
-        while slot.stage is not SeedStage.FOSSILIZED:
-            slot.advance()
-            step()
-            step()
-        seed = slot.seed
-        assert seed is not None
+    while slot.stage is not SeedStage.FOSSILIZED:
+        slot.advance()
+        step()
+        step()
+    seed = slot.seed
+    assert seed is not None
 
-        with pytest.raises(RuntimeError, match="out of memory"):
-            F.cross_entropy(host(Failing.apply(x.requires_grad_())), y).backward()  # type: ignore[no-untyped-call]
-        x.requires_grad_(False)
-        step()
-        before = [parameter.detach().clone() for parameter in seed.parameters()]
-        host.skips = rank == 1
-        step()
-        assert not any(torch.equal(a, b) for a, b in zip(before, seed.parameters(), strict=True))
-        host.skips = True
-        step()
-        assert all(parameter.grad is None for parameter in seed.parameters())
-        save_file(model.state_dict(), f"{folder}/{rank}.safetensors")
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        F.cross_entropy(host(Failing.apply(x.requires_grad_())), y).backward()  # type: ignore[no-untyped-call]
+    x.requires_grad_(False)
+    step()
+    before = [parameter.detach().clone() for parameter in seed.parameters()]
+    host.skips = rank == 1
+    step()
+    assert not any(torch.equal(a, b) for a, b in zip(before, seed.parameters(), strict=True))
+    host.skips = True
+    step()
+    assert all(parameter.grad is None for parameter in seed.parameters())
+    save_file(model.state_dict(), folder / f"{rank}.safetensors")
 
 
 def test_fossils_are_one_on_all_ranks_after_a_failed_pass_and_one_that_skips_their_slot(
     tmp_path: Path,
 ) -> None:
-    spawn(train_fossils, (str(tmp_path),), PROCESSES)
+    run_together(train_fossils, tmp_path)
     states = [load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1)]
     assert any(name.startswith("_esper") for name in states[0])
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
