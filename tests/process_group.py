@@ -21,7 +21,7 @@ PATIENCE = datetime.timedelta(seconds=120)
 
 
 def run_together(work: Callable[..., None], folder: Path, *arguments: Any) -> None:
-    """Calls `work(rank, folder, *arguments)`, a function of a module, in each process, and raises its errors."""
+    """Calls `work(rank, folder, *arguments)`, a function of a module, in each process."""
     spawn(_run, (work, folder, arguments), PROCESSES)
 
 
