@@ -135,7 +135,7 @@ def test_a_part_of_what_is_constant_is_constant() -> None:
 
 
 def test_a_sum_of_what_a_loop_adds_up_is_right() -> None:
-    """The gradient of a resampled column is a loop in the body: no line of it is done before the rows' loop."""
+    """A resampled column's gradient is a loop in the body: no line of it is done before the rows' loop."""
     build = Builder("column")
     x, w = (
         build.input(name, TensorType(DType.F32, shape))
