@@ -234,6 +234,7 @@ def _control_values(control: Control) -> dict[str, Any]:
         "start_loss": control.start_loss,
         "accumulated": control.accumulated,
         "passes": control.passes,
+        "readings": control.readings,
     }
 
 
@@ -250,6 +251,7 @@ def _restored_control(slot: SeedSlot, bank: MorphogeneticModel, values: Mapping[
     control.optimizer.load_state_dict(values["optimizer"])
     _restore_stream(control.stream, values["stream"])
     control.accumulated, control.passes = values["accumulated"], values["passes"]
+    control.readings = [(grown, own) for grown, own in values["readings"]]
     return control
 
 

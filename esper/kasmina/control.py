@@ -9,8 +9,9 @@ gain is set beside what the control itself has learned in the same time.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +59,10 @@ class Trial:
 class Comparison:
     """Grown against control on the same held-out examples; `gain` and `error` relative to the control's loss.
 
-    With d_i = control loss - grown loss of example i: gain = mean(d) / mean(control loss), and
-    error = sd(d) / sqrt(examples) / mean(control loss).
+    With d = control loss - grown loss of an example, averaged over the readings: gain = mean(d) /
+    mean(control loss). The error is the root of the sum of two squares over mean(control loss): of what
+    the examples leave open, sd(d) / sqrt(examples), and of what the moments do, the deviation of the
+    readings' own means over sqrt(readings).
     """
 
     gain: float
@@ -91,27 +94,38 @@ def _bounded_ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator
 
 
-def compare(grown: Tensor, control: Tensor, start_loss: float) -> Comparison:
-    """Pairs the losses of the same held-out examples: two float64 tensors [examples].
+Reading = tuple[Tensor, Tensor]
+"""The held-out losses of the grown host and of its control at one moment: float64 [examples] each."""
+
+
+def compare(readings: Sequence[Reading], start_loss: float) -> Comparison:
+    """Pairs the losses of the same held-out examples, averaged over the readings.
 
     Where the control's own loss is not finite, nothing was measured: the figures are NaN.
     """
-    if grown.shape != control.shape:
-        raise MalformedEvaluation(found=f"{len(grown)} losses, then {len(control)}")
+    for losses in itertools.chain.from_iterable(readings):
+        if losses.shape != readings[0][0].shape:
+            raise MalformedEvaluation(found=f"{len(readings[0][0])} losses, then {len(losses)}")
+    grown, control = (torch.stack(losses).mean(0) for losses in zip(*readings, strict=True))
     difference = control - grown
     scale = control.mean().item()
     count = len(difference)
-    spread = difference.std().item() if count > 1 else math.nan
     if not scale > 0:
         return Comparison(math.nan, math.nan, start_loss, grown.mean().item(), scale, count)
+    moments = torch.stack([(control - grown).mean() for grown, control in readings])
     return Comparison(
         gain=difference.mean().item() / scale,
-        error=spread / math.sqrt(count) / scale,
+        error=math.hypot(_standard_error(difference), _standard_error(moments, alone=0.0)) / scale,
         start_loss=start_loss,
         grown_loss=grown.mean().item(),
         control_loss=scale,
         examples=count,
     )
+
+
+def _standard_error(values: Tensor, alone: float = math.nan) -> float:
+    """Of the mean of `values`; `alone` where there is but one."""
+    return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else alone
 
 
 class Control:
@@ -137,6 +151,8 @@ class Control:
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.accumulated = 0
         self.passes = 0
+        self.readings: list[Reading] = []
+        """Those before the verdict's own."""
 
     def observe(self, batch: Any, *, stepped: bool) -> None:
         """Learns from the batch the host has just seen; `stepped`: the host's optimizer took a step on it.
@@ -198,10 +214,13 @@ class Control:
         self.optimizer.zero_grad()
         self.accumulated = 0
 
+    def read(self) -> Reading:
+        """Measures the host as it stands, and this control."""
+        return self.trial.held_out_losses(self.host), self.trial.held_out_losses(self.model)
+
     def compare(self) -> Comparison:
-        """The host as it stands against this control."""
-        grown, control = self.trial.held_out_losses(self.host), self.trial.held_out_losses(self.model)
-        return compare(grown, control, self.start_loss)
+        """The host against this control, by the readings so far and one of this moment."""
+        return compare([*self.readings, self.read()], self.start_loss)
 
 
 def _silence(model: nn.Module) -> None:
