@@ -14,7 +14,7 @@ from esper.cli.program import note
 from esper.files import write_whole
 
 if TYPE_CHECKING:
-    from esper.tezzeret import SearchResult, Trial
+    from esper.tezzeret import Candidate, SearchResult
 
 SCHEMA_VERSION = 1
 
@@ -126,8 +126,8 @@ def _document(result: SearchResult, algorithm: str, objective: str, seconds: flo
     }
 
 
-def _record(trial: Trial) -> dict[str, Any]:
-    found = trial.found
+def _record(trial: Candidate) -> dict[str, Any]:
+    found = trial.figures
     return {
         "values": dict(trial.values),
         "objectives": {
@@ -165,7 +165,7 @@ def _page(result: SearchResult, objective: str) -> str:
     return "\n".join([*table, "", summary])
 
 
-def _row(label: str, trial: Trial) -> list[str]:
-    found = trial.found
+def _row(label: str, trial: Candidate) -> list[str]:
+    found = trial.figures
     figures = [found.flops / 1e9, found.bytes / 1e6, found.memory / 1e6, found.latency * 1e6]
     return [label, *map(str, trial.values.values()), f"{found.params:,}", *(f"{x:.4g}" for x in figures)]

@@ -5,18 +5,20 @@ must not know growth.
 """
 
 from esper.tezzeret.constraints import Constraint, parse_constraint
-from esper.tezzeret.cost import OBJECTIVES, Quantities, quantities
-from esper.tezzeret.search import SearchResult, Trial, random_search
+from esper.tezzeret.costs import OBJECTIVES, Quantities, quantities
+from esper.tezzeret.evaluator import Candidate, Evaluator
+from esper.tezzeret.search import SearchResult, random_search
 from esper.tezzeret.space import Point, Space, space_of
 
 __all__ = [
     "OBJECTIVES",
+    "Candidate",
     "Constraint",
+    "Evaluator",
     "Point",
     "Quantities",
     "SearchResult",
     "Space",
-    "Trial",
     "parse_constraint",
     "quantities",
     "random_search",

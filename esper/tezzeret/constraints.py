@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import operator
 import re
+import sys
 from dataclasses import dataclass
 
 from esper.lang import Bound
 from esper.lang.names import did_you_mean
-from esper.tezzeret.cost import DEVICES, QUANTITIES, Quantities
+from esper.tezzeret.costs.figures import DEVICES, QUANTITIES
 from esper.tezzeret.errors import MalformedConstraint, UnknownQuantity, UnknownTarget
 
 COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
@@ -24,14 +25,17 @@ class Constraint:
     bound: float
     target: str | None = None
 
-    def holds(self, found: Quantities) -> bool:
-        return bool(COMPARISONS[self.comparison](getattr(found, self.quantity), self.bound))
+    def holds(self, found: float) -> bool:
+        return bool(COMPARISONS[self.comparison](found, self.bound))
 
-    def excess(self, found: Quantities) -> float:
-        """How far beyond the bound, as a share of it; 0 where the constraint holds."""
+    def excess(self, found: float) -> float:
+        """How far `found` lies beyond the bound, as a share of it; 0 exactly where the constraint holds.
+
+        A figure that is equal to a strict bound exceeds it by the least share there is.
+        """
         if self.holds(found):
             return 0.0
-        return abs(float(getattr(found, self.quantity)) - self.bound) / max(self.bound, 1.0)
+        return max(abs(found - self.bound) / (abs(self.bound) or 1.0), sys.float_info.epsilon)
 
     def __str__(self) -> str:
         on = "" if self.target is None else f" on {self.target}"

@@ -45,3 +45,17 @@ class OverwritesSource(EsperError):
     code = "E1006"
     message = "`{path}` is the blueprint that is searched"
     help = "choose another file for the result"
+
+
+class EndlessSpace(EsperError):
+    code = "E1010"
+    message = "not every point can be tried: `{name}` may be any number in {domain}"
+    help = (
+        "give it a step, as in `in 0.0..0.5 step 0.1`, set it with --set {name}=…, or draw points at random"
+    )
+
+
+class OutsideSpace(EsperError):
+    code = "E1011"
+    message = "`{found}` is no point of this space"
+    help = "it was written for other domains: search anew, or restore the blueprint"

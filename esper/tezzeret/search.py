@@ -6,33 +6,16 @@ often exhaustive.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from esper.ir.graph import BlueprintIR
-from esper.lang import BlueprintRejected, ParameterValue, SizeValue, load, lower_loaded, signature
-from esper.tezzeret.constraints import Constraint, stated
-from esper.tezzeret.cost import DEVICES, REFERENCE_DEVICE, Quantities, quantities
+from esper.lang import BlueprintRejected, ParameterValue, SizeValue
+from esper.tezzeret.constraints import Constraint
+from esper.tezzeret.costs import REFERENCE_DEVICE
 from esper.tezzeret.errors import NothingFeasible, NothingValid
-from esper.tezzeret.space import Point, space_of
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One candidate: what was chosen, what it costs, its graph's hash, and what it is bound by.
-
-    bounds: each constraint, the blueprint's own among them, with the figures of the device it is about.
-    """
-
-    values: Point
-    found: Quantities
-    ir_hash: str
-    bounds: tuple[tuple[Constraint, Quantities], ...] = ()
-
-    @property
-    def is_feasible(self) -> bool:
-        return all(constraint.holds(figures) for constraint, figures in self.bounds)
+from esper.tezzeret.evaluator import BoundFigure, Candidate, Evaluator
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +29,9 @@ class SearchResult:
     device: the GPU whose datasheet latency is estimated by.
     """
 
-    best: Trial
-    front: tuple[Trial, ...]
-    trials: tuple[Trial, ...]
+    best: Candidate
+    front: tuple[Candidate, ...]
+    trials: tuple[Candidate, ...]
     infeasible: int
     invalid: int
     duplicates: int
@@ -78,57 +61,42 @@ def random_search(
     constraints: beside those that the blueprint states.
     Raises `NothingToChoose`, `UnknownTarget`, `NothingValid`, `NothingFeasible`, and the language's errors.
     """
-    given = dict(fixed or {})
-    loaded = load(blueprint, name)
-    about = signature(blueprint, name)
-    space = space_of(about, given)
-    evaluated: dict[str, Trial] = {}
+    evaluator = Evaluator(blueprint, name, dict(fixed or {}), dict(sizes or {}), precision, constraints)
+    title = evaluator.loaded.blueprint.name.text
+    evaluated: dict[str, Candidate] = {}
     refusals: list[BlueprintRejected] = []
     duplicates = 0
-    points = space.sample(trials, seed)
+    points = evaluator.space.samples(trials, random.Random(seed))
     for point in points:
         try:
-            ir, bounds = lower_loaded(loaded, {**given, **point}, sizes or {}, precision)
+            candidate = evaluator(point)
         except BlueprintRejected as error:
             refusals.append(error)
             continue
-        if ir.hash in evaluated:
+        if evaluated.setdefault(candidate.ir_hash, candidate) is not candidate:
             duplicates += 1
-            continue
-        stated_here = [*constraints, *map(stated, bounds)]
-        evaluated[ir.hash] = _trial(point, ir, sizes, stated_here)
     found = tuple(evaluated.values())
     feasible = [trial for trial in found if trial.is_feasible]
     if not found:
-        raise NothingValid(blueprint=about.name, trials=len(points), reason=refusals[0])
+        raise NothingValid(blueprint=title, trials=len(points), reason=refusals[0])
     if not feasible:
-        raise _nothing_feasible(about.name, found)
+        raise _nothing_feasible(title, found)
     return SearchResult(
-        best=min(feasible, key=lambda trial: float(getattr(trial.found, objective))),
+        best=min(feasible, key=lambda trial: float(getattr(trial.figures, objective))),
         front=_front(feasible),
         trials=found,
         infeasible=len(found) - len(feasible),
         invalid=len(refusals),
         duplicates=duplicates,
-        space_size=space.size,
+        space_size=evaluator.space.size,
     )
 
 
-def _trial(
-    point: Point, ir: BlueprintIR, sizes: Mapping[str, SizeValue] | None, constraints: Sequence[Constraint]
-) -> Trial:
-    found = quantities(ir, sizes)
-    targets = {constraint.target for constraint in constraints if constraint.target is not None}
-    on = {target: quantities(ir, sizes, DEVICES[target]) for target in sorted(targets)}
-    bounds = tuple((c, found if c.target is None else on[c.target]) for c in constraints)
-    return Trial(point, found, ir.hash, bounds)
-
-
-def _front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
+def _front(trials: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """The trials that no other is nowhere worse than and somewhere better; one for each set of figures."""
-    first: dict[tuple[float, ...], Trial] = {}
+    first: dict[tuple[float, ...], Candidate] = {}
     for trial in trials:
-        first.setdefault((trial.found.latency, trial.found.memory, trial.found.params), trial)
+        first.setdefault((trial.figures.latency, trial.figures.memory, trial.figures.params), trial)
 
     def is_surpassed(figures: tuple[float, ...]) -> bool:
         return any(
@@ -138,14 +106,17 @@ def _front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
     return tuple(trial for figures, trial in first.items() if not is_surpassed(figures))
 
 
-def _nothing_feasible(blueprint: str, trials: Sequence[Trial]) -> NothingFeasible:
+def _nothing_feasible(blueprint: str, trials: Sequence[Candidate]) -> NothingFeasible:
     """Names the constraint that even the trial nearest to it breaks by the largest share."""
-    nearest: dict[int, tuple[float, Constraint, Quantities]] = {}
+    nearest: dict[int, BoundFigure] = {}
     for trial in trials:
-        for key, (constraint, figures) in enumerate(trial.bounds):
-            excess = constraint.excess(figures)
-            if key not in nearest or excess < nearest[key][0]:
-                nearest[key] = excess, constraint, figures
-    _, tightest, figures = max(nearest.values(), key=lambda entry: entry[0])
-    value = getattr(figures, tightest.quantity)
-    return NothingFeasible(trials=len(trials), blueprint=blueprint, constraint=tightest, nearest=f"{value:,}")
+        for key, bound in enumerate(trial.bounds):
+            if key not in nearest or bound.share < nearest[key].share:
+                nearest[key] = bound
+    tightest = max(nearest.values(), key=lambda bound: bound.share)
+    return NothingFeasible(
+        trials=len(trials),
+        blueprint=blueprint,
+        constraint=tightest.constraint,
+        nearest=f"{tightest.found:,}",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from esper.lang.constraint_bounds import TARGETS
-from esper.tezzeret.cost import DEVICES
+from esper.tezzeret.costs import DEVICES
 
 
 def test_a_check_knows_the_targets_of_a_search() -> None:

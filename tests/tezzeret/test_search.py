@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esper.ir.dims import evaluate_size
-from esper.lang import Interval, lower, signature
+from esper.lang import Interval, load, lower
 from esper.tezzeret import parse_constraint, quantities, random_search, space_of
-from esper.tezzeret.cost import DEVICES
+from esper.tezzeret.costs import DEVICES
 from esper.tezzeret.errors import (
     MalformedConstraint,
     NothingFeasible,
@@ -40,25 +41,25 @@ def test_twice_the_batch_is_about_twice_the_arithmetic() -> None:
 
 
 def test_the_space_is_the_product_of_the_open_domains() -> None:
-    space = space_of(signature("mlp_block"), {"act": "gelu"})
-    assert space.domains == (("expand", (1, 2, 4, 8)),)
-    assert space_of(signature("mlp_block"), {}).size == 16
+    space = space_of(load("mlp_block"), {"act": "gelu"})
+    assert space.domains == {"expand": (1, 2, 4, 8)}
+    assert space_of(load("mlp_block"), {}).size == 16
 
 
 @given(st.integers(1, 40), st.integers(0, 5))
 def test_points_of_a_sample_differ(count: int, seed: int) -> None:
-    space = space_of(signature("depthwise"), {})
-    points = space.sample(count, seed)
+    space = space_of(load("depthwise"), {})
+    points = space.samples(count, random.Random(seed))
     assert space.size is not None
     assert len(points) == min(count, space.size)
     assert len({tuple(point.items()) for point in points}) == len(points)
-    assert points == space.sample(count, seed)
+    assert points == space.samples(count, random.Random(seed))
 
 
 def test_intervals_are_drawn_from_evenly_or_by_magnitude() -> None:
-    space = Space((("p", Interval(0.0, 0.5)), ("q", Interval(1e-4, 1.0, is_log=True)), ("r", (1, 2))))
-    points = space.sample(400, seed=0)
-    assert space.size is None and points == space.sample(400, seed=0)
+    space = Space({"p": Interval(0.0, 0.5), "q": Interval(1e-4, 1.0, is_log=True), "r": (1, 2)})
+    points = space.samples(400, random.Random(0))
+    assert space.size is None and points == space.samples(400, random.Random(0))
     p, q = ([float(point[name]) for point in points] for name in ("p", "q"))
     assert all(0.0 <= value <= 0.5 for value in p) and all(1e-4 <= value <= 1.0 for value in q)
     assert sum(value < 0.25 for value in p) == pytest.approx(200, abs=45)
@@ -68,7 +69,7 @@ def test_intervals_are_drawn_from_evenly_or_by_magnitude() -> None:
 def test_a_search_of_every_point_finds_the_least() -> None:
     result = random_search("mlp_block", fixed={"features": 16}, sizes=SIZES, objective="memory")
     assert result.exhaustive
-    assert result.best.found.memory == min(trial.found.memory for trial in result.trials)
+    assert result.best.figures.memory == min(trial.figures.memory for trial in result.trials)
     assert result.best.values["expand"] == 1
 
 
@@ -82,8 +83,8 @@ def test_equal_seeds_give_equal_results() -> None:
 def test_the_best_and_the_front_satisfy_the_constraint(bound: int) -> None:
     limit = parse_constraint(f"params <= {bound}")
     result = random_search("mlp_block", fixed={"features": 16}, sizes=SIZES, constraints=[limit])
-    assert all(trial.found.params <= bound for trial in (result.best, *result.front))
-    assert result.infeasible == sum(trial.found.params > bound for trial in result.trials)
+    assert all(trial.figures.params <= bound for trial in (result.best, *result.front))
+    assert result.infeasible == sum(trial.figures.params > bound for trial in result.trials)
 
 
 def stating(tmp_path: Path, constraint: str) -> Path:
@@ -115,7 +116,7 @@ def test_a_constraint_on_a_target_is_about_that_gpu(tmp_path: Path) -> None:
 
 def test_no_trial_of_the_front_surpasses_another() -> None:
     front = random_search("depthwise", sizes=SIZES).front
-    figures = [(t.found.latency, t.found.memory, t.found.params) for t in front]
+    figures = [(t.figures.latency, t.figures.memory, t.figures.params) for t in front]
     assert len(set(figures)) == len(figures)
     for one in figures:
         assert not any(

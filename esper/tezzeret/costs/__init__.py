@@ -1,0 +1,24 @@
+"""What a graph costs, counted from it: nothing here is measured.
+
+It knows the language and the passes, but neither spaces nor constraints nor algorithms.
+"""
+
+from esper.tezzeret.costs.figures import (
+    DEVICES,
+    OBJECTIVES,
+    QUANTITIES,
+    REFERENCE_DEVICE,
+    Device,
+    Quantities,
+    quantities,
+)
+
+__all__ = [
+    "DEVICES",
+    "OBJECTIVES",
+    "QUANTITIES",
+    "REFERENCE_DEVICE",
+    "Device",
+    "Quantities",
+    "quantities",
+]
