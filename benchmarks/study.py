@@ -1,6 +1,6 @@
 """The study of whether growing pays, and its report in benchmarks/results.
 
-Does what `esper study` does, goes on where that was stopped, and writes study_QUESTION.md with its pictures
+Does what `esper study` does, goes on where that was stopped, and writes study_QUESTION_TASK.md with its pictures
 and figures. docs/study.md tells what is compared, and how.
 
     python benchmarks/study.py scratch --seeds 20 --out runs/study-scratch
@@ -43,7 +43,7 @@ def main() -> None:
         study, given.workers, lambda phase, done, all: print(f"{phase}: {done} of {all}", file=sys.stderr)
     )
     found = compare(study)
-    name = f"study_{given.question.replace('-', '_')}"
+    name = f"study_{given.question.replace('-', '_')}_{given.task}"
     text = markdown(found)
     for picture, draw in PICTURES.items():
         text = text.replace(f"({picture})", f"({name}_{picture})")

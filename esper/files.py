@@ -1,11 +1,13 @@
-"""Writing a file whole or not at all: beside its place, synced, renamed."""
+"""Writing a file whole or not at all: beside its place, synced, renamed; and what files hold, as a digest."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import stat
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,3 +60,18 @@ def _replace(place: Path, content: bytes, before: os.stat_result | None) -> None
         partial.replace(place)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def stamp(folders: Iterable[Path], endings: tuple[str, ...]) -> str:
+    """A digest that changes with every file of these endings in `folders`: with its name and its contents."""
+    found = [sorted(_digests(folder, endings)) for folder in folders]
+    return hashlib.sha256(repr(found).encode()).hexdigest()
+
+
+def _digests(folder: Path, endings: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(endings):
+                path = Path(place, name)
+                with suppress(OSError):  # a link to nothing, or removed at this moment
+                    yield str(path.relative_to(folder)), hashlib.sha256(path.read_bytes()).hexdigest()

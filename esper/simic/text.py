@@ -1,6 +1,7 @@
 """Characters of Python's standard library: a text that every machine with Python has.
 
-Files are dealt to the splits whole, so that no split holds a line that another continues. The text is that of
+Files are dealt to the splits whole, so that no split holds a line that another continues; those of the last
+split are the same whatever the seed. The text is that of
 the Python that runs: another version gives other examples.
 """
 
@@ -39,17 +40,21 @@ def decode(codes: Sequence[int]) -> str:
 def windows(seed: int, counts: tuple[int, int, int], length: int) -> list[NDArray[np.int64]]:
     """For each split, so many windows of `length` + 1 codes that do not overlap: int64 [count, length + 1].
 
+    A window that two splits would have, such as the head of a licence, stays in the later one alone.
     Raises `DataMissing` where the standard library's sources are not installed, or are too few.
     """
     rng = np.random.default_rng(seed)
     sources = [path.read_text(encoding="utf-8", errors="replace") for path in _sources()]
-    order = rng.permutation(len(sources))
-    bounds = np.cumsum([0, *(round(share * len(sources)) for share in SHARES[:-1])])
-    dealt = np.split(order, bounds[1:])
-    found = []
-    for part, count in zip(dealt, counts, strict=True):
+    bounds = np.cumsum([round(share * len(sources)) for share in SHARES[:-1]])
+    others, last = np.split(np.random.default_rng(0).permutation(len(sources)), bounds[-1:])
+    dealt = [*np.split(rng.permutation(others), bounds[:-1]), last]
+    found: list[NDArray[np.int64]] = []
+    seen: set[bytes] = set()
+    for part, count in zip(reversed(dealt), reversed(counts), strict=True):
         codes = np.concatenate([np.zeros(0, dtype=np.int64), *(encode(sources[index]) for index in part)])
         rows = codes[: len(codes) // (length + 1) * (length + 1)].reshape(-1, length + 1)
+        rows = rows[[index for index, row in enumerate(rows) if row.tobytes() not in seen]]
+        seen.update(row.tobytes() for row in rows)
         if len(rows) < count:
             raise DataMissing(
                 task="text",
@@ -57,7 +62,7 @@ def windows(seed: int, counts: tuple[int, int, int], length: int) -> list[NDArra
                 way_out="install Python with its library's .py files, which some packages leave out",
             )
         found.append(rows[rng.permutation(len(rows))[:count]])
-    return found
+    return found[::-1]
 
 
 def _sources() -> list[Path]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from esper.files import stamp
 from esper.urza.builder.cache import KernelCache
 from esper.urza.builder.toolchain import versions
 from esper.urza.errors import CacheUnusable
@@ -38,25 +37,9 @@ _KERNELS = "kernels.json"
 """The keys of the kernels."""
 
 
-def _stamp(folders: Iterable[Path]) -> str:
-    """Changes with every Python file and every JSON file in `folders`: with its name and its contents."""
-    found = [sorted(_files(folder)) for folder in folders]
-    return hashlib.sha256(repr(found).encode()).hexdigest()
-
-
-def _files(folder: Path) -> Iterator[tuple[str, str]]:
-    for place, _, names in os.walk(folder):
-        for name in names:
-            if name.endswith((".py", ".json")):
-                path = Path(place, name)
-                with suppress(OSError):  # a link to nothing, or removed at this moment
-                    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                    yield str(path.relative_to(folder)), digest
-
-
 def _compiler() -> str:
     """The stamp of the compiler's files as they lie on the disk."""
-    return _stamp(Path(__file__).parents[1] / room for room in _ROOMS)
+    return stamp((Path(__file__).parents[1] / room for room in _ROOMS), (".py", ".json"))
 
 
 _LOADED = _compiler()
@@ -151,7 +134,7 @@ def _record(cache: KernelCache, key: str) -> Mapping[str, bytes] | None:
 
 
 def _tuning(cache: KernelCache) -> str:
-    return _stamp([cache.folder / "tuning"])
+    return stamp([cache.folder / "tuning"], (".json",))
 
 
 def _spans(ir: BlueprintIR) -> Iterator[Span | None]:

@@ -58,6 +58,15 @@ def test_equal_seeds_give_equal_tensors(task: Task, photographs: Path) -> None:
     assert not torch.equal(task.train.x, task_named(task.name, 4, photographs).train.x)
 
 
+def test_no_seed_learns_from_what_another_is_tested_on(task: Task, photographs: Path) -> None:
+    if task.name == "mnist1d":
+        pytest.skip("drawn anew for each seed")
+    other = task_named(task.name, 4, photographs)
+    tested = {x.numpy().tobytes() for x in task.test.x}
+    for split in (other.train, other.held_out):
+        assert not tested & {x.numpy().tobytes() for x in split.x}
+
+
 def test_losses_and_hits_are_one_an_example(task: Task) -> None:
     rows = (7, *task.train.y.shape[1:])
     logits = torch.zeros(*rows, task.classes)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from esper.kasmina.attach import attach
 from esper.kasmina.blending import AlphaSchedule
 from esper.kasmina.gates import GateParameters
+from esper.simic.flops import counting
 from esper.simic.hosts import Host, host_named
 from esper.simic.study import second_task
 from esper.simic.study.adapters import bottleneck, lora
@@ -26,6 +27,8 @@ from esper.simic.study.sizes import matched_width, with_seeds
 from esper.simic.study.training import Growing, Objective, Recipe, fit, in_place, meter_for
 from esper.simic.tasks import Task, batch_size_of, mnist1d_task, task_named
 
+GROWN = "heuristic"
+"""The growing arm that sizes, budgets and claims refer to."""
 HOST_OF = {"mnist1d": "cnn", "digits": "cnn", "text": "gpt"}
 """The host with which each task is studied."""
 
@@ -38,7 +41,7 @@ class Place:
     seed: int
     settings: Settings
     prior: dict[str, Outcome]
-    """Outcomes of the arms that this one builds on; `grown` is the chosen one."""
+    """Outcomes of the arms that this one builds on, by their names."""
     weights: Path
     """Of the trained host, where the question has one."""
 
@@ -79,7 +82,8 @@ class Place:
 
     @property
     def grown(self) -> Outcome:
-        return self.prior["grown"]
+        """What growing came to with this seed."""
+        return self.prior[GROWN]
 
     def affordable(self, model: nn.Module, extra: int = 0) -> int:
         """The steps of `model` that cost what growth did, rounded; `extra` operations come with each step."""
@@ -129,7 +133,7 @@ def first_task(place: Place) -> Made:
 
 def grow(place: Place, policy: str, incubation: str) -> Made:
     """The small host, grown while it trains for the study's epochs."""
-    return _grow(place, place.host.build(place.task), policy, incubation, place.host.blueprints)
+    return _grow(place, place.host.build(place.task), policy, incubation)
 
 
 def final_size(place: Place, *, equal_flops: bool) -> Made:
@@ -161,8 +165,16 @@ def go_on(place: Place) -> Made:
     return Made(model, steps)
 
 
-def adapt(place: Place, kind: str) -> Made:
-    """The trained host, frozen, with adapters that have as many parameters as growth added."""
+def at_once(place: Place) -> Made:
+    """The trained host with the seeds that growth kept, built in before the first step."""
+    model = with_seeds(place.trained_host(), place.task, in_place(place.grown.seeds), place.seed)
+    steps = place.affordable(model)
+    place.fit(model, steps)
+    return Made(model, steps)
+
+
+def adapt(place: Place, kind: str, *, is_frozen: bool = True) -> Made:
+    """The trained host with adapters that have as many parameters as growth added."""
     model = place.trained_host()
     has_two_tasks = place.config.question == "second-task"
     wanted = place.grown.added
@@ -174,6 +186,8 @@ def adapt(place: Place, kind: str) -> Made:
         model = lora(model, wanted, leaving=second_task.HEADS if has_two_tasks else ())
     else:
         model = bottleneck(model, place.task, place.host.slots, wanted)
+    if not is_frozen:
+        model.requires_grad_(True)
     if has_two_tasks:
         model.get_submodule("head").requires_grad_(True)
     steps = place.affordable(model)
@@ -181,9 +195,9 @@ def adapt(place: Place, kind: str) -> Made:
     return Made(model, steps)
 
 
-def grow_trained(place: Place, incubation: str) -> Made:
+def grow_trained(place: Place) -> Made:
     """The trained host, grown while it trains further, for the study's epochs."""
-    return _grow(place, place.trained_host(), "heuristic", incubation, place.host.blueprints)
+    return _grow(place, place.trained_host(), "heuristic")
 
 
 def fine_tune(place: Place, *, with_replay: bool) -> Made:
@@ -203,22 +217,23 @@ def fine_tune(place: Place, *, with_replay: bool) -> Made:
     return Made(model, steps)
 
 
-def grow_frozen(place: Place, incubation: str) -> Made:
+def grow_frozen(place: Place) -> Made:
     """The trained host, frozen, learns the second task by the seeds that grow in it, and a classifier."""
     model = place.trained_host()
     second_task.rest(model)
     second_task.add_head(model, place.task)
-    return _grow(place, model, "heuristic", incubation, place.host.blueprints)
+    return _grow(place, model, "heuristic")
 
 
-def _grow(place: Place, model: nn.Module, policy: str, incubation: str, blueprints: tuple[str, ...]) -> Made:
+def _grow(place: Place, model: nn.Module, policy: str, incubation: str = "none") -> Made:
     settings = place.settings
     x = place.task.train.x[: place.batch_size]
-    grown = attach(model, list(place.host.slots), x, incubation=incubation)
-    place.objective.meter.count("attachment", grown, len(x), backward=False)
+    with counting() as counter:
+        grown = attach(model, list(place.host.slots), x, incubation=incubation)
+    place.objective.meter.counts["attachment"] = counter.get_total_flops()
     growing = Growing(
         policy=policy,
-        blueprints=settings.blueprints or blueprints,
+        blueprints=settings.blueprints or place.host.blueprints,
         options=settings.policy,
         gates=TypeAdapter(GateParameters).validate_python(settings.gates),
         blend=AlphaSchedule(steps=settings.blend_steps),

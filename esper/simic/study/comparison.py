@@ -1,6 +1,6 @@
 """The figures of a finished study: every arm's means, growth against each, and which claims hold.
 
-Growth stands for the growing arm that tuning chose on validation data. Accuracies are in 0..1; what is said
+Growth stands for the arm `GROWN`. Accuracies are in 0..1; what is said
 of differences is in points, hundredths of that.
 """
 
@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from statistics import fmean
 
+from esper.simic.study.arms import GROWN
 from esper.simic.study.errors import ArmsMissing
 from esper.simic.study.jobs import FINAL, Study
 from esper.simic.study.plan import Claim
@@ -32,7 +33,7 @@ class ArmFigures:
     name: str
     title: str
     is_grown: bool
-    """Whether it is the growing arm chosen."""
+    """Whether it is the growing arm that claims are about."""
     is_sunk: bool
     accuracy: Interval
     loss: Interval
@@ -43,6 +44,8 @@ class ArmFigures:
     purposes: dict[str, float]
     """Mean operations by purpose."""
     steps: float
+    seconds: float
+    """Of a run, on the machine that did it."""
     settings: Settings
     validation: tuple[float, ...]
     """Mean held-out accuracy of each trial on the tuning seeds."""
@@ -56,10 +59,15 @@ class ArmFigures:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, the difference it rests on, and whether it holds."""
+    """A claim, the difference it rests on, p of a difference that is the bound, and whether it holds.
+
+    p: two-sided, by the paired t test; `p_holm` is corrected for all claims of the question together.
+    """
 
     claim: Claim
     difference: Interval
+    p: float
+    p_holm: float
     holds: bool
 
 
@@ -88,7 +96,7 @@ def compare(study: Study) -> Comparison:
     """Raises `ArmsMissing` unless every arm has every seed, `StudyUnreadable`."""
     _require_all(study)
     outcomes = {arm.name: study.finals(arm) for arm in study.question.arms}
-    grown = study.grown().name
+    grown = GROWN
     rivals = [arm.name for arm in study.question.arms if arm.name != grown and not arm.is_sunk]
     tests = [paired(_accuracies(outcomes[grown]), _accuracies(outcomes[name])) for name in rivals]
     corrected = holm([test.p for test in tests])
@@ -97,11 +105,18 @@ def compare(study: Study) -> Comparison:
         _figures(study, arm.name, outcomes[arm.name], arm.name == grown, versus.get(arm.name))
         for arm in study.question.arms
     )
-    verdicts = []
-    for claim in study.question.claims:
-        found = _points(versus[claim.rival].test.difference)
-        verdicts.append(Verdict(claim, found, found.low > claim.above))
-    return Comparison(study, arms, tuple(verdicts), _forgotten(study, outcomes, grown))
+    return Comparison(study, arms, _verdicts(study, outcomes), _forgotten(study, outcomes, grown))
+
+
+def _verdicts(study: Study, outcomes: dict[str, list[Outcome]]) -> tuple[Verdict, ...]:
+    claims = study.question.claims
+    grown = _accuracies(outcomes[GROWN])
+    tests = [paired(grown, _accuracies(outcomes[claim.rival]), claim.above / 100) for claim in claims]
+    corrected = holm([test.p for test in tests])
+    return tuple(
+        Verdict(claim, test.difference.in_points, test.p, p, test.difference.in_points.low > claim.above)
+        for claim, test, p in zip(claims, tests, corrected, strict=True)
+    )
 
 
 def _require_all(study: Study) -> None:
@@ -138,6 +153,7 @@ def _figures(
         flops=interval([float(outcome.total_flops) for outcome in outcomes]),
         purposes={purpose: count / len(outcomes) for purpose, count in purposes.items()},
         steps=fmean(outcome.steps for outcome in outcomes),
+        seconds=fmean(outcome.seconds for outcome in outcomes),
         settings=study.trials(arm)[study.choice(arm)],
         validation=tuple(study.validation(arm, trial) for trial in trials),
         planted=len(seeds),
@@ -152,12 +168,8 @@ def _forgotten(study: Study, outcomes: dict[str, list[Outcome]], grown: str) -> 
         return None
     before = _accuracies(outcomes["host"])
     after = [outcome.first_task.accuracy for outcome in outcomes[grown] if outcome.first_task is not None]
-    return _points(paired(before, after).difference)
+    return paired(before, after).difference.in_points
 
 
 def _accuracies(outcomes: list[Outcome]) -> list[float]:
     return [outcome.test.accuracy for outcome in outcomes]
-
-
-def _points(found: Interval) -> Interval:
-    return Interval(100 * found.mean, 100 * found.low, 100 * found.high)

@@ -27,7 +27,7 @@ from esper.simic.evaluation import score
 from esper.simic.study import second_task
 from esper.simic.study.arms import HOST_OF, Made, Place
 from esper.simic.study.errors import ArmsMissing, StudyDiffers, StudyTaken, TaskWithoutStudy
-from esper.simic.study.plan import GROWN, QUESTIONS, Arm, Question
+from esper.simic.study.plan import QUESTIONS, Arm, Question
 from esper.simic.study.records import Outcome, Score, Settings, StudyConfig, read_record, write_record
 from esper.simic.study.sizes import parameters
 from esper.simic.study.training import in_place
@@ -36,8 +36,9 @@ from esper.simic.tasks import Split, Task
 CONFIG = "study.json"
 WEIGHTS = ".safetensors"
 TUNING, FINAL = "tuning", "final"
-FIRST_SEED = {TUNING: 1000, FINAL: 2000}
-"""Seeds begin here, so that those of the figures served for nothing before."""
+FIRST_SEED = {TUNING: 1100, FINAL: 3000}
+"""Seeds begin here, so that those of the figures served for nothing before. Seeds 1000 to 1002 are those on
+which the trials themselves were thought out."""
 SHOWN = 3
 """Failures told; the others are counted."""
 
@@ -92,10 +93,6 @@ class Study:
         trials = range(len(self.trials(arm)))
         return trials[0] if len(trials) == 1 else max(trials, key=lambda trial: self.validation(arm, trial))
 
-    def grown(self) -> Arm:
-        """The growing arm that sizes and budgets are matched to: the best of them by held-out accuracy."""
-        return max(self.question.candidates, key=lambda arm: self.validation(arm, self.choice(arm)))
-
     def finals(self, arm: Arm) -> list[Outcome]:
         """The outcomes that the figures rest on, in the order of the seeds."""
         return self.outcomes(FINAL, arm, self.choice(arm))
@@ -112,7 +109,7 @@ class Study:
         prior = []
         weights = self.folder
         for name in arm.builds_on:
-            before = self.grown() if name == GROWN else self.question.arm(name)
+            before = self.question.arm(name)
             file = self.file(phase, before, self.choice(before), seed)
             prior.append((name, file))
             if before.is_sunk:
@@ -178,12 +175,7 @@ def levels(question: Question) -> list[list[Arm]]:
 
     def of(arm: Arm) -> int:
         if arm.name not in level:
-            before = [
-                found
-                for name in arm.builds_on
-                for found in (question.candidates if name == GROWN else (question.arm(name),))
-            ]
-            level[arm.name] = 1 + max(map(of, before), default=-1)
+            level[arm.name] = 1 + max((of(question.arm(name)) for name in arm.builds_on), default=-1)
         return level[arm.name]
 
     rows: list[list[Arm]] = [[] for _ in range(1 + max(map(of, question.arms)))]

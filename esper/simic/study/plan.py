@@ -9,21 +9,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from esper.simic.study import arms
-from esper.simic.study.arms import Made, Place
+from esper.simic.study.arms import GROWN, Made, Place
 from esper.simic.study.records import Settings
-
-GROWN = "grown"
-"""What arms that build on growth call the growing arm that tuning chose."""
 
 
 @dataclass(frozen=True)
 class Arm:
     """One way to spend the training.
 
-    run: what it does with a job. trials: the settings to choose from, once for each task's host. builds_on:
-    `host` or `GROWN`. is_candidate: whether it may become the chosen growing arm.
+    run: what it does with a job. trials: the settings to choose from, once for each task's host.
+    builds_on: the arms whose outcomes with the same seed it needs.
     """
 
     name: str
@@ -31,7 +29,6 @@ class Arm:
     run: Callable[[Place], Made]
     trials: Mapping[str, tuple[Settings, ...]]
     builds_on: tuple[str, ...] = ()
-    is_candidate: bool = False
     is_sunk: bool = False
     """Whether it is what the others begin with, and not compared."""
 
@@ -59,11 +56,6 @@ class Question:
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
 
-    @property
-    def candidates(self) -> tuple[Arm, ...]:
-        """The growing arms, of which tuning chooses one to match sizes and budgets to."""
-        return tuple(arm for arm in self.arms if arm.is_candidate)
-
 
 RATES = {"cnn": (0.01, 0.015, 0.02, 0.03, 0.04), "gpt": (1e-3, 2e-3, 3e-3, 5e-3, 8e-3)}
 """Peak learning rates tried for each host."""
@@ -84,25 +76,22 @@ def _shapes() -> dict[str, tuple[Settings, ...]]:
     }
 
 
-BRISK = {"training_steps": 40.0, "shadow_steps": 20.0, "probation_steps": 80.0}
-"""Shorter terms than the gates' usual ones: whatever grows needs the rest of a short run to settle."""
-EARLY = {**BRISK, "gain_over_progress": 0.0}
-"""A host that learns fast from the start leaves no seed a quarter of its progress."""
+EARLY = {"training_steps": 40.0, "shadow_steps": 20.0, "probation_steps": 80.0, "gain_over_progress": 0.0}
+"""Shorter terms than the gates' usual ones, since whatever grows needs the rest of a short run to settle; and
+a host that learns fast from the start leaves no seed a quarter of its progress."""
 AT_ONCE = {**EARLY, "training_steps": 1.0, "shadow_steps": 1.0, "probation_steps": 120.0}
 """A seed that starts as the identity disturbs nothing at full alpha, and learns fastest there."""
 
 
 def _heuristics() -> dict[str, tuple[Settings, ...]]:
-    """Later and early growth, slow and brisk, blueprints in order or in turn, blended slowly or at once."""
+    """Late growth as the defaults of policy and gates have it; early growth, blended slowly or at once."""
     usual = {"warmup_epochs": 3, "wait_epochs": 6, "last_epoch": 20}
-    eager = {"warmup_epochs": 1, "wait_epochs": 1, "last_epoch": 20}
-    turns = {**eager, "takes_turns": True, "last_epoch": 26}
+    early = {"warmup_epochs": 1, "wait_epochs": 1, "last_epoch": 26, "takes_turns": True}
     return {
         host: (
             Settings(lr=rates[2], policy=usual),
-            Settings(lr=rates[2], policy=eager, gates=BRISK, blend_steps=40),
-            Settings(lr=rates[2], policy=turns, gates=EARLY, blend_steps=40),
-            *(Settings(lr=lr, policy=turns, gates=AT_ONCE, blend_steps=1) for lr in rates[1:3]),
+            Settings(lr=rates[2], policy=early, gates=EARLY, blend_steps=40),
+            *(_at_once(lr, early) for lr in rates[1:4]),
         )
         for host, rates in RATES.items()
     }
@@ -110,16 +99,10 @@ def _heuristics() -> dict[str, tuple[Settings, ...]]:
 
 def _schedules() -> dict[str, tuple[Settings, ...]]:
     """Five timetables."""
-    times = ((1, 5), (1, 8), (3, 8), (5, 10), (10, 10))
+    times = ((1, 8, 1), (1, 8, 2), (1, 8, 3), (1, 5, 2), (3, 10, 2))
     return {
         host: tuple(
-            Settings(
-                lr=rates[2],
-                policy={"first_epoch": first, "every": every},
-                gates=EARLY,
-                blend_steps=40,
-            )
-            for first, every in times
+            _at_once(rates[rate], {"first_epoch": first, "every": every}) for first, every, rate in times
         )
         for host, rates in RATES.items()
     }
@@ -127,19 +110,18 @@ def _schedules() -> dict[str, tuple[Settings, ...]]:
 
 def _dice() -> dict[str, tuple[Settings, ...]]:
     """Five policies that act at random, more and less often."""
-    chances = ((0.1, 0.5), (0.2, 0.5), (0.3, 0.7), (0.2, 0.9), (0.4, 0.9))
+    chances = ((0.2, 0.9, 1), (0.2, 0.9, 2), (0.2, 0.9, 3), (0.4, 0.9, 2), (0.2, 0.5, 2))
     return {
         host: tuple(
-            Settings(
-                lr=rates[2],
-                policy={"germinate": germinate, "advance": advance, "cull": 0.02},
-                gates=EARLY,
-                blend_steps=40,
-            )
-            for germinate, advance in chances
+            _at_once(rates[rate], {"germinate": germinate, "advance": advance, "cull": 0.02})
+            for germinate, advance, rate in chances
         )
         for host, rates in RATES.items()
     }
+
+
+def _at_once(lr: float, policy: dict[str, Any]) -> Settings:
+    return Settings(lr=lr, policy=policy, gates=AT_ONCE, blend_steps=1)
 
 
 def _once() -> dict[str, tuple[Settings, ...]]:
@@ -185,14 +167,12 @@ SCRATCH = Question(
             "(f) heuristic growth",
             partial(arms.grow, policy="heuristic", incubation="none"),
             _heuristics(),
-            is_candidate=True,
         ),
         Arm(
             "incubated",
             "(f) heuristic growth with incubation",
             partial(arms.grow, policy="heuristic", incubation="counterfactual"),
             _heuristics(),
-            is_candidate=True,
         ),
     ),
     (Claim("small", 0.0), Claim("equal-flops", -2.0), Claim("equal-flops", 0.0)),
@@ -205,14 +185,22 @@ TRAINED = Question(
     (
         Arm("host", "the trained host, before", arms.small, _once(), is_sunk=True),
         Arm("go-on", "go on training it", arms.go_on, _rates(), ("host", GROWN)),
-        Arm("lora", "LoRA", partial(arms.adapt, kind="lora"), _rates(), ("host", GROWN)),
+        Arm("lora", "LoRA on a frozen host", partial(arms.adapt, kind="lora"), _rates(), ("host", GROWN)),
         Arm(
             "bottleneck",
-            "bottleneck adapters",
+            "bottleneck adapters on a frozen host",
             partial(arms.adapt, kind="bottleneck"),
             _rates(),
             ("host", GROWN),
         ),
+        Arm(
+            "open-bottleneck",
+            "bottleneck adapters in a host that learns",
+            partial(arms.adapt, kind="bottleneck", is_frozen=False),
+            _rates(),
+            ("host", GROWN),
+        ),
+        Arm("at-once", "growth's seeds, built in at once", arms.at_once, _rates(), ("host", GROWN)),
         Arm(
             "scratch",
             "the final size from scratch",
@@ -223,18 +211,9 @@ TRAINED = Question(
         Arm(
             "heuristic",
             "heuristic growth",
-            partial(arms.grow_trained, incubation="none"),
+            arms.grow_trained,
             _heuristics(),
             ("host",),
-            is_candidate=True,
-        ),
-        Arm(
-            "incubated",
-            "heuristic growth with incubation",
-            partial(arms.grow_trained, incubation="counterfactual"),
-            _heuristics(),
-            ("host",),
-            is_candidate=True,
         ),
     ),
     tuple(Claim(rival, 0.0) for rival in ("go-on", "lora", "bottleneck", "scratch")),
@@ -271,18 +250,9 @@ SECOND_TASK = Question(
         Arm(
             "heuristic",
             "growth on a frozen host",
-            partial(arms.grow_frozen, incubation="none"),
+            arms.grow_frozen,
             _heuristics(),
             ("host",),
-            is_candidate=True,
-        ),
-        Arm(
-            "incubated",
-            "growth on a frozen host, with incubation",
-            partial(arms.grow_frozen, incubation="counterfactual"),
-            _heuristics(),
-            ("host",),
-            is_candidate=True,
         ),
     ),
     (Claim("lora", 0.0), Claim("bottleneck", 0.0)),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from esper.files import write_whole
+import esper
+from esper.files import stamp, write_whole
 from esper.simic.study.errors import StudyUnreadable
 
 
@@ -82,12 +85,19 @@ class Outcome(BaseModel):
         return sum(self.flops.values())
 
 
+def made_by() -> dict[str, str]:
+    """What outcomes depend on beside the study's own settings: versions, and Esper's code as it stands."""
+    package = Path(esper.__file__).parent
+    code = stamp([package, Path(str(files("esper.blueprints")))], (".py", ".esp"))
+    return {"esper": esper.__version__, "code": code[:16], "torch": torch.__version__}
+
+
 class StudyConfig(BaseModel):
-    """Which study a folder holds."""
+    """Which study a folder holds. Outcomes of different code or of another torch are not of one study."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: int = 1
+    schema_version: int = 2
     question: str
     task: str
     seeds: int = Field(default=20, ge=2, description="paired seeds that the figures rest on")
@@ -97,6 +107,7 @@ class StudyConfig(BaseModel):
     test_examples: int = Field(
         default=5000, ge=1, description="fresh draws to test on, where the task is generated"
     )
+    made_by: dict[str, str] = Field(default_factory=made_by, description="versions, and a digest of the code")
 
 
 Record = TypeVar("Record", bound=BaseModel)

@@ -13,14 +13,22 @@ from esper.files import write_whole
 from esper.nissa.page import page, section
 from esper.simic.study.comparison import ArmFigures, Comparison
 from esper.simic.study.figures import accuracy_over_flops, accuracy_over_parameters, standalone
-from esper.simic.study.statistics import Interval
 from esper.simic.study.words import percents, points, summary
 
 SCHEMA_VERSION = 1
 PICTURES = {"accuracy_flops.svg": accuracy_over_flops, "accuracy_parameters.svg": accuracy_over_parameters}
 LONGEST_LINE = 40
 """Characters of a cell of the page that is not wrapped."""
-COLUMNS = ("arm", "test accuracy", "growth minus it, points", "p (Holm)", "parameters", "GFLOP", "steps")
+COLUMNS = (
+    "arm",
+    "test accuracy",
+    "growth minus it, points",
+    "p (Holm)",
+    "parameters",
+    "GFLOP",
+    "steps",
+    "seconds",
+)
 
 
 def write_report(found: Comparison, folder: Path) -> list[Path]:
@@ -54,6 +62,8 @@ def document(found: Comparison) -> dict[str, Any]:
                 "rival": verdict.claim.rival,
                 "above_points": verdict.claim.above,
                 "difference_points": asdict(verdict.difference),
+                "p": verdict.p,
+                "p_holm": verdict.p_holm,
                 "holds": verdict.holds,
             }
             for verdict in found.verdicts
@@ -126,11 +136,12 @@ def _cells(arm: ArmFigures, found: Comparison) -> list[str]:
     cells = [
         f"{arm.title} (growth)" if arm.is_grown else arm.title,
         percents(arm.accuracy),
-        "" if versus is None else points(_hundredfold(versus.test.difference)).replace(" points", ""),
+        "" if versus is None else points(versus.test.difference.in_points).replace(" points", ""),
         "" if versus is None else f"{versus.p_holm:.2g}",
         f"{arm.parameters.mean:,.0f}",
         f"{arm.flops.mean / 1e9:.2f}",
         f"{arm.steps:,.0f}",
+        f"{arm.seconds:.1f}",
     ]
     if found.forgotten is not None:
         cells.append("" if arm.first_task is None else percents(arm.first_task))
@@ -165,7 +176,3 @@ def _cell(content: str) -> str:
     is_long = len(content) > LONGEST_LINE
     start = '<td class="wrap">' if is_long else "<td>"
     return f"{start}{escape(content)}</td>"
-
-
-def _hundredfold(found: Interval) -> Interval:
-    return Interval(100 * found.mean, 100 * found.low, 100 * found.high)

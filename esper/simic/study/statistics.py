@@ -29,12 +29,17 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def in_points(self) -> Interval:
+        """Hundredths of what it is in."""
+        return Interval(100 * self.mean, 100 * self.low, 100 * self.high)
+
 
 @dataclass(frozen=True)
 class PairedTest:
     """The mean difference of two arms with its interval, the standard deviation of the pairs, and p.
 
-    p: of no difference, two-sided, by the paired t test.
+    p: of a difference that is what was supposed, two-sided, by the paired t test.
     """
 
     difference: Interval
@@ -51,13 +56,14 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - float(reach), mean + float(reach))
 
 
-def paired(first: Sequence[float], second: Sequence[float]) -> PairedTest:
+def paired(first: Sequence[float], second: Sequence[float], supposed: float = 0.0) -> PairedTest:
     """`first` minus `second`, seed by seed; both in the order of the same seeds."""
     differences = [a - b for a, b in zip(first, second, strict=True)]
     spread = stdev(differences) if len(differences) > 1 else 0.0
+    beyond = abs(fmean(differences) - supposed)
     if spread == 0.0:
-        return PairedTest(interval(differences), 0.0, 1.0 if fmean(differences) == 0.0 else 0.0)
-    statistic = abs(fmean(differences)) * math.sqrt(len(differences)) / spread
+        return PairedTest(interval(differences), 0.0, 1.0 if beyond == 0.0 else 0.0)
+    statistic = beyond * math.sqrt(len(differences)) / spread
     p = 2.0 * float(student.sf(statistic, len(differences) - 1))
     return PairedTest(interval(differences), spread, p)
 

@@ -13,7 +13,7 @@ def summary(found: Comparison) -> list[str]:
     count = found.study.config.seeds
     paragraphs = [
         f"{question.title} Over {count} paired seeds of {found.study.config.task}, growth "
-        f"({_plain(grown.title)}, chosen on validation data) reached {percents(grown.accuracy)} with "
+        f"({_plain(grown.title)}) reached {percents(grown.accuracy)} with "
         f"{grown.parameters.mean:,.0f} parameters and {grown.flops.mean / 1e9:.1f} GFLOP."
     ]
     paragraphs += [_claim(found, verdict) for verdict in found.verdicts]
@@ -31,6 +31,7 @@ def summary(found: Comparison) -> list[str]:
         paragraphs.append(f"Of {total} claims, {total - failed} hold and {failed} do not.")
     else:
         paragraphs.append(f"All {total} claims hold.")
+    paragraphs.append(_others(found))
     paragraphs.append(_costs(grown))
     paragraphs.append(_seeds(grown))
     return paragraphs
@@ -44,13 +45,23 @@ def _claim(found: Comparison, verdict: Verdict) -> str:
         if bound == 0
         else f"growth falls less than {-bound:g} points short of {_plain(rival.title)}"
     )
-    assert rival.versus is not None
     return (
         f"{'Met' if verdict.holds else 'Not met'}: {claim}. The difference is {points(verdict.difference)}, "
-        f"paired {_p(rival.versus.test.p)} ({_p(rival.versus.p_holm)} after Holm), against "
+        f"{_p(verdict.p)} ({_p(verdict.p_holm)} after Holm) that it is {bound:g} points, against "
         f"{percents(rival.accuracy)} with {rival.parameters.mean:,.0f} parameters and "
         f"{rival.flops.mean / 1e9:.1f} GFLOP."
     )
+
+
+def _others(found: Comparison) -> str:
+    """Growth against the arms that no claim is about."""
+    claimed = {verdict.claim.rival for verdict in found.verdicts}
+    differences = [
+        f"{_plain(arm.title)} {points(arm.versus.test.difference.in_points)}"
+        for arm in found.arms
+        if arm.versus is not None and arm.name not in claimed
+    ]
+    return f"Growth minus each of the other arms: {'; '.join(differences)}."
 
 
 def _costs(grown: ArmFigures) -> str:

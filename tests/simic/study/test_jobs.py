@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from esper.simic.study.arms import HOST_OF
+from esper.simic.study.arms import GROWN, HOST_OF
 from esper.simic.study.comparison import Comparison, compare
 from esper.simic.study.errors import (
     ArmsMissing,
@@ -18,7 +18,7 @@ from esper.simic.study.errors import (
     TaskWithoutStudy,
 )
 from esper.simic.study.jobs import FINAL, FIRST_SEED, TUNING, Study, levels, open_study, run_study
-from esper.simic.study.plan import GROWN, QUESTIONS, Question
+from esper.simic.study.plan import QUESTIONS, Question
 from esper.simic.study.records import StudyConfig
 from esper.simic.study.report import PICTURES, document, markdown, write_report
 from esper.simic.study.words import summary
@@ -51,9 +51,7 @@ def test_an_arm_comes_after_those_that_it_builds_on(asked: Question) -> None:
     row = {arm.name: index for index, arms in enumerate(levels(asked)) for arm in arms}
     assert sorted(row) == sorted(arm.name for arm in asked.arms)
     for arm in asked.arms:
-        for name in arm.builds_on:
-            before = [candidate.name for candidate in asked.candidates] if name == GROWN else [name]
-            assert all(row[earlier] < row[arm.name] for earlier in before)
+        assert all(row[earlier] < row[arm.name] for earlier in arm.builds_on)
 
 
 @pytest.mark.parametrize("asked", QUESTIONS.values(), ids=list(QUESTIONS))
@@ -74,9 +72,15 @@ def test_every_arm_has_an_outcome_for_every_seed(study: Study) -> None:
         assert all(outcome.arm == arm.name and outcome.total_flops > 0 for outcome in outcomes)
 
 
+EQUAL_FLOPS = (
+    *("equal-flops", "go-on", "lora", "bottleneck", "open-bottleneck", "at-once", "scratch"),
+    *("fine-tune", "replay"),
+)
+
+
 def test_budgets_are_those_of_growth(study: Study) -> None:
-    grown = study.finals(study.grown())
-    for name in ("equal-flops", "go-on", "lora", "bottleneck", "scratch", "fine-tune", "replay"):
+    grown = study.finals(study.question.arm(GROWN))
+    for name in EQUAL_FLOPS:
         if name in [arm.name for arm in study.question.arms]:
             for outcome, growth in zip(study.finals(study.question.arm(name)), grown, strict=True):
                 step = outcome.total_flops / outcome.steps
@@ -93,7 +97,7 @@ def test_a_frozen_host_forgets_nothing(study: Study) -> None:
     if study.question.name != "second-task":
         pytest.skip("one task")
     before = [outcome.test for outcome in study.finals(study.question.arm("host"))]
-    for name in ("lora", "bottleneck", "heuristic", "incubated"):
+    for name in ("lora", "bottleneck", "heuristic"):
         assert [o.first_task for o in study.finals(study.question.arm(name))] == before
 
 
@@ -150,6 +154,14 @@ def test_another_study_does_not_go_on_with_it(study: Study) -> None:
     with pytest.raises(StudyDiffers) as caught:
         open_study(study.folder, study.config.model_copy(update={"epochs": 7}), resume=True)
     assert "epochs" in str(caught.value)
+
+
+def test_a_study_of_other_code_does_not_go_on(tmp_path: Path) -> None:
+    config = config_of("scratch")
+    other = config.model_copy(update={"made_by": {**config.made_by, "code": "0"}})
+    open_study(tmp_path, other, resume=False)
+    with pytest.raises(StudyDiffers, match="made_by"):
+        open_study(tmp_path, config, resume=True)
 
 
 def test_a_job_with_other_settings_is_refused(tmp_path: Path) -> None:

@@ -29,6 +29,12 @@ def test_paired_test_is_scipys(first: list[float]) -> None:
     assert found.difference.mean == pytest.approx(sum(first) / len(first) - sum(second) / len(second))
 
 
+@given(SAMPLES, st.floats(-0.1, 0.1))
+def test_a_supposed_difference_is_tested_as_scipy_does(first: list[float], supposed: float) -> None:
+    found = paired(first, [0.0] * len(first), supposed)
+    assert found.p == pytest.approx(stats.ttest_1samp(first, supposed).pvalue, abs=1e-9)
+
+
 def test_equal_arms_differ_by_nothing() -> None:
     found = paired([0.5, 0.7, 0.6], [0.5, 0.7, 0.6])
     assert (found.difference.mean, found.p) == (0.0, 1.0)
