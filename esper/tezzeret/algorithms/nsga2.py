@@ -1,0 +1,104 @@
+"""NSGA-II, for several objectives (Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm").
+
+Each generation's children join their parents, and the better half lives on: by constrained domination, and
+within the last front that fits in part, by crowding distance, so that the front stays spread out.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+
+from esper.tezzeret.algorithms.protocol import Outcome, surpasses
+from esper.tezzeret.algorithms.unseen import Unseen
+from esper.tezzeret.space import Point, Space
+
+CROSSING = 0.9
+"""How often a child has two parents."""
+MUTATION = 1 - 1 / math.e
+"""How often a child is mutated: as often as a change of each gene with probability 1/n changes any."""
+
+Member = tuple[Outcome, Point]
+
+
+class NSGA2:
+    """Any number of objectives. A generation ends when as many are told as the population holds."""
+
+    def __init__(self, space: Space, rng: random.Random, population: int = 40) -> None:
+        self._space = space
+        self._rng = rng
+        self._unseen = Unseen(space, rng)
+        self._size = population
+        self._children: list[Member] = []
+        self._told = 0
+        self._parents: list[Member] = []
+        self._places: list[tuple[int, float]] = []
+        """Of each parent: its front's number and its crowding distance, negated, so that less is better."""
+
+    def ask(self) -> Point | None:
+        """A point to evaluate next; None where the space has no other."""
+        return self._unseen.take(self._born() if self._parents else ())
+
+    def tell(self, point: Point, outcome: Outcome) -> None:
+        """How `point` turned out, whether it was asked for or not."""
+        self._unseen.mark(point)
+        self._told += 1
+        if not outcome.is_refused:
+            self._children.append((outcome, point))
+        if self._told == self._size:
+            self._select([*self._parents, *self._children])
+            self._told, self._children = 0, []
+
+    def _born(self) -> Iterator[Point]:
+        """A child of two winners of binary tournaments, then what lies ever farther from it."""
+        one, other = self._winner(), self._winner()
+        child = self._space.crossed(one, other, self._rng) if self._rng.random() < CROSSING else one
+        if self._rng.random() >= MUTATION:
+            yield child
+        yield from self._unseen.walk(child)
+
+    def _winner(self) -> Point:
+        one, other = self._rng.randrange(len(self._parents)), self._rng.randrange(len(self._parents))
+        return self._parents[min(one, other, key=lambda index: self._places[index])][1]
+
+    def _select(self, members: list[Member]) -> None:
+        self._parents, self._places = [], []
+        for number, front in enumerate(fronts([outcome for outcome, _ in members])):
+            distances = crowding([members[index][0].objectives for index in front])
+            ranked = sorted(zip(front, distances, strict=True), key=lambda entry: -entry[1])
+            for index, distance in ranked[: self._size - len(self._parents)]:
+                self._parents.append(members[index])
+                self._places.append((number, -distance))
+
+
+def fronts(outcomes: Sequence[Outcome]) -> list[list[int]]:
+    """Indices of `outcomes` in fronts: those that nothing surpasses, then those that only the first do, …"""
+    beaten_by = [sum(surpasses(other, one) for other in outcomes) for one in outcomes]
+    found: list[list[int]] = []
+    current = [index for index, count in enumerate(beaten_by) if count == 0]
+    while current:
+        found.append(current)
+        following = []
+        for winner in current:
+            for index, outcome in enumerate(outcomes):
+                if surpasses(outcomes[winner], outcome):
+                    beaten_by[index] -= 1
+                    if beaten_by[index] == 0:
+                        following.append(index)
+        current = sorted(following)
+    return found
+
+
+def crowding(vectors: Sequence[Sequence[float]]) -> list[float]:
+    """How far the neighbours of each vector of a front lie apart, over all objectives; infinite at ends."""
+    distances = [0.0] * len(vectors)
+    for objective in range(len(vectors[0]) if vectors else 0):
+        ordered = sorted(range(len(vectors)), key=lambda index: vectors[index][objective])
+        low, high = vectors[ordered[0]][objective], vectors[ordered[-1]][objective]
+        distances[ordered[0]] = distances[ordered[-1]] = math.inf
+        if high == low:
+            continue
+        for before, index, after in zip(ordered, ordered[1:], ordered[2:], strict=False):
+            distances[index] += (vectors[after][objective] - vectors[before][objective]) / (high - low)
+    return distances
