@@ -38,7 +38,7 @@ def may_be_checkpointed() -> bool:
 def is_recomputation() -> bool:
     """Whether a backward pass is under way in which calls were not declared a `first_run`."""
     task = torch._C._current_graph_task_id()
-    return bool(task not in (_NO_TASK, getattr(_declared, "task", _NO_TASK)))
+    return task != _NO_TASK and bool(task != getattr(_declared, "task", _NO_TASK))
 
 
 _NO_TASK = -1

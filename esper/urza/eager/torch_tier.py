@@ -37,40 +37,57 @@ _DROPS = frozenset({"dropout", "feature_dropout", "drop_path"})
 
 
 Operands = tuple[fx.Node | None, ...]
-Translate = Callable[[fx.Graph, Node, Operands, dict[str, Any]], fx.Node | None]
+Translate = Callable[["_Translation", Node, Operands, dict[str, Any]], fx.Node | None]
+"""Writes the call of one node; None where it does not know how."""
 
 
 def _row_norm(function: Callable[..., Any]) -> Translate:
-    """A norm of rows whose size is known before the call; None for others."""
+    """A norm of rows whose size is known before the call."""
 
-    def translate(graph: fx.Graph, node: Node, operands: Operands, attrs: dict[str, Any]) -> fx.Node | None:
+    def translate(to: _Translation, node: Node, operands: Operands, attrs: dict[str, Any]) -> fx.Node | None:
         size = node.type.shape[-1]
         if not isinstance(size, int):
             return None
-        return graph.call_function(function, (operands[0], (size,), *operands[1:], attrs["eps"]))
+        return to.graph.call_function(function, (operands[0], (size,), *operands[1:], attrs["eps"]))
 
     return translate
 
 
-def _matmul(graph: fx.Graph, node: Node, operands: Operands, attrs: dict[str, Any]) -> fx.Node:
+_CONVOLUTIONS = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
+
+
+def _conv(to: _Translation, node: Node, operands: Operands, attrs: dict[str, Any]) -> fx.Node | None:
+    """Not in bf16, of which some need care before the call."""
+    assert node.operands[1] is not None
+    channels, _, kernel, *_ = to.ir.type(node.operands[1]).shape
+    groups: Any = attrs["groups"] if node.op == "conv" else channels
+    if to.dtype_of(node.type.dtype) is torch.bfloat16 or not isinstance(kernel, int):
+        return None
+    stride, padding, dilation = attrs["stride"], attrs["padding"], attrs["dilation"]
+    padding = dilation * (kernel // 2) if padding == -1 else padding
+    function = _CONVOLUTIONS[len(node.type.shape) - 2]
+    return to.graph.call_function(function, (*operands, stride, padding, dilation, groups))
+
+
+def _matmul(to: _Translation, node: Node, operands: Operands, attrs: dict[str, Any]) -> fx.Node:
     flags = attrs["transpose_a"], attrs["transpose_b"]
     a, b = (
-        graph.call_function(getattr, (operand, "mT")) if flag else operand
+        to.graph.call_function(getattr, (operand, "mT")) if flag else operand
         for operand, flag in zip(operands, flags, strict=True)
     )
-    return graph.call_function(torch.matmul, (a, b))
+    return to.graph.call_function(torch.matmul, (a, b))
 
 
 def _function(function: Callable[..., Any], *names: str) -> Translate:
     """A call of `function` with the operands, then the attributes `names`."""
-    return lambda graph, node, operands, attrs: graph.call_function(
+    return lambda to, node, operands, attrs: to.graph.call_function(
         function, (*operands, *(attrs[name] for name in names))
     )
 
 
 def _method(method: str, *names: str) -> Translate:
     """A call of the first operand's `method` with the attributes `names`."""
-    return lambda graph, node, operands, attrs: graph.call_method(
+    return lambda to, node, operands, attrs: to.graph.call_method(
         method, (*operands, *(attrs[name] for name in names))
     )
 
@@ -78,6 +95,8 @@ def _method(method: str, *names: str) -> Translate:
 _PLAIN: Mapping[str, Translate] = {
     "layer_norm": _row_norm(torch.layer_norm),
     "rms_norm": _row_norm(torch.rms_norm),
+    "conv": _conv,
+    "depthwise_conv": _conv,
     "matmul": _matmul,
     "relu": _function(torch.relu),
     "silu": _function(torch._C._nn.silu),
@@ -93,13 +112,15 @@ class Ready(NamedTuple):
     """A graph ready to be called in one mode.
 
     run: `graph_module(ir, dtype, in_place=True).forward`. outputs: how many of its results are outputs.
-    updated: the buffers that the others are for, by name. streams: of the random seed that it takes, if any.
+    updated: the buffers that the others are for, by name. updates: whether a call changes buffers, these or
+    others in place. streams: of the random seed that it takes, if any.
     """
 
     ir: BlueprintIR
     run: Callable[..., tuple[torch.Tensor, ...]]
     outputs: int
     updated: tuple[str, ...]
+    updates: bool
     streams: Streams | None
 
 
@@ -114,7 +135,8 @@ def ready(ir: BlueprintIR, training: bool, dtype: torch.dtype | None = None) -> 
     in_place = updated_in_place(optimised)
     updated = tuple(name for name, _ in optimised.updates if name not in in_place)
     streams = Streams(optimised) if optimised.of("seed") else None
-    return Ready(optimised, module.forward, len(optimised.outputs), updated, streams)
+    updates = training and bool(optimised.updates)
+    return Ready(optimised, module.forward, len(optimised.outputs), updated, updates, streams)
 
 
 def leaves(ir: BlueprintIR) -> tuple[Node, ...]:
@@ -157,20 +179,17 @@ def _statistics(node: Node) -> list[str]:
     return [operand.node for operand in node.operands[3:5] if operand is not None]
 
 
-def _batch_norm(
-    x: torch.Tensor,
-    weight: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    running_mean: torch.Tensor,
-    running_var: torch.Tensor,
-    *,
-    training: bool,
-    momentum: float,
-    eps: float,
-) -> torch.Tensor:
+def _batch_norm(to: _Translation, node: Node, operands: Operands, attrs: dict[str, Any]) -> fx.Node:
     """The first result of `batch_norm`; in training, the running statistics become what its last two are."""
-    scale, shift = (None if vector is None else vector.to(running_mean.dtype) for vector in (weight, bias))
-    return F.batch_norm(x, running_mean, running_var, scale, shift, training, momentum, eps)
+    x, scale, shift, mean, variance = operands
+    dtypes = [None if operand is None else to.ir.type(operand).dtype for operand in node.operands]
+    wide = to.dtype_of(dtypes[3] or DType.F32)
+    scale, shift = (
+        to.graph.call_method("to", (vector, wide)) if dtype not in (None, dtypes[3]) else vector
+        for vector, dtype in zip((scale, shift), dtypes[1:3], strict=True)
+    )
+    arguments = (x, mean, variance, scale, shift, attrs["training"], attrs["momentum"], attrs["eps"])
+    return to.graph.call_function(F.batch_norm, arguments)
 
 
 def _body_module(body: BlueprintIR, dtype: torch.dtype | None) -> fx.GraphModule:
@@ -215,7 +234,7 @@ class _Translation:
         for node in self.ir.nodes:
             if node.op == "constant":
                 value = (attribute_number(node.attrs, "value"),)
-                dtype: dict[str, Any] = {"dtype": self._dtype(node.type.dtype)}
+                dtype: dict[str, Any] = {"dtype": self.dtype_of(node.type.dtype)}
                 self.values[node.result()] = self.graph.call_function(torch.scalar_tensor, value, dtype)
             elif node.result() not in self.values:
                 self._call(node)
@@ -238,15 +257,14 @@ class _Translation:
         if node.op == "batch_norm" and (
             _statistics(node)[0] in self.in_place or (only_first and not node.attrs["training"])
         ):
-            operands, attrs = self._arguments(node)
-            self.values[node.result()] = self.graph.call_function(_batch_norm, operands, attrs)
+            self.values[node.result()] = _batch_norm(self, node, *self._arguments(node))
             return
         if node.op in _DROPS and node.attrs["p"] == 0.0 and node.operands[0] is not None:
             self.values[node.result()] = self.values[node.operands[0]]
             return
         plain = _PLAIN.get(node.op)
         if plain is not None and only_first:
-            found = plain(self.graph, node, *self._arguments(node))
+            found = plain(self, node, *self._arguments(node))
             if found is not None:
                 self.values[node.result()] = found
                 return
@@ -267,7 +285,8 @@ class _Translation:
         operands = tuple(None if operand is None else self.values[operand] for operand in node.operands)
         return operands, {name: self._attribute(value) for name, value in node.attrs.items()}
 
-    def _dtype(self, dtype: DType) -> torch.dtype:
+    def dtype_of(self, dtype: DType) -> torch.dtype:
+        """What tensors have that the graph declares to be of `dtype`."""
         return TORCH_DTYPES[dtype] if self.dtype is None or not dtype.is_floating else self.dtype
 
     def _attribute(self, value: AttrValue) -> Any:
@@ -279,7 +298,7 @@ class _Translation:
             return self._size(value)
         if isinstance(value, tuple):
             return tuple(self._attribute(item) for item in value)
-        return self._dtype(value) if isinstance(value, DType) else value
+        return self.dtype_of(value) if isinstance(value, DType) else value
 
     def _size(self, size: Size) -> Any:
         if isinstance(size, int):

@@ -8,7 +8,7 @@ with torch's, and a seed whose kernels fail or disagree goes back to the torch t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import nn
@@ -33,6 +33,7 @@ from esper.urza.run.tiers import SeedStatus, Tier, Tiers
 
 Tensor = torch.Tensor
 _profiler_enabled = torch._C._autograd._profiler_enabled
+_any_autocast = torch._C._is_any_autocast_enabled
 DTYPES = {found: dtype for dtype, found in TORCH_DTYPES.items()}
 
 
@@ -123,17 +124,22 @@ class CompiledSeed(nn.Module):
         if is_compiling():
             return self._traced(inputs)
         state = self._state()
-        dtype = self._dtype()
-        device = inputs[0].device.type if inputs else next((t.device.type for t in state), "cpu")
-        if torch.is_autocast_enabled(device):
+        dtype = self._dtype(state)
+        narrow = self._autocast_dtype(inputs, state) if _any_autocast() else None
+        if narrow is None:
+            outputs = self._outputs(inputs, state, dtype, None)
+        else:
             inputs = self._declared(inputs, [node.type.dtype for node in self._ir.inputs], dtype)
             with profiled(self._ir.name):
-                outputs = self._outputs(inputs, state, dtype, torch.get_autocast_dtype(device))
+                outputs = self._outputs(inputs, state, dtype, narrow)
             declared = [self._ir.type(value).dtype for _, value in self._ir.outputs]
             outputs = self._declared(outputs, declared, dtype)
-        else:
-            outputs = self._outputs(inputs, state, dtype, None)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _autocast_dtype(self, inputs: tuple[Tensor, ...], state: list[Tensor]) -> torch.dtype | None:
+        """What autocast takes products to on this call's device; None outside it."""
+        device = next((tensor.device.type for tensor in (*inputs, *state)), "cpu")
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
     def _outputs(
         self,
@@ -145,14 +151,14 @@ class CompiledSeed(nn.Module):
         """The outputs of a call; buffers are updated. narrow: autocast's dtype, inside it."""
         graph = self._graphs.get((self.training, dtype)) or self._graph(self.training, dtype)
         given: list[Any] = [*inputs, *state]
-        again = bool(self._ir.updates) and self.training and recomputation.is_recomputation()
+        again = graph.updates and recomputation.is_recomputation()
         if again:
             first = len(given) - len(self._ir.buffers)
             given[first:] = [buffer.clone() for buffer in state[len(self._ir.params) :]]
         if graph.streams is not None:
             given.append(self._draw())
         names, results = graph.updated, None
-        if self._tiers.wants_kernels and self.training:
+        if self.training and self._tiers.wants_kernels:
             if dtype is None:
                 results = self._tiers.run(self._by_name(given), self._want(given, narrow))
             else:
@@ -187,8 +193,9 @@ class CompiledSeed(nn.Module):
     def _traced(self, inputs: tuple[Tensor, ...]) -> Any:
         """A call as `torch.compile` and `torch.export` see it: nothing of it depends on what changes."""
         handle = self._prepare_trace()
-        dtype = self._dtype()
-        given = [*inputs, *(self._find(name) for name in self._names)]
+        state = [self._find(name) for name in self._names]
+        dtype = self._dtype(state)
+        given = [*inputs, *state]
         graph = self._graphs[self.training, dtype]
         if graph.streams is not None:
             given.append(self.random_seed.clone())
@@ -210,8 +217,9 @@ class CompiledSeed(nn.Module):
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def _prepare_trace(self) -> int:
         """Makes ready what a trace reads; the handle of this seed's kernels, or -1 for torch's operators."""
-        self._graph(self.training, self._dtype())
-        fit = self.training and self._tiers.wants_kernels and self._dtype() is None
+        dtype = self._dtype(self._state())
+        self._graph(self.training, dtype)
+        fit = self.training and self._tiers.wants_kernels and dtype is None
         if not fit or torch.compiler.is_exporting():
             return -1
         inputs = {node.name for node in self._ir.inputs}
@@ -235,23 +243,21 @@ class CompiledSeed(nn.Module):
         except KeyError:  # a parametrization took a weight's place
             return [self._find(name) for name in self._names]
 
-    def _dtype(self) -> torch.dtype | None:
+    def _dtype(self, state: list[Tensor]) -> torch.dtype | None:
         """The dtype that all floating weights have, if not their own."""
-        for owner, key, declared in self._witnesses:
-            tensor: Tensor | None = owner._parameters.get(key)
-            if tensor is None:
-                tensor = owner._buffers.get(key)
-            if tensor is not None and tensor.dtype is not declared:
-                return tensor.dtype
+        for index, declared in self._witnesses:
+            found = state[index].dtype
+            if found is not declared:
+                return found
         return None
 
-    def _find_witnesses(self) -> tuple[tuple[nn.Module, str, torch.dtype], ...]:
-        """One weight or buffer for each floating dtype that the graph's have: `.to` changes all alike."""
-        found: dict[DType, tuple[nn.Module, str, torch.dtype]] = {}
-        for node in (*self._ir.params, *self._ir.buffers):
+    def _find_witnesses(self) -> tuple[tuple[int, torch.dtype], ...]:
+        """One place in the state for each floating dtype there: `.to` changes all of one alike."""
+        found: dict[torch.dtype, int] = {}
+        for index, node in enumerate((*self._ir.params, *self._ir.buffers)):
             if node.type.dtype.is_floating:
-                found.setdefault(node.type.dtype, (*self._place(node.name), TORCH_DTYPES[node.type.dtype]))
-        return tuple(found.values())
+                found.setdefault(TORCH_DTYPES[node.type.dtype], index)
+        return tuple((index, dtype) for dtype, index in found.items())
 
     def _declared(
         self, tensors: tuple[Tensor, ...], dtypes: list[DType], dtype: torch.dtype | None
@@ -286,8 +292,10 @@ class CompiledSeed(nn.Module):
 
     def _draw(self) -> int | Tensor:
         """The random seed of this call; the next call's is another."""
+        state = self._buffers["random_seed"]
+        assert state is not None
         if not self.training:
-            return self.random_seed.clone()
+            return state.clone()
         place = None
         if recomputation.may_be_checkpointed():
             place = recomputation.region()
@@ -297,10 +305,9 @@ class CompiledSeed(nn.Module):
                 found = self._draws.repeat(place)
                 if found is not None:
                     return found
-        state = self.random_seed
         # On a CPU a number costs less than a tensor: the operators mix its bits without torch.
-        on_cpu = type(state) is Tensor and state.device.type == "cpu"
-        drawn = int(state) if on_cpu else state.clone()
+        on_cpu = type(state) is Tensor and state.is_cpu
+        drawn = cast("int", state.item()) if on_cpu else state.clone()
         state.add_(1)
         if place is not None:
             self._draws.remember(place, drawn)
@@ -314,7 +321,6 @@ class CompiledSeed(nn.Module):
     def _replicate_for_data_parallel(self) -> Any:
         replica = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
         replica._weights, replica._statistics = ((_Scope(), ""),), ()  # its own ones are found by name
-        replica._witnesses = ()
         return replica
 
     def _find(self, name: str) -> torch.Tensor:
