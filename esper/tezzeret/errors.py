@@ -28,11 +28,13 @@ class NothingToChoose(EsperError):
 
 
 class NothingFeasible(EsperError):
+    """One constraint is broken by every candidate that was tried; `nearest` is the figure closest to it."""
+
     code = "E1004"
     message = (
         "none of {trials} candidates of `{blueprint}` satisfies `{constraint}`; the nearest has {nearest}"
     )
-    help = "relax that constraint, or widen the domains"
+    help = "{way}relax that constraint, or widen the domains"
 
 
 class NothingValid(EsperError):
@@ -59,3 +61,57 @@ class OutsideSpace(EsperError):
     code = "E1011"
     message = "`{found}` is no point of this space"
     help = "it was written for other domains: search anew, or restore the blueprint"
+
+
+class ConstraintsContradict(EsperError):
+    """Each of several constraints holds somewhere, but none of the candidates satisfies them together."""
+
+    code = "E1020"
+    message = (
+        "none of {trials} candidates of `{blueprint}` satisfies {constraints} at once, "
+        "though each is satisfied by some"
+    )
+    help = "{way}relax one of them: keeping the others, {nearest}"
+
+
+class NothingEvaluated(EsperError):
+    """A search was stopped, or its time was up, before its first candidate was evaluated."""
+
+    code = "E1021"
+    message = "the search of `{blueprint}` ended before a candidate was evaluated: {reason}"
+
+
+class WorkerLost(EsperError):
+    """A process or a machine that evaluated candidates is gone; what it worked on is lost."""
+
+    code = "E1022"
+    message = "a worker of the search died: {reason}"
+    help = "search with fewer workers, and with a storage, which keeps what was evaluated"
+
+
+class StorageTaken(EsperError):
+    code = "E1023"
+    message = "`{path}` holds a search already"
+    help = "go on with it by --resume, or choose another file"
+
+
+class StorageForeign(EsperError):
+    """A file that no search wrote, or that is damaged. It is left as it was."""
+
+    code = "E1024"
+    message = "`{path}` is no storage of a search: {reason}"
+    help = "choose another file"
+
+
+class StorageDiffers(EsperError):
+    """A storage belongs to one question: for another its evaluations would be wrong, or out of order."""
+
+    code = "E1025"
+    message = "`{path}` holds a search with {name} {found}, not {expected}"
+    help = "search with the same, or choose another file"
+
+
+class StorageInUse(EsperError):
+    code = "E1026"
+    message = "`{path}` is in use by another process"
+    help = "wait for the search that has it, or choose another file"

@@ -70,16 +70,22 @@ def _area(vectors: list[tuple[float, ...]], reference: tuple[float, ...]) -> flo
 def knee(vectors: Sequence[Vector]) -> int:
     """The index of the vector where any gain in one objective costs most in the others; the first of equals.
 
-    It is the one farthest below the line, or plane, through the extremes of the front once each objective is
-    scaled to [0, 1] over the front, where that plane is Σx = 1 (Das 1999, "On characterizing the knee of the
-    Pareto curve"). Objectives that are equal all over the front do not count. `vectors`: a front, not empty.
+    It is the one farthest below the line, or plane, through the extremes of the front (Das 1999, "On
+    characterizing the knee of the Pareto curve"). `vectors`: a front, not empty.
     """
-    lows = [min(column) for column in zip(*vectors, strict=True)]
-    spans = [max(column) - low for column, low in zip(zip(*vectors, strict=True), lows, strict=True)]
+    heights = rises(vectors, vectors)
+    return min(range(len(vectors)), key=heights.__getitem__)
 
-    def scaled_sum(vector: Vector) -> float:
-        return math.fsum(
-            (a - low) / span for a, low, span in zip(vector, lows, spans, strict=True) if span > 0
-        )
 
-    return min(range(len(vectors)), key=lambda index: scaled_sum(vectors[index]))
+def rises(vectors: Sequence[Vector], front: Sequence[Vector]) -> list[float]:
+    """How high each of `vectors` lies, in the direction in which everything gets worse.
+
+    That is Σx with each objective scaled to [0, 1] over `front`: in two objectives its extremes are at 1.
+    Objectives that are equal all over the front do not count.
+    """
+    lows = [min(column) for column in zip(*front, strict=True)]
+    spans = [max(column) - low for column, low in zip(zip(*front, strict=True), lows, strict=True)]
+    return [
+        sum((a - low) / span for a, low, span in zip(vector, lows, spans, strict=True) if span > 0)
+        for vector in vectors
+    ]

@@ -1,0 +1,205 @@
+"""What `esperc search` shows: the best so far on a terminal, and at the end a page or a JSON document."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from esper.cli.blueprint import Request
+from esper.cli.program import INTERRUPTED, TERMINATED
+from esper.tezzeret import OBJECTIVES, Candidate, Plan, Progress, SearchResult, Stop
+from esper.tezzeret.objectives import FIGURES
+
+SCHEMA_VERSION = 1
+SHOWN = 10
+"""Rows of the front that are not among the best."""
+EVERY = 0.1
+"""Seconds between two lines of progress."""
+
+
+class Interrupts:
+    """Whether SIGINT or SIGTERM has come. A second one ends the program at once."""
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+
+    def has_come(self) -> bool:
+        return self.exit_code != 0
+
+    def come(self, number: int, frame: FrameType | None) -> None:
+        if self.exit_code:
+            raise KeyboardInterrupt
+        self.exit_code = INTERRUPTED if number == signal.SIGINT else TERMINATED
+
+
+@contextmanager
+def watching(is_quiet: bool) -> Iterator[tuple[Interrupts, Callable[[Progress], None]]]:
+    """While entered, signals ask the search to end, and a terminal shows the best so far in one line."""
+    interrupts = Interrupts()
+    line = _Line() if sys.stderr.isatty() and not is_quiet else None
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {
+            number: signal.signal(number, interrupts.come) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+    try:
+        yield interrupts, line.show if line else lambda progress: None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if line:
+            line.clear()
+
+
+class _Line:
+    """One line of a terminal, written over and over."""
+
+    def __init__(self) -> None:
+        self._shown = 0.0
+
+    def show(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._shown < EVERY:
+            return
+        self._shown = now
+        text = f"{progress.evaluated}/{progress.trials}"
+        if progress.best is not None:
+            found = progress.best.figures
+            kind = "best" if progress.best.is_feasible else "nearest to the constraints"
+            chosen = " ".join(f"{name}={value}" for name, value in progress.best.values.items())
+            text += f"  {kind}: {found.latency * 1e6:.4g} us, {found.memory / 1e6:.4g} MB, {chosen}"
+        width = shutil.get_terminal_size().columns - 1
+        click.echo(f"\r{text[:width]:<{width}}", err=True, nl=False)
+
+    def clear(self) -> None:
+        if self._shown:
+            click.echo("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", err=True, nl=False)
+
+
+def document(result: SearchResult, plan: Plan, seconds: float) -> str:
+    """The result as JSON."""
+    found = {
+        "schema_version": SCHEMA_VERSION,
+        "best": _record(result.best),
+        "top": [_record(trial) for trial in result.top],
+        "front": [_record(trial) for trial in result.front],
+        "trials": len(result.trials),
+        "infeasible": result.infeasible,
+        "invalid": result.invalid,
+        "duplicates": result.duplicates,
+        "space_size": result.space_size,
+        "exhaustive": result.exhaustive,
+        "stopped": result.stopped.value,
+        "algorithm": plan.algorithm,
+        "objective": plan.objective,
+        "seed": plan.seed,
+        "device": result.device,
+        "measured": False,
+        "seconds": seconds,
+    }
+    return json.dumps(found, indent=2)
+
+
+def _record(trial: Candidate) -> dict[str, Any]:
+    found = trial.figures
+    return {
+        "values": dict(trial.values),
+        "objectives": {
+            name: getattr(found, name)
+            for name in ("latency", "memory", "balanced", "params", "flops", "bytes")
+        },
+        "ir_hash": trial.ir_hash,
+    }
+
+
+def page(result: SearchResult, plan: Plan, request: Request, output: Path | None) -> str:
+    """The best and the front as a table, how they were found, and what to do with them."""
+    on_front = {trial.ir_hash for trial in result.front}
+    names = list(result.best.values)
+    rows = [["", *names, "params", "GFLOP", "MB moved", "MB kept", "roofline us"]]
+    for place, trial in enumerate(result.top, start=1):
+        label = "best" if place == 1 else str(place)
+        rows.append(_row(f"{label} front" if trial.ir_hash in on_front and place > 1 else label, trial))
+    others = [trial for trial in result.front if trial not in result.top]
+    rows += [_row("front", trial) for trial in others[:SHOWN]]
+    lines = [*_table(rows, len(names)), ""]
+    if len(others) > SHOWN:
+        lines.append(f"and {len(others) - SHOWN} more of the front, which --json prints")
+    if len(result.front) > 1:
+        lines.append(f"front: nothing has less of {', '.join(FIGURES[:-1])} and {FIGURES[-1]} at once")
+    lines += [*_how(result, plan), *_capacity(result), "", *_next_steps(result, request, output)]
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Sequence[str]], names: int) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column <= names else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _row(label: str, trial: Candidate) -> list[str]:
+    found = trial.figures
+    figures = [found.flops / 1e9, found.bytes / 1e6, found.memory / 1e6, found.latency * 1e6]
+    values = [_as_setting(value) for value in trial.values.values()]
+    return [label, *values, f"{found.params:,}", *(f"{x:.4g}" for x in figures)]
+
+
+def _how(result: SearchResult, plan: Plan) -> list[str]:
+    objective = OBJECTIVES[plan.objective]
+    wanted = "the knee of latency and memory" if objective.is_several else f"least {plan.objective}"
+    covered = "all" if result.exhaustive else f"{len(result.trials)}"
+    points = "points" if result.space_size is None else f"{result.space_size} points"
+    counts = f"{result.infeasible} infeasible, {result.invalid} invalid, {result.duplicates} duplicates"
+    ends = {
+        Stop.CANCELLED: "interrupted: this is the best so far",
+        Stop.PATIENCE: f"ended early, after {plan.patience} candidates without improvement (--patience)",
+        Stop.TIME: f"ended after {plan.seconds:g} s (--time-limit)" if plan.seconds is not None else "",
+        Stop.TRIALS: "" if result.exhaustive else "more may be found with more --trials",
+    }
+    return [
+        f"{wanted} of {covered} of {points}: {counts}",
+        *filter(None, [ends.get(result.stopped, "")]),
+        f"an estimate by the roofline of {result.device}; nothing was measured",
+    ]
+
+
+def _capacity(result: SearchResult) -> list[str]:
+    """Where nothing was asked of a blueprint but to be cheap, that the smallest is so by nature."""
+    sizes = sorted(trial.figures.params for trial in result.trials)
+    is_bounded = any(bound.constraint.comparison.startswith(">") for bound in result.best.bounds)
+    if is_bounded or sizes[0] == sizes[-1] or result.best.figures.params > sizes[0]:
+        return []
+    middle = sizes[len(sizes) // 2]
+    return [f"the smallest is the cheapest; to ask for more of it: --constraint 'params>={middle}'"]
+
+
+def _next_steps(result: SearchResult, request: Request, output: Path | None) -> list[str]:
+    if output is not None:
+        return [f"compile it: esperc compile {shlex.quote(str(output))}"]
+    settings = [f"--set {name}={_as_setting(value)}" for name, value in result.best.values.items()]
+    given = [shlex.quote(word) for word in (request.file, *request.arguments())]
+    return [
+        f"compile the best: esperc compile {' '.join([*given, *settings])}",
+        "or write it as a blueprint with these defaults: search again with -o best.esp",
+    ]
+
+
+def _as_setting(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,65 @@
+"""What a search has found: the best, the next best, the front, and how it came to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from esper.tezzeret.costs import REFERENCE_DEVICE
+from esper.tezzeret.evaluator import Candidate
+from esper.tezzeret.objectives import Objective, figures_of
+from esper.tezzeret.pareto import front
+
+KEPT = 10
+"""The best that are told."""
+
+
+class Stop(StrEnum):
+    """Why a search ended."""
+
+    EXHAUSTED = "exhausted"
+    """No point is left, or no other graph has come up for as many points as trials were allowed."""
+    TRIALS = "trials"
+    PATIENCE = "patience"
+    TIME = "time"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """best: the feasible trial with the least objective, or the front's knee where it has several figures;
+    of equals the one with less latency, memory and parameters, so it is on the front.
+
+    top: the `KEPT` best, `best` first. front: the feasible trials that none surpasses in latency, memory and
+    parameters at once; of several with the same figures, the first. trials: all that were evaluated;
+    infeasible: those that break a constraint; invalid: points that the blueprint refuses; duplicates: points
+    whose graph was met before. space_size: of how many points, None where a domain is an interval.
+    exhaustive: no point is left out. device: the GPU whose datasheet latency is estimated by.
+    """
+
+    best: Candidate
+    top: tuple[Candidate, ...]
+    front: tuple[Candidate, ...]
+    trials: tuple[Candidate, ...]
+    infeasible: int
+    invalid: int
+    duplicates: int
+    space_size: int | None
+    stopped: Stop
+    device: str = REFERENCE_DEVICE.name
+
+    @property
+    def exhaustive(self) -> bool:
+        return len(self.trials) + self.invalid + self.duplicates == self.space_size
+
+
+def best_of(feasible: Sequence[Candidate], objective: Objective) -> tuple[Candidate, ...]:
+    """The `KEPT` best of candidates that all are feasible, the best first."""
+    ranked = objective.ranked([candidate.figures for candidate in feasible])
+    return tuple(feasible[index] for index in ranked[:KEPT])
+
+
+def front_of(feasible: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """What nothing surpasses in latency, memory and parameters; the first of those with the same figures."""
+    return tuple(feasible[place] for place in front([figures_of(one.figures) for one in feasible]))
