@@ -181,13 +181,13 @@ def _how(result: SearchResult, plan: Plan) -> list[str]:
 
 
 def _capacity(result: SearchResult) -> list[str]:
-    """Where nothing was asked of a blueprint but to be cheap, that the smallest is so by nature."""
+    """Where nothing was asked of a blueprint but to be cheap: small ones are so by nature."""
     sizes = sorted(trial.figures.params for trial in result.trials)
     is_bounded = any(bound.constraint.comparison.startswith(">") for bound in result.best.bounds)
-    if is_bounded or sizes[0] == sizes[-1] or result.best.figures.params > sizes[0]:
-        return []
     middle = sizes[len(sizes) // 2]
-    return [f"the smallest is the cheapest; to ask for more of it: --constraint 'params>={middle}'"]
+    if is_bounded or result.best.figures.params >= middle:
+        return []
+    return [f"what is small is cheap; to ask for more of it, add --constraint 'params>={middle}'"]
 
 
 def _next_steps(result: SearchResult, request: Request, output: Path | None) -> list[str]:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -76,3 +84,136 @@ def test_the_searched_file_is_never_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize("constraint", ["foo", "parms<=3"])
 def test_a_bad_constraint_is_the_inputs_fault(constraint: str) -> None:
     assert run("mlp_block", "--constraint", constraint)[0] == 1
+
+
+WIDE = """blueprint wide(
+    a: int = 1 in 1..200,
+    b: int = 1 in 1..200,
+    c: int = 1 in 1..200,
+    act: op = relu in {relu, gelu, silu},
+) {
+    input x: f32[N, 8]
+    output x |> linear(a) |> act() |> linear(b) |> act() |> linear(c)
+}
+"""
+ENDLESSLY = ("--trials", "1000000", "--patience", "0")
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> str:
+    path = tmp_path / "wide.esp"
+    path.write_text(WIDE)
+    return str(path)
+
+
+@pytest.mark.parametrize("algorithm", ["evolutionary", "random", "bayesian", "local"])
+def test_every_algorithm_can_be_named(wide: str, algorithm: str) -> None:
+    arguments = [wide, "--algorithm", algorithm, "--trials", "15", "--constraint", "params>=3000", "--json"]
+    code, stdout, _ = run(*arguments)
+    document = json.loads(stdout)
+    assert code == 0
+    assert document["algorithm"] == algorithm and document["trials"] == 15
+    assert document["stopped"] == "trials" and document["best"] == document["top"][0]
+    assert document["best"] in document["front"] and document["best"]["objectives"]["params"] >= 3000
+
+
+def test_a_search_is_kept_and_gone_on_with(wide: str, tmp_path: Path) -> None:
+    file = str(tmp_path / "trials.db")
+    first = json.loads(run(wide, "--trials", "20", "--storage", file, "--json")[1])
+    code, stdout, stderr = run(wide, "--trials", "30", "--storage", file, "--resume", "--json")
+    assert code == 0 and f"20 evaluations are in {file}" in stderr
+    found, unbroken = json.loads(stdout), json.loads(run(wide, "--trials", "30", "--json")[1])
+    assert {**found, "seconds": 0} == {**unbroken, "seconds": 0} and found["trials"] > first["trials"]
+
+
+def test_a_storage_is_neither_overwritten_nor_resumed_for_something_else(wide: str, tmp_path: Path) -> None:
+    file = tmp_path / "trials.db"
+    run(wide, "--trials", "5", "--storage", str(file))
+    before = file.read_bytes()
+    assert "E1023" in run(wide, "--trials", "5", "--storage", str(file))[2]
+    assert "E1025" in run(wide, "--trials", "5", "--storage", str(file), "--resume", "--seed", "1")[2]
+    assert file.read_bytes() == before
+
+
+def test_what_to_resume_has_to_be_named(wide: str) -> None:
+    code, _, stderr = run(wide, "--resume")
+    assert code == 2 and "--storage" in stderr
+
+
+@pytest.mark.parametrize(
+    "option", [["--objective", "accuracy"], ["--task", "digits"], ["--host", "cnn"], ["--slot", "layer2"]]
+)
+def test_accuracy_is_refused_by_the_option_that_asks_for_it(option: list[str]) -> None:
+    code, stdout, stderr = run("mlp_block", *option)
+    assert (code, stdout) == (1, "") and "E0990" in stderr and option[0] in stderr
+
+
+def started(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "esper.cli.esperc", "search", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_search_with_the_best_so_far(
+    wide: str, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    out, file = tmp_path / "best.esp", tmp_path / "trials.db"
+    given = (wide, *ENDLESSLY, "--storage", str(file), "-o", str(out), "--json")
+    with started(*given, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert "evaluations are kept" in process.stderr.readline()
+        time.sleep(0.5)
+        process.send_signal(number)
+        stdout, _ = process.communicate(timeout=60)
+    document = json.loads(stdout)
+    assert process.returncode == code
+    assert document["stopped"] == "cancelled" and document["trials"] > 0
+    assert lower(out).hash == document["best"]["ir_hash"]
+    again = run(wide, "--trials", str(document["trials"]), *ENDLESSLY[2:], "--storage", str(file), "--resume")
+    assert again[0] == 0 and f"{document['trials'] + document['duplicates']} evaluations" in again[2]
+
+
+def test_a_terminal_is_shown_the_best_so_far_in_one_line(wide: str) -> None:
+    terminal, end = os.openpty()
+    with started(wide, "--trials", "200", "--patience", "0", stderr=end) as process:
+        os.close(end)
+        stdout, _ = process.communicate(timeout=120)
+    shown = os.read(terminal, 1_000_000).decode()
+    os.close(terminal)
+    assert process.returncode == 0 and "least latency of" in stdout
+    assert "/200  best: " in shown and " act=" in shown and "\n" not in shown
+
+
+def test_the_command_that_is_told_to_compile_the_best_compiles_it(wide: str) -> None:
+    given = (wide, "--set", "a=7", "--precision", "bf16", "--trials", "10")
+    page, document = run(*given)[1], json.loads(run(*given, "--json")[1])
+    (line,) = [line for line in page.splitlines() if line.startswith("compile the best: ")]
+    words = shlex.split(line.partition(": ")[2])
+    assert words[:2] == ["esperc", "compile"]
+    settings = [word for before, word in itertools.pairwise(words) if before == "--set"]
+    values = dict(setting.split("=") for setting in settings)
+    typed: dict[str, Any] = {name: text if name == "act" else int(text) for name, text in values.items()}
+    assert lower(wide, precision="bf16", **typed).hash == document["best"]["ir_hash"]
+
+
+def test_where_only_cheapness_is_asked_for_a_bound_from_below_is_advised(wide: str) -> None:
+    page = run(wide, "--trials", "20")[1]
+    (line,) = [line for line in page.splitlines() if line.startswith("what is small is cheap")]
+    constraint = shlex.split(line.partition(", add ")[2])
+    assert constraint[0] == "--constraint"
+    assert "what is small is cheap" not in run(wide, "--trials", "20", *constraint)[1]
+
+
+def test_contradictory_constraints_are_named_together() -> None:
+    limits = ["params<=1200", "flops>=400000000", "bytes<=1e12"]
+    options = [word for limit in limits for word in ("--constraint", limit)]
+    code, stdout, stderr = run("mlp_block", "--set", "features=16", *options)
+    assert (code, stdout) == (1, "") and "E1020" in stderr
+    assert "`params<=1200` and `flops>=400000000`" in stderr and "bytes" not in stderr
+
+
+def test_a_search_that_ends_early_says_why(wide: str) -> None:
+    page = run(wide, "--patience", "5", "--algorithm", "random")[1]
+    assert "ended early, after 5 candidates without improvement (--patience)" in page
+    assert "ended after 0.2 s (--time-limit)" in run(wide, *ENDLESSLY, "--time-limit", "0.2")[1]
+    assert "more may be found with more --trials" in run(wide, "--trials", "5")[1]
