@@ -234,7 +234,8 @@ def _control_values(control: Control) -> dict[str, Any]:
         "start_loss": control.start_loss,
         "accumulated": control.accumulated,
         "passes": control.passes,
-        "readings": control.readings,
+        "steps": control.steps,
+        "averages": [control.grown_average.values, control.average.values],
     }
 
 
@@ -244,14 +245,17 @@ def _restored_control(slot: SeedSlot, bank: MorphogeneticModel, values: Mapping[
     assert ground.optimizer is not None and ground.trial is not None
     phase, hook.phase = hook.phase, Phase.IDLE
     try:
-        control = Control(ground.model, ground.optimizer, ground.trial, start_loss=values["start_loss"])
+        start_loss = values["start_loss"]
+        control = Control(ground.model, ground.optimizer, ground.trial, slot.seed, start_loss=start_loss)
     finally:
         hook.phase = phase
     load_module_values(control.model, values["model"])
     control.optimizer.load_state_dict(values["optimizer"])
     _restore_stream(control.stream, values["stream"])
-    control.accumulated, control.passes = values["accumulated"], values["passes"]
-    control.readings = [(grown, own) for grown, own in values["readings"]]
+    control.accumulated = values["accumulated"]
+    control.passes, control.steps = values["passes"], values["steps"]
+    for average, saved in zip((control.grown_average, control.average), values["averages"], strict=True):
+        average.values = [new.to(old.device) for old, new in zip(average.values, saved, strict=True)]
     return control
 
 

@@ -1,7 +1,8 @@
 """The control: the same host, from the moment before blending, trained on the same batches without the seed.
 
 Only it can tell a useful seed from one that the host merely got used to. The two hosts are compared
-on held-out examples, pair by pair, so that what is hard for both cancels out. A seed may also merely
+on held-out examples, pair by pair, so that what is hard for both cancels out, and by the moving averages of
+their weights: at a high learning rate, weights of two single steps differ by chance. A seed may also merely
 speed the host up, as a larger learning rate would (a linear seed before a linear layer does), so the
 gain is set beside what the control itself has learned in the same time.
 """
@@ -9,9 +10,8 @@ gain is set beside what the control itself has learned in the same time.
 from __future__ import annotations
 
 import copy
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from esper.kasmina.averaging import WINDOW, WeightAverage
 from esper.kasmina.errors import MalformedEvaluation
 from esper.kasmina.hook import Phase, hooks_of
 from esper.kasmina.isolation import RandomStream, cuda_devices, undisturbed
@@ -59,16 +60,14 @@ class Trial:
 class Comparison:
     """Grown against control on the same held-out examples; `gain` and `error` relative to the control's loss.
 
-    With d = control loss - grown loss of an example, averaged over the readings: gain = mean(d) /
-    mean(control loss). The error is the root of the sum of two squares over mean(control loss): of what
-    the examples leave open, sd(d) / sqrt(examples), and of what the moments do, the deviation of the
-    readings' own means over sqrt(readings).
+    With d_i = control loss - grown loss of example i: gain = mean(d) / mean(control loss), and
+    error = sd(d) / sqrt(examples) / mean(control loss).
     """
 
     gain: float
     error: float
     start_loss: float
-    """The mean held-out loss of both before blending."""
+    """The mean held-out loss of both at the beginning."""
     grown_loss: float
     control_loss: float
     examples: int
@@ -94,28 +93,22 @@ def _bounded_ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator
 
 
-Reading = tuple[Tensor, Tensor]
-"""The held-out losses of the grown host and of its control at one moment: float64 [examples] each."""
-
-
-def compare(readings: Sequence[Reading], start_loss: float) -> Comparison:
-    """Pairs the losses of the same held-out examples, averaged over the readings.
+def compare(grown: Tensor, control: Tensor, start_loss: float) -> Comparison:
+    """Pairs the losses of the same held-out examples: two float64 tensors [examples].
 
     Where the control's own loss is not finite, nothing was measured: the figures are NaN.
     """
-    for losses in itertools.chain.from_iterable(readings):
-        if losses.shape != readings[0][0].shape:
-            raise MalformedEvaluation(found=f"{len(readings[0][0])} losses, then {len(losses)}")
-    grown, control = (torch.stack(losses).mean(0) for losses in zip(*readings, strict=True))
+    if grown.shape != control.shape:
+        raise MalformedEvaluation(found=f"{len(grown)} losses, then {len(control)}")
     difference = control - grown
     scale = control.mean().item()
     count = len(difference)
+    spread = difference.std().item() if count > 1 else math.nan
     if not scale > 0:
         return Comparison(math.nan, math.nan, start_loss, grown.mean().item(), scale, count)
-    moments = torch.stack([(control - grown).mean() for grown, control in readings])
     return Comparison(
         gain=difference.mean().item() / scale,
-        error=math.hypot(_standard_error(difference), _standard_error(moments, alone=0.0)) / scale,
+        error=spread / math.sqrt(count) / scale,
         start_loss=start_loss,
         grown_loss=grown.mean().item(),
         control_loss=scale,
@@ -123,20 +116,25 @@ def compare(readings: Sequence[Reading], start_loss: float) -> Comparison:
     )
 
 
-def _standard_error(values: Tensor, alone: float = math.nan) -> float:
-    """Of the mean of `values`; `alone` where there is but one."""
-    return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else alone
-
-
 class Control:
-    """A copy of host and optimizer that trains in step with the host, in its own random stream."""
+    """A copy of host and optimizer that trains in step with the host, in its own random stream.
+
+    start_loss: the mean held-out loss at the beginning, of the weights as they stand, and after WINDOW steps
+    of the control's averages.
+    """
 
     def __init__(
-        self, model: nn.Module, optimizer: Optimizer, trial: Trial, *, start_loss: float | None = None
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        trial: Trial,
+        seed: nn.Module | None = None,
+        *,
+        start_loss: float | None = None,
     ) -> None:
-        """Copies both as they stand; `model` must not depend on the seed that is to be judged.
+        """Copies both as they stand; `model` must not depend yet on `seed`, which is to be judged.
 
-        `start_loss`: the mean held-out loss at the beginning, measured where it is not given.
+        `start_loss` is measured where it is not given.
         """
         self.host = model
         self.host_optimizer = optimizer
@@ -150,9 +148,9 @@ class Control:
         self.stream = RandomStream.forked(cuda_devices(model))
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.accumulated = 0
-        self.passes = 0
-        self.readings: list[Reading] = []
-        """Those before the verdict's own."""
+        self.passes = self.steps = 0
+        self.grown_average = WeightAverage([model] if seed is None else [model, seed])
+        self.average = WeightAverage([self.model])
 
     def observe(self, batch: Any, *, stepped: bool) -> None:
         """Learns from the batch the host has just seen; `stepped`: the host's optimizer took a step on it.
@@ -213,14 +211,21 @@ class Control:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.accumulated = 0
-
-    def read(self) -> Reading:
-        """Measures the host as it stands, and this control."""
-        return self.trial.held_out_losses(self.host), self.trial.held_out_losses(self.model)
+        self.steps += 1
+        self.grown_average.update(self.steps)
+        self.average.update(self.steps)
+        if self.steps == WINDOW:
+            self.start_loss = self._losses().mean().item()
 
     def compare(self) -> Comparison:
-        """The host against this control, by the readings so far and one of this moment."""
-        return compare([*self.readings, self.read()], self.start_loss)
+        """The host against this control, both by their averages."""
+        with self.grown_average.in_place():
+            grown = self.trial.held_out_losses(self.host)
+        return compare(grown, self._losses(), self.start_loss)
+
+    def _losses(self) -> Tensor:
+        with self.average.in_place():
+            return self.trial.held_out_losses(self.model)
 
 
 def _silence(model: nn.Module) -> None:

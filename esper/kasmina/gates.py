@@ -35,9 +35,6 @@ class GateParameters:
     """G4: greatest relative rise of the validation loss since before blending."""
     probation_steps: int = 100
     """G5: least age in PROBATIONARY; its end is when the controlled gain is judged."""
-    readings: int = 4
-    """G5: how often both hosts are measured, evenly over the second half of probation and at its end. The
-    gain is of the means: at a high learning rate a single moment is chance."""
     gain: float = 0.01
     """G5: least relative gain in mean held-out loss over the control."""
     gain_errors: float = 2.0
@@ -47,11 +44,6 @@ class GateParameters:
     that acts like a larger learning rate stays below, while the host still learns fast."""
     heldout_examples: int = 50
     """G5: fewest held-out examples; fewer make the standard error itself uncertain."""
-
-    def is_reading(self, age: int) -> bool:
-        """Whether both hosts are measured `age` steps into PROBATIONARY; the verdict measures once more."""
-        half, earlier = self.probation_steps / 2, self.readings - 1
-        return age in {round(half + half * number / earlier) for number in range(earlier)}
 
 
 @dataclass(frozen=True)

@@ -146,8 +146,6 @@ class Growth:
         for slot in self.slots.in_stages(ON_TRIAL):
             if slot.control is not None:
                 slot.control.observe(batch, stepped=stepped)
-                if stepped and slot.is_measured():
-                    slot.control.readings.append(slot.control.read())
 
     def step(
         self,

@@ -276,7 +276,8 @@ class SeedSlot(SlotState):
         if ground.optimizer is None:
             raise UnusableOptimizer(reason="of the host is not known, so blending could not be undone")
         assert seed is not None
-        control = Control(ground.model, ground.optimizer, ground.trial) if ground.trial is not None else None
+        trial = ground.trial
+        control = Control(ground.model, ground.optimizer, trial, seed) if trial is not None else None
         own = [self.optimizer.optimizer] if self.optimizer else []
         snapshot = Snapshot([ground.model, seed], [ground.optimizer, *own])
         self.hook.clear_gradients()

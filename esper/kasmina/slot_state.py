@@ -116,11 +116,6 @@ class SlotState:
         """Parameters of the seed; 0 without one."""
         return 0 if self.seed is None else sum(p.numel() for p in self.seed.parameters())
 
-    def is_measured(self) -> bool:
-        """Whether grown host and control are to be measured at this step, ahead of the last gate."""
-        is_judged = self._stage is SeedStage.PROBATIONARY
-        return is_judged and self._ground.gates.is_reading(self.stage_steps)
-
     @property
     def metrics(self) -> SeedMetrics:
         """The seed's figures at this moment."""

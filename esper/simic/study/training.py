@@ -28,6 +28,8 @@ from esper.simic.tasks import Split, Task
 from esper.tamiyo import policy_named
 
 Batch = tuple[Tensor, Tensor]
+WATCHED = 500
+"""Held-out examples that a policy is shown the loss of each epoch; the last gate judges on all."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ class _Growth:
         self.events: list[Event] = []
         self.bank = slots(model)
         held_out = objective.task.held_out
+        self.watched = Split(held_out.x[:WATCHED], held_out.y[:WATCHED])
         objective.meter.watch(self.bank)
         self.growth = Growth(
             model,
@@ -184,7 +187,7 @@ class _Growth:
         self.growth.observe(loss, batch)
 
     def after_epoch(self) -> None:
-        found = self.objective.score("evaluation", self.model, self.objective.task.held_out)
+        found = self.objective.score("evaluation", self.model, self.watched)
         self.growth.step(val_loss=found.loss, val_accuracy=found.accuracy)
 
     def seeds(self) -> tuple[SeedOutcome, ...]:
