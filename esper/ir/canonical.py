@@ -13,14 +13,20 @@ count by their names: such a graph cannot run by itself, since nothing tells the
 from __future__ import annotations
 
 import hashlib
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from esper.ir.dims import Dim, Size, size_symbols, substitute, symbol
-from esper.ir.graph import BlueprintIR, Node, Value
-from esper.ir.operator import AttrValue
+from esper.ir.graph import BlueprintIR, Value
+from esper.ir.operator import Attrs, AttrValue
 from esper.ir.types import TensorType
 
 FORMAT = "esper-ir-1"
+
+RESULT_BITS = 20
+"""A value is one integer in the walk: its node's position, and in the low bits the index of the result."""
+
+RESULT_MASK = (1 << RESULT_BITS) - 1
 
 
 def canonical_hash(ir: BlueprintIR) -> str:
@@ -34,92 +40,126 @@ def structural_hash(ir: BlueprintIR) -> str:
 
 
 def _digest(ir: BlueprintIR, symbols: dict[str, Size] | None) -> str:
-    digest = hashlib.sha256(FORMAT.encode())
-    for line in _Numbering(ir, symbols).lines():
-        digest.update(b"\n" + line.encode())
-    return digest.hexdigest()
+    positions = {node.name: position for position, node in enumerate(ir.nodes)}
+
+    def value_of(value: Value) -> int:
+        return positions[ir.node(value.node).name] << RESULT_BITS | value.index
+
+    def operands_of(position: int) -> Sequence[int | None]:
+        return [None if value is None else value_of(value) for value in ir.nodes[position].operands]
+
+    def text_of(position: int) -> tuple[str, str]:
+        node = ir.nodes[position]
+        return node.op, node_text(node.attrs, node.types, symbols)
+
+    inputs = [positions[node.name] for node in ir.inputs]
+    count_axes([ir.nodes[position].type for position in inputs], symbols)
+    outputs = [value_of(value) for _, value in ir.outputs]
+    updates = {positions[ir.node(name).name]: value_of(value) for name, value in ir.updates}
+    return digest(operands_of, text_of, inputs, outputs, updates)
 
 
-class _Numbering:
-    """symbols: what stands for each size symbol so far; None leaves them as they are."""
+def digest(
+    operands_of: Callable[[int], Sequence[int | None]],
+    text_of: Callable[[int], tuple[str, str]],
+    inputs: Sequence[int],
+    outputs: Sequence[int],
+    updates: Mapping[int, int],
+) -> str:
+    """The hash of a graph whose nodes are called by their positions, and values as `RESULT_BITS` says.
 
-    def __init__(self, ir: BlueprintIR, symbols: dict[str, Size] | None) -> None:
-        self.ir = ir
-        self.numbers: dict[str, int] = {}
-        self.symbols = symbols
-        self.described: list[str] = []
+    text_of: a node's operator and its `node_text`, asked for in the order of the numbering. updates: for the
+    position of a buffer, the value that it takes.
+    """
+    numbers: dict[int, int] = {}
+    described: list[str] = []
 
-    def lines(self) -> list[str]:
-        for node in self.ir.inputs:
-            for size in node.type.shape:
-                if isinstance(size, Dim) and size_symbols(size) == {str(size)}:
-                    self._size(size)
-        for node in self.ir.inputs:
-            self._describe(node)
-        outputs = []
-        for _, value in self.ir.outputs:
-            self._walk(value.node)
-            outputs.append(self._value(value))
-        updates = dict(self.ir.updates)
-        settled: dict[str, None] = {}
-        seen = 0
-        while seen < len(self.numbers):
-            reached = list(islice(self.numbers, seen, None))
-            seen += len(reached)
-            for name in reached:
-                if name in updates:
-                    self._walk(updates[name].node)
-                    settled[name] = None
-        for name in updates:  # of buffers that nothing reads
-            if name not in settled:
-                self._walk(name)
-                self._walk(updates[name].node)
-                settled[name] = None
-        described = [f"update {self.numbers[name]} = {self._value(updates[name])}" for name in settled]
-        return [*self.described, f"outputs {' '.join(outputs)}", *described]
+    def spelled(value: int) -> str:
+        return f"{numbers[value >> RESULT_BITS]}#{value & RESULT_MASK}"
 
-    def _walk(self, root: str) -> None:
+    def describe(position: int) -> None:
+        op, rest = text_of(position)
+        numbers[position] = len(numbers)
+        operands = " ".join(["_" if value is None else spelled(value) for value in operands_of(position)])
+        described.append(f"{op}({operands}) {rest}")
+
+    def walk(root: int) -> None:
         """Numbers `root` after all it depends on, operands in order, without recursion."""
-        stack = [(root, iter(self.ir.node(root).operands))]
-        if root in self.numbers:
+        if root in numbers:
             return
+        stack = [(root, iter(operands_of(root)))]
         opened = {root}
         while stack:
-            name, operands = stack[-1]
-            for operand in operands:
-                if operand is not None and operand.node not in self.numbers and operand.node not in opened:
-                    opened.add(operand.node)
-                    stack.append((operand.node, iter(self.ir.node(operand.node).operands)))
+            position, operands = stack[-1]
+            for value in operands:
+                if value is None:
+                    continue
+                below = value >> RESULT_BITS
+                if below not in numbers and below not in opened:
+                    opened.add(below)
+                    stack.append((below, iter(operands_of(below))))
                     break
             else:
                 stack.pop()
-                self._describe(self.ir.node(name))
+                describe(position)
 
-    def _describe(self, node: Node) -> None:
-        self.numbers[node.name] = len(self.numbers)
-        operands = " ".join("_" if operand is None else self._value(operand) for operand in node.operands)
-        types = " ".join(self._type(type) for type in node.types)
-        attrs = " ".join(f"{name}={self._attr(node.attrs[name])}" for name in sorted(node.attrs))
-        self.described.append(f"{node.op}({operands}) {{{attrs}}} : {types}")
+    for position in inputs:
+        describe(position)
+    for value in outputs:
+        walk(value >> RESULT_BITS)
+    leaving = " ".join(map(spelled, outputs))
+    settled: dict[int, None] = {}
+    if updates:
+        pending = [*numbers]
+        while pending:
+            reached = len(numbers)
+            for position in pending:
+                if position in updates:
+                    walk(updates[position] >> RESULT_BITS)
+                    settled[position] = None
+            pending = [*numbers][reached:]
+    for position in updates:  # of buffers that nothing reads
+        if position not in settled:
+            walk(position)
+            walk(updates[position] >> RESULT_BITS)
+            settled[position] = None
+    described.append(f"outputs {leaving}")
+    described += [f"update {numbers[position]} = {spelled(updates[position])}" for position in settled]
+    return hashlib.sha256("\n".join([FORMAT, *described]).encode()).hexdigest()
 
-    def _value(self, value: Value) -> str:
-        return f"{self.numbers[value.node]}#{value.index}"
 
-    def _type(self, type: TensorType) -> str:
-        return f"{type.dtype}[{','.join(self._size(size) for size in type.shape)}]"
+def count_axes(types: Sequence[TensorType], symbols: dict[str, Size] | None) -> None:
+    """Adds to `symbols`, unless it is None, what stands for each symbol that alone is an axis of an input."""
+    for type in types:
+        for size in type.shape:
+            if isinstance(size, Dim) and size_symbols(size) == {str(size)}:
+                _size(symbols, size)
 
-    def _size(self, size: Size) -> str:
-        if self.symbols is None:
-            return str(size)
-        for name in sorted(size_symbols(size)):
-            self.symbols.setdefault(name, symbol(f"s{len(self.symbols)}"))
-        return str(substitute(size, self.symbols))
 
-    def _attr(self, value: AttrValue) -> str:
-        if isinstance(value, Dim):
-            return self._size(value)
-        if isinstance(value, tuple):
-            return f"[{','.join(map(self._attr, value))}]"
-        if isinstance(value, BlueprintIR):
-            return f"graph:{_digest(value, self.symbols)}"
-        return f"{type(value).__name__}:{value!r}"
+def node_text(attrs: Attrs, types: Sequence[TensorType], symbols: dict[str, Size] | None) -> str:
+    """Attributes and result types of a node. symbols: what stands for each size symbol so far, to which the
+    others are added; None leaves symbols as they are called."""
+    listed = " ".join([f"{name}={_attr(symbols, attrs[name])}" for name in sorted(attrs)])
+    return f"{{{listed}}} : {' '.join(map(partial(_type, symbols), types))}"
+
+
+def _type(symbols: dict[str, Size] | None, type: TensorType) -> str:
+    return f"{type.dtype}[{','.join([_size(symbols, size) for size in type.shape])}]"
+
+
+def _size(symbols: dict[str, Size] | None, size: Size) -> str:
+    if symbols is None or isinstance(size, int):
+        return str(size)
+    for name in sorted(size_symbols(size)):
+        symbols.setdefault(name, symbol(f"s{len(symbols)}"))
+    return str(substitute(size, symbols))
+
+
+def _attr(symbols: dict[str, Size] | None, value: AttrValue) -> str:
+    if isinstance(value, Dim):
+        return _size(symbols, value)
+    if isinstance(value, tuple):
+        return f"[{','.join([_attr(symbols, item) for item in value])}]"
+    if isinstance(value, BlueprintIR):
+        return f"graph:{_digest(value, symbols)}"
+    return f"{type(value).__name__}:{value!r}"

@@ -311,7 +311,7 @@ def expressions_in(statements: Iterable[Statement]) -> Iterator[Expression]:
         node = pending.pop()
         if isinstance(node, Expression):
             yield node
-            pending.extend(_parts(node)[::-1])
+            pending.extend(parts_of(node)[::-1])
             continue
         match node:
             case Require(condition=value) | Let(value=value) | Binding(value=value) | Output(value=value):
@@ -363,7 +363,8 @@ def declared_in(blueprint: Blueprint) -> Iterator[Name]:
                 pass
 
 
-def _parts(expression: Expression) -> Sequence[Expression | Spread]:
+def parts_of(expression: Expression) -> Sequence[Expression | Spread]:
+    """What `expression` is made of, in the order of the source."""
     match expression:
         case Sizes(items=items):
             return items
@@ -387,7 +388,7 @@ def subexpressions(expression: Expression) -> Iterator[Expression | Spread]:
     while pending:
         node = pending.pop()
         yield node
-        pending.extend(_parts(node)[::-1] if not isinstance(node, Spread) else [])
+        pending.extend(parts_of(node)[::-1] if not isinstance(node, Spread) else [])
 
 
 def names_in(expression: Expression) -> Iterator[Name]:
@@ -402,4 +403,4 @@ def names_in(expression: Expression) -> Iterator[Name]:
             yield node
         elif isinstance(node, Call):
             yield node.function
-        pending.extend(_parts(node))
+        pending.extend(parts_of(node))

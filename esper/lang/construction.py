@@ -60,7 +60,7 @@ class Graph:
     doubted: those of them of which only some values come up where statements are being taken.
     may_be_left_out: whether, for some of the values, the statements are not taken at all.
     is_open: whether something was left to the numbers of these symbols.
-    dtype: of the weights of a call without floating operands.
+    dtype: of the weights of a call without floating operands. draws: how many nodes draw random numbers.
     """
 
     build: Builder
@@ -73,7 +73,7 @@ class Graph:
     updates: dict[str, Value] = field(default_factory=dict)
     prefix: str = ""
     dtype: DType = DType.F32
-    _offsets: int = 0
+    draws: int = 0
     _instances: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -254,8 +254,8 @@ class Graph:
         values = {key: value for key, value in complete.items() if value is not REQUIRED}
         draws = operator.draws(values)
         if draws:
-            values["offset"] = self._offsets
-            self._offsets += 1
+            values["offset"] = self.draws
+            self.draws += 1
         types: dict[str, TensorType] = {
             key: self.build.type(tensor) for key, tensor in given.tensors.items() if isinstance(tensor, Value)
         }

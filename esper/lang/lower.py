@@ -49,7 +49,7 @@ def lower_loaded(
     """`lower` for a blueprint that was loaded already, with the constraints that it states."""
     require_known(loaded.blueprint, params)
     report = Report(loaded.source.file)
-    settings = Settings(params, ranks_of(sizes), _precision(precision))
+    settings = settings_of(params, sizes, precision)
     elaborated = elaborate(loaded.unit, loaded.blueprint, settings, report)
     reject(report, loaded.unit.sources)
     for size in sizes:
@@ -62,6 +62,13 @@ def lower_loaded(
             )
     assert elaborated.ir is not None
     return elaborated.ir, elaborated.constraints
+
+
+def settings_of(
+    params: Mapping[str, ParameterValue], sizes: Mapping[str, SizeValue], precision: str | DType | None
+) -> Settings:
+    """The settings under which `lower_loaded` elaborates. Raises `BadSize` and `UnknownPrecision`."""
+    return Settings(params, ranks_of(sizes), _precision(precision))
 
 
 def _precision(precision: str | DType | None) -> DType | None:

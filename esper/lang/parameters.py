@@ -113,7 +113,7 @@ def bind_parameters(
     evaluator = Evaluator(scope, report)
     for parameter in all_parameters(blueprint):
         place = (places or {}).get(parameter.name.text)
-        value = _value_of(parameter, values, evaluator, bound or {}, place)
+        value = value_of(parameter, values, evaluator, bound or {}, place)
         try:
             scope.bind(parameter.name, value, What.PARAMETER)
         except EsperError as error:
@@ -129,13 +129,14 @@ def common_divisors(blueprint: Blueprint, evaluator: Evaluator) -> Iterator[tupl
             yield parameter.name.text, gcd(*numbers)
 
 
-def _value_of(
+def value_of(
     parameter: Parameter,
     values: Mapping[str, ParameterValue],
     evaluator: Evaluator,
     bound: Mapping[str, Static],
     place: Span | None,
 ) -> Static | Poison:
+    """The value of `parameter`: given, bound, or its default; poison after an error, which is reported."""
     report, name, kind = evaluator.report, parameter.name.text, parameter.kind.text
     if kind not in KINDS:
         report.add(unknown_kind(kind), parameter.kind.span)

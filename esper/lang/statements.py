@@ -209,11 +209,12 @@ class Statements:
                 return
             self.whole.count_statement(statement.span)
             try:
-                self._statement(statement)
+                self.take(statement)
             except EsperError as error:
                 self.report.add(error, statement.span)
 
-    def _statement(self, statement: Statement) -> None:
+    def take(self, statement: Statement) -> None:
+        """Adds what one statement says. Raises `EsperError` and `Spent`."""
         match statement:
             case Require():
                 self._require(statement)

@@ -211,3 +211,27 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "broadcast_to": (_same_type, _view_of_view),
     "permute": (_identity_permute, _permute_of_permute),
 }
+
+COMMUTATIVE = frozenset(op for op, rules in RULES.items() if _in_order in rules)
+"""Operators whose operands have one order."""
+
+LOOKS_BEHIND: dict[Rule, frozenset[str]] = {
+    _read_unbroadcast: frozenset({"broadcast_to"}),
+    _add_negative: frozenset({"neg"}),
+    _subtract_negative: frozenset({"neg"}),
+    _twice_negative: frozenset({"neg"}),
+    _view_of_view: frozenset({"broadcast_to", "reshape"}),
+    _permute_of_permute: frozenset({"permute"}),
+    _keeping_axes: frozenset({"sum", "amax"}),
+    _cast_and_back: frozenset({"cast"}),
+}
+"""What a rule may find behind an operand of its node. The other rules look at operands as they are."""
+
+SEES: dict[str, frozenset[str]] = {
+    op: frozenset().union(*(LOOKS_BEHIND.get(rule, frozenset()) for rule in rules))
+    for op, rules in RULES.items()
+}
+"""By a node's operator, those of its operands' nodes that some rule reacts to.
+
+A graph whose parts meet in no such pair, and compute nothing twice, is cleaned part by part.
+"""

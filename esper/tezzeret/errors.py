@@ -115,3 +115,9 @@ class StorageInUse(EsperError):
     code = "E1026"
     message = "`{path}` is in use by another process"
     help = "wait for the search that has it, or choose another file"
+
+
+class TooComplex(EsperError):
+    code = "E1012"
+    message = "a candidate of `{blueprint}` has {nodes} nodes, more than max_blueprint_complexity = {limit}"
+    help = "narrow the domains of what is repeated, or fix them with --set"

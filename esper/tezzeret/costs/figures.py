@@ -1,20 +1,25 @@
 """What a blueprint costs, counted from its graph: nothing here is measured.
 
 Parameters are exact. FLOPs and bytes are the sums of the operators' own counts over one training step,
-forward and backward. Latency is the roofline of a reference GPU by its datasheet: each operator takes the
-longer of its arithmetic and its memory traffic. It ranks blueprints; it does not predict milliseconds.
+forward and backward, after the cleaning passes. Latency is the roofline (Williams et al. 2009) of a reference
+GPU by its datasheet: each operator takes the longer of its arithmetic and its memory traffic. It ranks
+blueprints; it does not predict milliseconds. Memory is that of a program that computes nothing twice; what a
+program that computes again what is cheap keeps is told by `esper.tezzeret.costs.exact`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from esper.ir.dims import evaluate_size
-from esper.ir.graph import BlueprintIR
-from esper.ir.operator import OPERATORS, Site
+from esper.ir.graph import BlueprintIR, Node, Value
+from esper.ir.operator import OPERATORS, Leaf, Site, View
+from esper.ir.rewrite import needed_by
 from esper.lang import SizeValue, size_values
-from esper.passes import DECOMPOSED, forward_and_backward, joint_graph, run_passes
+from esper.passes import joint_graph, run_passes
+from esper.passes.autodiff import GRADIENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,12 @@ REFERENCE_DEVICE = DEVICES["sm_80"]
 
 @dataclass(frozen=True, slots=True)
 class Quantities:
-    """Counts of one training step. memory: bytes of weights and of what is saved for the backward pass."""
+    """Counts of one training step.
+
+    memory: bytes of the weights, and of each tensor that the backward pass reads of the forward pass (a view
+    counts as what it views; inputs and weights are there anyway): all that is kept if nothing is computed
+    twice.
+    """
 
     params: int
     flops: int
@@ -66,25 +76,83 @@ QUANTITIES = ("params", "flops", "bytes", "memory", "latency_ms", "memory_mb")
 OBJECTIVES = ("latency", "memory", "balanced")
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one operator does: arithmetic, and the bytes that it reads and writes."""
+
+    flops: int
+    bytes: int
+
+    def seconds(self, device: Device) -> float:
+        return max(self.flops / device.flops_per_second, self.bytes / device.bytes_per_second)
+
+
+def work_of(ir: BlueprintIR, node: Node, sizes: Mapping[str, int]) -> Work | None:
+    """The work of `node`, a node of `ir`; None for one that does none by its nature."""
+    entry = OPERATORS[node.op]
+    if entry.cost is None:
+        return None
+    operands = tuple(None if operand is None else ir.type(operand) for operand in node.operands)
+    found = entry.cost(Site(entry, operands, node.attrs, node.types))
+    return Work(evaluate_size(found.flops, sizes), evaluate_size(found.read + found.written, sizes))
+
+
+def roofline(work: Iterable[Work], device: Device) -> float:
+    """Seconds, one operator after another: the exact sum, rounded once, whatever the order."""
+    return math.fsum(entry.seconds(device) for entry in work)
+
+
 def quantities(
     ir: BlueprintIR, sizes: Mapping[str, SizeValue] | None = None, device: Device = REFERENCE_DEVICE
 ) -> Quantities:
     """The counts for `ir` at `sizes`; size symbols that are not given have the defaults of `size_values`."""
+    return counted(ir, sizes, [device])[0]
+
+
+def counted(
+    ir: BlueprintIR, sizes: Mapping[str, SizeValue] | None, devices: Iterable[Device]
+) -> list[Quantities]:
+    """`quantities` for several devices, which differ in latency alone."""
     values = size_values(ir, sizes)
     joint = joint_graph(run_passes(ir))
-    flops = moved = 0
-    latency = 0.0
-    for node in joint.nodes:
-        cost = OPERATORS[node.op].cost
-        if cost is None:
-            continue
-        operands = tuple(None if operand is None else joint.type(operand) for operand in node.operands)
-        found = cost(Site(OPERATORS[node.op], operands, node.attrs, node.types))
-        work = evaluate_size(found.flops, values)
-        traffic = evaluate_size(found.read + found.written, values)
-        flops, moved = flops + work, moved + traffic
-        latency += max(work / device.flops_per_second, traffic / device.bytes_per_second)
-    weights = sum(evaluate_size(node.type.bytes, values) for node in ir.params)
-    parts = forward_and_backward(run_passes(joint, DECOMPOSED), values)
-    saved = evaluate_size(parts.saved_bytes, values)
-    return Quantities(evaluate_size(ir.parameters, values), flops, moved, weights + saved, latency)
+    work = [found for node in joint.nodes if (found := work_of(joint, node, values)) is not None]
+    params = evaluate_size(ir.parameters, values)
+    flops, moved = sum(entry.flops for entry in work), sum(entry.bytes for entry in work)
+    memory = weight_bytes(ir, values) + kept_bytes(joint, values)
+    return [Quantities(params, flops, moved, memory, roofline(work, device)) for device in devices]
+
+
+def weight_bytes(ir: BlueprintIR, sizes: Mapping[str, int]) -> int:
+    """Of all parameters."""
+    return sum(evaluate_size(node.type.bytes, sizes) for node in ir.params)
+
+
+def kept_bytes(joint: BlueprintIR, sizes: Mapping[str, int]) -> int:
+    """Of what the backward pass of a joint graph reads of the forward pass, see `Quantities`."""
+    updated = {name for name, _ in joint.updates}
+    kept = {
+        base: evaluate_size(joint.type(base).bytes, sizes)
+        for base in read_back(joint)
+        if not isinstance(OPERATORS[joint.node(base.node).op].lowering, Leaf) or base.node in updated
+    }
+    return sum(kept.values())
+
+
+def read_back(joint: BlueprintIR) -> dict[Value, None]:
+    """The values of the forward pass that the backward pass reads, views as what they are views of."""
+    results = [value for name, value in joint.outputs if not name.startswith(GRADIENT)]
+    ahead = needed_by(joint, [value.node for value in (*results, *(value for _, value in joint.updates))])
+    return {
+        viewed(joint, value): None
+        for node in joint.nodes
+        if node.name not in ahead
+        for value in node.operands
+        if value is not None and value.node in ahead
+    }
+
+
+def viewed(joint: BlueprintIR, value: Value) -> Value:
+    """What `value` is a view of: itself, or what its operands come to through views alone."""
+    while isinstance(OPERATORS[(node := joint.node(value.node)).op].lowering, View):
+        value = node.operand
+    return value
