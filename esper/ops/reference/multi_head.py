@@ -34,7 +34,8 @@ def multi_head_attention(
     source = x if context is None else context
 
     def split(y: Tensor, count: int) -> Tensor:
-        return y.reshape(*y.shape[:2], count, -1).transpose(1, 2)
+        examples, length, features = y.shape
+        return y.reshape(examples, length, count, features // count).transpose(1, 2)
 
     attended = attention_result(
         split(F.linear(x, weight_q, bias_q), heads),

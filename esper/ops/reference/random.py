@@ -24,7 +24,7 @@ class Drawn(int):
     """A seed with masks that were drawn of it ahead.
 
     dropped: by offset and probability, the mask and the factor of what is kept, a float32 scalar. `dropout`
-    reads them; a mask that is not there, or in another shape, is drawn then.
+    reads them; a mask that is not there, or of another number of elements, is drawn then.
     """
 
     dropped: Mapping[tuple[int, float], tuple[torch.Tensor, torch.Tensor]]
@@ -122,8 +122,9 @@ def _signed(x: int) -> int:
 def dropout(x: torch.Tensor, seed: int | torch.Tensor, *, p: float, offset: int) -> torch.Tensor:
     """`x / (1 - p)` where the uniform number of an element's row-major index is at least `p`, else zero."""
     found = seed.dropped.get((offset, p)) if isinstance(seed, Drawn) else None
-    if found is not None and x.dtype is torch.float32 and found[0].shape == x.shape:
+    if found is not None and x.dtype is torch.float32 and found[0].numel() == x.numel():
         dropped, factor = found
+        dropped = dropped if dropped.shape == x.shape else dropped.view(x.shape)
         return (x * factor).masked_fill_(dropped, 0.0)
     return hashed_dropout(x, seed, p=p, offset=offset)
 

@@ -36,8 +36,9 @@ def _of_result(ir: BlueprintIR, node: Node) -> tuple[float, tuple[Size, ...]]:
 
 
 def _of_weights(ir: BlueprintIR, node: Node) -> tuple[float, tuple[Size, ...]]:
+    """Examples and heads are one axis, as `dropped_attention` has them."""
     q, k = (ir.type(operand).shape for operand in node.operands[:2] if operand is not None)
-    return float(str(node.attrs["dropout"])), (*q[:3], k[2])
+    return float(str(node.attrs["dropout"])), (q[0] * q[1], q[2], k[2])
 
 
 _DRAWS: Mapping[str, Callable[[BlueprintIR, Node], tuple[float, tuple[Size, ...]]]] = {
