@@ -10,7 +10,8 @@ from typing import Literal
 from esper.ir.dims import Size
 from esper.ir.graph import BlueprintIR, Value
 from esper.ir.operator import OPERATORS
-from esper.urza.generate.writer import Launch, Writer, buffer_name, literal
+from esper.urza.generate.literals import literal
+from esper.urza.generate.writer import Launch, Writer, buffer_name
 from esper.urza.grid import CeilDiv, Extent, Product
 from esper.urza.plan.attention_uses import named, present, read_of
 from esper.urza.plan.tiles import attention_tile, power_of_two

@@ -9,6 +9,7 @@ from esper.ir.dims import Dim, Size
 from esper.ir.graph import Node, Value
 from esper.ops.axes import integers_of
 from esper.ops.rules import attribute_integer, attribute_number
+from esper.urza.generate.literals import literal
 from esper.urza.generate.places import Places, Tap, Text, at_least, below, minus, plus, times
 from esper.urza.plan.placed import padding
 from esper.urza.plan.slices import bounds_of
@@ -108,8 +109,8 @@ def write_pad(writer: Writer, node: Node) -> str:
     for axis, before, after in padding(node):
         at, size = minus(places.coordinate(axis), before), places.size(shape[axis])
         taps[axis] = [_PADDED[str(mode)](at, size, before, after)]
-    other = repr(attribute_number(node.attrs, "value")) if mode == "constant" else "0"
-    return places.sum(node.operand, taps, f'float("{other}")' if other in ("inf", "-inf", "nan") else other)
+    other = attribute_number(node.attrs, "value") if mode == "constant" else 0
+    return places.sum(node.operand, taps, literal(other))
 
 
 def _pad_constant(at: Text, size: Text, before: int, after: int) -> Tap:

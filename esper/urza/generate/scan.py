@@ -15,8 +15,9 @@ from esper.ir.dims import Dim, product
 from esper.ir.graph import Node, Value
 from esper.ir.operator import OPERATORS, Pointwise, View
 from esper.ir.types import DType, TensorType
+from esper.urza.generate.literals import constant_text, literal
 from esper.urza.generate.scan_places import LoopPlaces
-from esper.urza.generate.writer import Body, Launch, Writer, constant_text, identifier, literal
+from esper.urza.generate.writer import Body, Launch, Writer, identifier
 from esper.urza.grid import CeilDiv, Extent, Product
 from esper.urza.plan.attention_uses import present
 from esper.urza.plan.scan_uses import Columns, Step, columns_of_slice

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from esper.ir.dims import Size, product
 from esper.ir.graph import Node, Value
 from esper.ir.types import DType
-from esper.urza.generate.writer import Writer, buffer_name, constant_text
+from esper.urza.generate.literals import constant_text
+from esper.urza.generate.writer import Writer, buffer_name
 from esper.urza.plan.access import Access, row_major
 from esper.urza.plan.attention_uses import present, read_of
 from esper.urza.plan.scan_uses import Columns, Step

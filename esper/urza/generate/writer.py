@@ -18,6 +18,7 @@ from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, Pointwise, Reduction
 from esper.ir.types import DType
 from esper.ops.rules import attribute_integer
+from esper.urza.generate.literals import constant_text, literal
 from esper.urza.generate.placed import PLACES
 from esper.urza.grid import Extent, Product
 from esper.urza.kernel import BATCH, VECTOR, Argument, Direction, KernelSource
@@ -542,21 +543,6 @@ class Writer:
 
 def identifier(name: str) -> str:
     return re.sub(r"\W", "_", name.removeprefix("#"))
-
-
-def constant_text(node: Node) -> str:
-    """A constant as a kernel writes it: an integer among integers, which a float would round."""
-    value = node.attrs["value"]
-    if isinstance(value, float) and node.type.dtype in (DType.I32, DType.I64):
-        return literal(int(value))
-    return literal(value)
-
-
-def literal(value: object) -> str:
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return f'float("{value}")'
-    text = repr(value)
-    return f"({text})" if text.startswith("-") else text
 
 
 def _common_factor(size: Dim) -> int:

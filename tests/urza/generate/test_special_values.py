@@ -144,7 +144,7 @@ def test_one_operand_may_be_a_single_element(narrow: int) -> None:
 
 
 @pytest.mark.parametrize("constant", [0, 1])
-@pytest.mark.parametrize("value", [2.5, -3.0, 0.0])
+@pytest.mark.parametrize("value", [2.5, -3.0, 0.0, -0.0])
 def test_one_operand_may_be_a_constant(constant: int, value: float) -> None:
     build = Builder("constants")
     outputs: dict[str, Value] = {}
@@ -156,3 +156,16 @@ def test_one_operand_may_be_a_constant(constant: int, value: float) -> None:
         outputs[f"{name}_out"] = build.op(name, *(operands if constant else reversed(operands)))
     assert {"pow_out", "maximum_out", "remainder_out"} <= set(outputs)
     assert disagreements(build.finish(outputs), DType.F32) == {}
+
+
+def test_a_negative_zero_keeps_its_sign() -> None:
+    build = Builder("negative_zero")
+    x = build.input("x", TensorType(DType.F32, (N,)))
+    zero = build.constant(-0.0, DType.F32)
+    padded = build.op("pad", x, pad=(1, 1), value=-0.0)
+    ir = build.finish({"y": build.op("add", x, zero), "padded": build.op("sqrt", padded)})
+    inputs = {"x": torch.tensor([-0.0, 0.0, 1.0])}
+    found = simulate(make_program(ir, "forward"), inputs, {"N": 3}).results
+    for name, expected in evaluate(ir, inputs, {}).items():
+        assert torch.equal(found[name].signbit(), expected.signbit()), name
+    assert found["y"].signbit().any() and found["padded"].signbit().any()
