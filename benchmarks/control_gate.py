@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esper.kasmina.attach import attach
-from esper.kasmina.bank import slots
-from esper.kasmina.growth import Growth
-from esper.kasmina.optimizer import GrowthOptimizer
+from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.training.growth import Growth
+from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.leyline.actions import Action, AdvanceStage, Cull
 from esper.leyline.gates import GateLevel
 from esper.leyline.reports import FieldReport

@@ -33,11 +33,11 @@ from torch import nn
 from esper.errors import EsperError
 from esper.files import write_whole
 from esper.kasmina.attach import attach
-from esper.kasmina.checkpoint import save_checkpoint
-from esper.kasmina.checkpoint_file import alike, read_checkpoint
-from esper.kasmina.checkpoint_values import Encoder
-from esper.kasmina.growth import Growth
-from esper.kasmina.optimizer import GrowthOptimizer
+from esper.kasmina.checkpoints.checkpoint import save_checkpoint
+from esper.kasmina.checkpoints.file import alike, read_checkpoint
+from esper.kasmina.checkpoints.values import Encoder
+from esper.kasmina.training.growth import Growth
+from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.nissa.stream import read_stream
 from esper.simic.checkpoints import newest_checkpoint
 from esper.simic.config import load_config

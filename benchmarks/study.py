@@ -1,7 +1,7 @@
 """The study of whether growing pays, and its report in benchmarks/results.
 
-Does what `esper study` does, goes on where that was stopped, and writes study_QUESTION_TASK.md with its pictures
-and figures. docs/study.md tells what is compared, and how.
+Does what `esper study` does, goes on where that was stopped, and writes study_QUESTION_TASK.md with its
+pictures and figures. docs/study.md tells what is compared, and how.
 
     python benchmarks/study.py scratch --seeds 20 --out runs/study-scratch
 """

@@ -13,7 +13,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 FACE: dict[str, str] = {
-    "AlphaSchedule": "esper.kasmina.blending",
+    "AlphaSchedule": "esper.kasmina.host.blending",
     "attach": "esper.kasmina.attach",
     "BlueprintIR": "esper.passes",  # which fills the operator table, without which no graph can be read
     "compile": "esper.urza.run.seeds",
@@ -21,23 +21,23 @@ FACE: dict[str, str] = {
     "disabled": "esper.kasmina.attach",
     "EsperError": "esper.errors",
     "evaluate": "esper.ops.reference.evaluate",
-    "export": "esper.kasmina.export",
-    "GateParameters": "esper.kasmina.gates",
-    "GovernorParameters": "esper.kasmina.governor",
-    "Growth": "esper.kasmina.growth",
+    "export": "esper.kasmina.exports.export",
+    "GateParameters": "esper.kasmina.lifecycle.gates",
+    "GovernorParameters": "esper.kasmina.training.governor",
+    "Growth": "esper.kasmina.training.growth",
     "GrowthCallback": "esper.kasmina.lightning",
-    "GrowthOptimizer": "esper.kasmina.optimizer",
+    "GrowthOptimizer": "esper.kasmina.training.optimizer",
     "host_state_dict": "esper.kasmina.attach",
     "load": "esper.urza.run.seeds",
-    "load_checkpoint": "esper.kasmina.checkpoint",
-    "load_seeds": "esper.kasmina.seeds_file",
+    "load_checkpoint": "esper.kasmina.checkpoints.checkpoint",
+    "load_seeds": "esper.kasmina.checkpoints.seeds_file",
     "lower": "esper.lang",
     "print_slots": "esper.kasmina.listing",
-    "restore_topology": "esper.kasmina.checkpoint",
+    "restore_topology": "esper.kasmina.checkpoints.checkpoint",
     "run_passes": "esper.passes.manager",
-    "save_checkpoint": "esper.kasmina.checkpoint",
-    "save_seeds": "esper.kasmina.seeds_file",
-    "slots": "esper.kasmina.bank",
+    "save_checkpoint": "esper.kasmina.checkpoints.checkpoint",
+    "save_seeds": "esper.kasmina.checkpoints.seeds_file",
+    "slots": "esper.kasmina.lifecycle.bank",
 }
 """Public name -> the module that has it."""
 

@@ -16,8 +16,6 @@ import torch
 from torch import nn
 
 from esper.errors import require_kind
-from esper.kasmina import fossils
-from esper.kasmina.bank import ATTRIBUTE, MorphogeneticModel, slots
 from esper.kasmina.errors import (
     AlreadyAttached,
     BadPattern,
@@ -26,13 +24,15 @@ from esper.kasmina.errors import (
     UnknownChoice,
     UnknownSlot,
 )
-from esper.kasmina.ground import Ground
-from esper.kasmina.hook import SlotHook
-from esper.kasmina.names import SLOT_NAME, check_name
-from esper.kasmina.probe import Probe
-from esper.kasmina.refusals import check_host
-from esper.kasmina.slot import SeedSlot
-from esper.kasmina.survey import survey
+from esper.kasmina.host.hook import SlotHook
+from esper.kasmina.host.names import SLOT_NAME, check_name
+from esper.kasmina.host.probe import Probe
+from esper.kasmina.host.refusals import check_host
+from esper.kasmina.host.survey import survey
+from esper.kasmina.lifecycle import fossils
+from esper.kasmina.lifecycle.bank import ATTRIBUTE, MorphogeneticModel, slots
+from esper.kasmina.lifecycle.ground import Ground
+from esper.kasmina.lifecycle.slot import SeedSlot
 from esper.leyline.stages import IN_PLACE_STAGES
 
 INCUBATIONS = ("straight_through", "counterfactual", "none")

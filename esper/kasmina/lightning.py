@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from esper.errors import MissingPackage
 from esper.kasmina.attach import attach
-from esper.kasmina.bank import ATTRIBUTE
-from esper.kasmina.checkpoint_state import growth_values, restore_growth, restore_slots
-from esper.kasmina.checkpoint_values import Decoder, Encoder
+from esper.kasmina.checkpoints.state import growth_values, restore_growth, restore_slots
+from esper.kasmina.checkpoints.values import Decoder, Encoder
 from esper.kasmina.errors import NoExample, SeveralOptimizers
-from esper.kasmina.growth import Growth
-from esper.kasmina.optimizer import GrowthOptimizer
+from esper.kasmina.lifecycle.bank import ATTRIBUTE
+from esper.kasmina.training.growth import Growth
+from esper.kasmina.training.optimizer import GrowthOptimizer
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer

@@ -6,8 +6,8 @@ import sys
 
 from torch import nn
 
-from esper.kasmina import fossils
-from esper.kasmina.bank import MorphogeneticModel, slots
+from esper.kasmina.lifecycle import fossils
+from esper.kasmina.lifecycle.bank import MorphogeneticModel, slots
 from esper.leyline.stages import SeedStage
 
 HEADER = ("slot", "stage", "alpha", "blueprint", "parameters", "tensor", "status")

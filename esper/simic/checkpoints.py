@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from esper.files import FileUnwritable
-from esper.kasmina.checkpoint import restore, save_checkpoint
-from esper.kasmina.checkpoint_file import alike, read_checkpoint
-from esper.kasmina.growth import Growth
+from esper.kasmina.checkpoints.checkpoint import restore, save_checkpoint
+from esper.kasmina.checkpoints.file import alike, read_checkpoint
+from esper.kasmina.training.growth import Growth
 from esper.nissa.stream import EventStream
 from esper.simic.errors import NoRunCheckpoint
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from esper.kasmina.bank import slots
-from esper.kasmina.checkpoint import restore_model
-from esper.kasmina.export_files import Exported, write_export
+from esper.kasmina.checkpoints.checkpoint import restore_model
+from esper.kasmina.exports.files import Exported, write_export
+from esper.kasmina.lifecycle.bank import slots
 from esper.leyline.stages import SeedStage
 from esper.simic.checkpoints import newest_checkpoint
 from esper.simic.config import TrainConfig, load_config

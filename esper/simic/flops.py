@@ -23,9 +23,9 @@ from torch.utils.module_tracker import ModuleTracker
 from esper.ir.dims import evaluate_size
 from esper.ir.graph import BlueprintIR
 from esper.ir.operator import OPERATORS, Site
-from esper.kasmina.bank import MorphogeneticModel
-from esper.kasmina.hook import Phase, SlotHook, replace, select
-from esper.kasmina.isolation import undisturbed
+from esper.kasmina.host.hook import Phase, SlotHook, replace, select
+from esper.kasmina.host.isolation import undisturbed
+from esper.kasmina.lifecycle.bank import MorphogeneticModel
 from esper.leyline.events import Event, GateEvaluated, SeedGerminated
 from esper.leyline.gates import GateLevel
 from esper.passes import joint_graph, run_passes

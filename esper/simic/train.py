@@ -22,9 +22,9 @@ from torch import nn
 from esper import lang
 from esper.errors import EsperError
 from esper.kasmina.attach import attach
-from esper.kasmina.bank import MorphogeneticModel, slots
-from esper.kasmina.growth import Growth
-from esper.kasmina.optimizer import GrowthOptimizer
+from esper.kasmina.lifecycle.bank import MorphogeneticModel, slots
+from esper.kasmina.training.growth import Growth
+from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.leyline.protocols import OutputBackend
 from esper.leyline.run_events import EpochFinished, RunFinished, RunStarted, RunStopped
 from esper.leyline.stages import SeedStage

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esper.kasmina.bank import slots
+from esper.kasmina.lifecycle.bank import slots
 from esper.leyline.actions import Action, AdvanceStage, Cull, Wait
 from esper.leyline.events import Event
 from esper.leyline.signals import TrainingSignals

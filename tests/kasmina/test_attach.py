@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from esper.errors import WrongArgument
-from esper.kasmina import fossils
 from esper.kasmina.attach import attach, detach, disabled, host_state_dict
-from esper.kasmina.bank import slots
 from esper.kasmina.errors import (
     AlreadyAttached,
     BadPattern,
@@ -27,7 +25,9 @@ from esper.kasmina.errors import (
     UnknownSlot,
     UnsuitableOutput,
 )
-from esper.kasmina.optimizer import GrowthOptimizer
+from esper.kasmina.lifecycle import fossils
+from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.leyline.errors import InvalidTransition
 from esper.leyline.stages import SeedStage
 from tests.kasmina.networks import NoisyNaN, batches, conv_host, equal_states, fingerprint, loss_on, residual

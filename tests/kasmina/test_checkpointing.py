@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from esper.kasmina.attach import attach
-from esper.kasmina.bank import slots
-from esper.kasmina.optimizer import GrowthOptimizer
+from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.leyline.stages import SeedStage
 from tests.kasmina.networks import (
     batches,

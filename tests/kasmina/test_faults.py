@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from esper.kasmina.attach import attach
-from esper.kasmina.bank import slots
-from esper.kasmina.blending import AlphaSchedule
-from esper.kasmina.gates import GateParameters
-from esper.kasmina.ground import GRADIENT_PERIOD
-from esper.kasmina.growth import Growth
-from esper.kasmina.optimizer import GrowthOptimizer
+from esper.kasmina.host.blending import AlphaSchedule
+from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.lifecycle.gates import GateParameters
+from esper.kasmina.lifecycle.ground import GRADIENT_PERIOD
+from esper.kasmina.training.growth import Growth
+from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.leyline.events import Event
 from esper.leyline.stages import SeedStage
+from tests.kasmina.lifecycle.test_rollback import equal_optimizers, state_of
 from tests.kasmina.networks import (
     ConvHost,
     Recorder,
@@ -31,7 +32,6 @@ from tests.kasmina.networks import (
     residual,
     without_host_randomness,
 )
-from tests.kasmina.test_rollback import equal_optimizers, state_of
 
 OPEN = GateParameters(
     training_steps=1,

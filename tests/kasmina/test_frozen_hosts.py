@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esper.kasmina.attach import attach
-from esper.kasmina.bank import slots
-from esper.kasmina.blending import AlphaSchedule
-from esper.kasmina.control import LIMIT
-from esper.kasmina.export import export
-from esper.kasmina.gates import GateParameters
-from esper.kasmina.growth import Growth
-from esper.kasmina.hook import DESCENT_WINDOW
-from esper.kasmina.optimizer import GrowthOptimizer
+from esper.kasmina.exports.export import export
+from esper.kasmina.host.blending import AlphaSchedule
+from esper.kasmina.host.hook import DESCENT_WINDOW
+from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.lifecycle.control import LIMIT
+from esper.kasmina.lifecycle.gates import GateParameters
+from esper.kasmina.training.growth import Growth
+from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.leyline.events import SeedFossilized
 from esper.leyline.stages import SeedStage
 from tests.kasmina.networks import (

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from esper.kasmina.attach import attach, detach
-from esper.kasmina.bank import slots
-from esper.kasmina.control import Comparison
-from esper.kasmina.export import export
-from esper.kasmina.optimizer import GrowthOptimizer
-from esper.kasmina.slot import SeedSlot
+from esper.kasmina.exports.export import export
+from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.lifecycle.control import Comparison
+from esper.kasmina.lifecycle.slot import SeedSlot
+from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.leyline.stages import SeedStage
 from tests.kasmina.hosts import HOSTS, Host, loss_of, run
 from tests.kasmina.networks import equal_states, fingerprint

@@ -17,10 +17,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import lightning.pytorch as pl
 
-from esper.kasmina.bank import slots
-from esper.kasmina.blending import AlphaSchedule
 from esper.kasmina.errors import NoExample, SeveralOptimizers
-from esper.kasmina.gates import GateParameters
+from esper.kasmina.host.blending import AlphaSchedule
+from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.lifecycle.gates import GateParameters
 from esper.kasmina.lightning import GrowthCallback
 from esper.leyline.actions import Action
 from esper.leyline.signals import TrainingSignals

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from esper.kasmina.attach import attach
-from esper.kasmina.attendance import IDLE_STEPS
-from esper.kasmina.bank import slots
 from esper.kasmina.errors import NotAttached
+from esper.kasmina.host.attendance import IDLE_STEPS
+from esper.kasmina.lifecycle.bank import slots
 from esper.kasmina.listing import print_slots
-from esper.kasmina.optimizer import GrowthOptimizer
+from esper.kasmina.training.optimizer import GrowthOptimizer
+from tests.kasmina.exports.test_export import fossilize
 from tests.kasmina.networks import batches, conv_host
-from tests.kasmina.test_export import fossilize
 
 
 class Choosing(nn.Module):

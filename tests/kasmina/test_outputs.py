@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from esper.kasmina.hook import find, replace, select
+from esper.kasmina.host.hook import find, replace, select
 
 Pair = namedtuple("Pair", ["left", "right"])
 

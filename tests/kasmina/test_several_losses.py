@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from esper.kasmina.attach import attach
-from esper.kasmina.bank import slots
-from esper.kasmina.hook import _Echo
-from esper.kasmina.optimizer import GrowthOptimizer
-from esper.kasmina.slot import SeedSlot
+from esper.kasmina.host.hook import _Echo
+from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.lifecycle.slot import SeedSlot
+from esper.kasmina.training.optimizer import GrowthOptimizer
 
 X = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
 

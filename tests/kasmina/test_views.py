@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from esper.kasmina.attach import attach
-from esper.kasmina.bank import slots
-from esper.kasmina.hook import Phase
-from esper.kasmina.optimizer import GrowthOptimizer
+from esper.kasmina.host.hook import Phase
+from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.training.optimizer import GrowthOptimizer
 from tests.kasmina.networks import equal_states, fingerprint, without_host_randomness
 
 Change = Callable[[Tensor], Tensor]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from esper.kasmina.bank import slots
 from esper.kasmina.errors import LiveSeeds
-from esper.kasmina.export import export
+from esper.kasmina.exports.export import export
+from esper.kasmina.lifecycle.bank import slots
 from esper.leyline.stages import SeedStage
 from esper.simic.config import load_config
 from esper.simic.errors import HostFromFile, NothingToExport

@@ -12,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from esper import lang
 from esper.kasmina.attach import attach
-from esper.kasmina.bank import slots
-from esper.kasmina.blending import AlphaSchedule
-from esper.kasmina.gates import GateParameters
-from esper.kasmina.hook import Phase
-from esper.kasmina.optimizer import GrowthOptimizer
+from esper.kasmina.host.blending import AlphaSchedule
+from esper.kasmina.host.hook import Phase
+from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.lifecycle.gates import GateParameters
+from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.simic.flops import FlopMeter, by_operator, cost_of_graph, counting
 from esper.simic.hosts import host_named
 from esper.simic.study.sizes import freeze

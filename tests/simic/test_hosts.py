@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from esper.kasmina.attach import attach
-from esper.kasmina.bank import slots
-from esper.kasmina.optimizer import GrowthOptimizer
+from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.leyline.stages import SeedStage
 from esper.simic.errors import HostDoesNotFit, HostFails, HostNotImported, UnknownHost
 from esper.simic.hosts import HOSTS, SmallGPT, build_host, host_named

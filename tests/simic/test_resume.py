@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from esper.files import FileUnwritable
-from esper.kasmina.checkpoint_file import read_checkpoint
-from esper.kasmina.checkpoint_values import Encoder
+from esper.kasmina.checkpoints.file import read_checkpoint
+from esper.kasmina.checkpoints.values import Encoder
 from esper.kasmina.errors import CheckpointUnreadable
 from esper.leyline.events import Event
 from esper.leyline.run_events import EpochFinished, RunStopped

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from esper.kasmina.attach import attach
-from esper.kasmina.blending import AlphaSchedule
-from esper.kasmina.gates import GateParameters
+from esper.kasmina.host.blending import AlphaSchedule
+from esper.kasmina.lifecycle.gates import GateParameters
 from esper.simic.flops import counting
 from esper.simic.hosts import Host, host_named
 from esper.simic.study import second_task

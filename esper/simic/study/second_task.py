@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from esper.kasmina.attach import disabled
-from esper.kasmina.bank import ATTRIBUTE, slots
+from esper.kasmina.lifecycle.bank import ATTRIBUTE, slots
 from esper.simic.flops import FlopMeter
 from esper.simic.study.adapters import without_adapters
 from esper.simic.study.sizes import freeze, parameters

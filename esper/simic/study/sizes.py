@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from esper.kasmina.attach import attach, detach
-from esper.kasmina.bank import slots
-from esper.kasmina.export import Grown
-from esper.kasmina.germination import build_seed
-from esper.kasmina.probe import Probe
+from esper.kasmina.exports.export import Grown
+from esper.kasmina.host.probe import Probe
+from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.lifecycle.germination import build_seed
 from esper.simic.hosts import Host
 from esper.simic.study.records import SeedOutcome
 from esper.simic.tasks import Task

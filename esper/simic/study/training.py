@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from esper.kasmina.bank import slots
-from esper.kasmina.blending import AlphaSchedule
-from esper.kasmina.gates import GateParameters
-from esper.kasmina.growth import Growth
-from esper.kasmina.optimizer import GrowthOptimizer
+from esper.kasmina.host.blending import AlphaSchedule
+from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.lifecycle.gates import GateParameters
+from esper.kasmina.training.growth import Growth
+from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.leyline.events import Event, SeedGerminated
 from esper.leyline.stages import SeedStage, is_in_place_stage
 from esper.simic.evaluation import Score, example_losses, score

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from esper.kasmina.attach import attach
-from esper.kasmina.bank import slots
-from esper.kasmina.hook import Phase
+from esper.kasmina.host.hook import Phase
+from esper.kasmina.lifecycle.bank import slots
 from esper.simic.hosts import host_named
 from esper.simic.study.adapters import bottleneck, lora
 from esper.simic.study.second_task import HEADS, Replay, add_head, as_before, first_head, halves, rest
