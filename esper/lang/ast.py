@@ -404,3 +404,11 @@ def names_in(expression: Expression) -> Iterator[Name]:
         elif isinstance(node, Call):
             yield node.function
         pending.extend(parts_of(node))
+
+
+def own_names(node: Expression) -> Iterator[str]:
+    """The name that `node` is or calls, its parts aside."""
+    if isinstance(node, Name):
+        yield node.text
+    elif isinstance(node, Call):
+        yield node.function.text

@@ -123,7 +123,7 @@ def bind_parameters(
 def common_divisors(blueprint: Blueprint, evaluator: Evaluator) -> Iterator[tuple[str, int]]:
     """Each `dim` parameter whose domain holds multiples of one number above 1, and the largest such."""
     for parameter in blueprint.parameters:
-        domain = _domain_of(parameter, evaluator) if parameter.kind.text == "dim" else None
+        domain = domain_of(parameter, evaluator) if parameter.kind.text == "dim" else None
         numbers = [v for v in domain if isinstance(v, int)] if isinstance(domain, tuple) else []
         if numbers and gcd(*numbers) > 1:
             yield parameter.name.text, gcd(*numbers)
@@ -142,7 +142,7 @@ def value_of(
         report.add(unknown_kind(kind), parameter.kind.span)
         return POISON
     default = None if parameter.default is None else evaluator.static(parameter.default, KINDS[kind])
-    domain = _domain_of(parameter, evaluator)
+    domain = domain_of(parameter, evaluator)
     try:
         if default is not None and not isinstance(default, Poison):
             default = conform(parameter, default)
@@ -167,7 +167,8 @@ def value_of(
     return default
 
 
-def _domain_of(parameter: Parameter, evaluator: Evaluator) -> Domain | None:
+def domain_of(parameter: Parameter, evaluator: Evaluator) -> Domain | None:
+    """What `parameter` may be, None for anything of its kind; errors are reported."""
     if parameter.domain is None:
         return None
     if isinstance(parameter.domain, Range):
@@ -282,7 +283,8 @@ def inward(parameter: Parameter, value: object) -> Static:
     raise WrongParameterKind(name=parameter.name.text, found=found, expected=KINDS[kind])
 
 
-def _outward(value: Static | Poison) -> ParameterValue | None:
+def outward(value: Static | Poison) -> ParameterValue | None:
+    """A value as Python callers write it; None for what they cannot give."""
     if isinstance(value, OperatorName):
         return value.name
     if isinstance(value, DType):
@@ -297,13 +299,13 @@ def signature_of(blueprint: Blueprint) -> Signature:
     bind_parameters(blueprint, {}, scope, report)
     infos = []
     for parameter in all_parameters(blueprint):
-        domain = _domain_of(parameter, evaluator) if parameter.kind.text in KINDS else None
+        domain = domain_of(parameter, evaluator) if parameter.kind.text in KINDS else None
         choices: tuple[ParameterValue, ...] | Interval | None = None
         if isinstance(domain, Interval):
             choices = domain
         elif domain is not None:
-            choices = tuple(v for v in map(_outward, domain) if v is not None)
-        bound = _outward(_bound(scope, parameter))
+            choices = tuple(v for v in map(outward, domain) if v is not None)
+        bound = outward(_bound(scope, parameter))
         infos.append(ParameterInfo(parameter.name.text, parameter.kind.text, bound, choices, parameter.doc))
     return Signature(blueprint.name.text, blueprint.doc, tuple(infos))
 

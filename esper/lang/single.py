@@ -8,7 +8,7 @@ statement did, and asks again only where one of these changed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from esper.errors import EsperError
 from esper.ir.build import Builder
@@ -16,7 +16,6 @@ from esper.ir.graph import Node, Value
 from esper.ir.types import TensorType
 from esper.lang.ast import (
     Binding,
-    Call,
     Choice,
     Constraint,
     Expression,
@@ -25,18 +24,22 @@ from esper.lang.ast import (
     Name,
     Output,
     Parameter,
+    Pipeline,
     Precision,
     Require,
     Spread,
+    Statement,
     names_in,
+    own_names,
     parts_of,
 )
 from esper.lang.construction import Graph
 from esper.lang.diagnostics import Report
+from esper.lang.domains import Domain
 from esper.lang.facts import Facts
 from esper.lang.library import Loaded
 from esper.lang.nesting import deep_recursion
-from esper.lang.parameters import ParameterValue, value_of
+from esper.lang.parameters import ParameterValue, domain_of, value_of
 from esper.lang.scope import Bound as BoundName
 from esper.lang.scope import What
 from esper.lang.settings import Budget, Settings
@@ -60,7 +63,7 @@ class Given:
 class Effect:
     """What one statement did.
 
-    nodes: in order, without stand-ins; an operand `Value("given.NAME")` is the tensor called NAME. types: of
+    nodes: in order, without stand-ins; an operand `Value(stand_in(name))` is the tensor `name`. types: of
     the results of nodes and stand-ins, by name.
     bound: names with a value of those nodes, or a static value. sizes: symbols that an input has.
     draws: how many random draws the nodes number, from 0.
@@ -76,6 +79,8 @@ class Effect:
 
 
 GIVEN = "given."
+PIPED = "|>"
+"""What a step of a pipeline starts from, as a name that no source can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,12 @@ class Single:
         body, report = self._body(names)
         found = value_of(parameter, values, body.evaluator, {}, None)
         return None if report.errors or isinstance(found, Poison) else found
+
+    def domain(self, parameter: Parameter, names: Mapping[str, Given]) -> Domain | None:
+        """What `parameter` may be; None where there is an error, or it may be anything."""
+        body, report = self._body(names)
+        found = domain_of(parameter, body.evaluator)
+        return None if report.errors else found
 
     def value(self, expression: Expression, names: Mapping[str, Given]) -> Static | None:
         """The value of a static expression; None where there is an error."""
@@ -139,11 +150,31 @@ class Single:
         for name, given in names.items():
             value: Value | Static
             if isinstance(given.value, TensorType):
-                value = graph.build.input(GIVEN + name, given.value)
+                value = graph.build.input(stand_in(name), given.value)
             else:
                 value = given.value
             body.scope.names[name] = BoundName(value, given.what, blueprint.span, is_read=True)
         return body, report
+
+
+def stand_in(name: str) -> str:
+    """The node that stands for the tensor called `name`."""
+    return GIVEN + ("_" if name == PIPED else f"_.{name}")
+
+
+def steps_of(statement: Statement) -> tuple[Statement, ...]:
+    """`statement` with its pipeline taken apart: each step binds what the next one starts from.
+
+    What is kept of a step then does not depend on how the steps around it are set.
+    """
+    if not isinstance(statement, Binding | Output) or not isinstance(statement.value, Pipeline):
+        return (statement,)
+    pipeline = statement.value
+    piped = Name(pipeline.span, PIPED)
+    steps = [Binding(pipeline.span, (piped,), pipeline.source)]
+    calls = [Pipeline(step.span, piped, (step,), step.depth + 1) for step in pipeline.steps]
+    steps += [Binding(call.span, (piped,), call) for call in calls[:-1]]
+    return (*steps, replace(statement, value=calls[-1]))
 
 
 def reads_of(statement: Simple, chosen: Mapping[str, str]) -> tuple[str, ...]:
@@ -193,12 +224,5 @@ def _read(expression: Expression, chosen: Mapping[str, str]) -> Iterator[str]:
             taken = chosen.get(node.name.text)
             pending += [branch.value for branch in node.branches if taken in (None, branch.name.text)]
         else:
-            yield from _own_names(node)
+            yield from own_names(node)
             pending.extend(parts_of(node))
-
-
-def _own_names(node: Expression) -> Iterator[str]:
-    if isinstance(node, Name):
-        yield node.text
-    elif isinstance(node, Call):
-        yield node.function.text

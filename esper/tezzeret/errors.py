@@ -117,6 +117,12 @@ class StorageInUse(EsperError):
     help = "wait for the search that has it, or choose another file"
 
 
+class EmptyDomain(EsperError):
+    code = "E1013"
+    message = "`{name}` may be nothing at all with {given}"
+    help = "its domain depends on other parameters: set these differently, or set {name} with --set, too"
+
+
 class TooComplex(EsperError):
     code = "E1012"
     message = "a candidate of `{blueprint}` has {nodes} nodes, more than max_blueprint_complexity = {limit}"

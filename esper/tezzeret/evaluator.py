@@ -114,6 +114,11 @@ class Evaluator:
         """How many points had to be elaborated and counted whole."""
         return self._known.wholes
 
+    @property
+    def measured(self) -> int:
+        """How many parts of graphs were measured: no more as long as points hold nothing unseen."""
+        return sum(len(ledger.regions) for ledger in self._known.ledgers.values())
+
     def lower(self, point: Point) -> BlueprintIR:
         """The graph at `point`. Raises `BlueprintRejected`."""
         return lower_loaded(self.loaded, {**self.fixed, **point}, self.sizes, self.precision)[0]

@@ -7,7 +7,7 @@ give is their sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from esper.ir.canonical import RESULT_BITS, RESULT_MASK
@@ -156,27 +156,34 @@ class Border:
                     for reader in self.readers.get(region.value(place), ()):
                         self._join(n, self.owner[reader])
 
+    def _summed(self) -> Iterator[tuple[int, list[tuple[int, int]], int]]:
+        """The values whose gradients several give together: with the regions, and of how many outputs."""
+        for value in {**self.givers, **self.seeds}:
+            givers, seeds = self._givers(value), self.seeds.get(value, 0)
+            if len(givers) + seeds > 1 and (givers or self._is_asked(value)):
+                yield value, givers, seeds
+
+    def _is_asked(self, value: int) -> bool:
+        """Whether anything reads the gradient of `value`."""
+        n = self.owner.get(value >> RESULT_BITS)
+        if n is None:
+            return self.wiring.pieces[value >> RESULT_BITS].is_active_leaf
+        region = self.regions[n]
+        return region.place(value)[1] in region.measured.asked
+
     def _join_sums(self) -> None:
         """Sums of gradients between regions: `add` reacts to what it reads as it does inside."""
-        for value, everyone in self.givers.items():
-            if len(everyone) + self.seeds.get(value, 0) < 2:
-                continue
-            givers = self._givers(value)
-            count = len(givers) + self.seeds.get(value, 0)
-            if count < 2:
-                continue
-            self.sums.append((self.wiring.type(value), count - 1))
+        for value, givers, seeds in self._summed():
+            self.sums.append((self.wiring.type(value), len(givers) + seeds - 1))
             made = [self._maker(self.identity(n, ("d", number))) for n, number in givers]
-            reacting = [
-                n for entry in made if entry is not None and entry[1] in SEES["add"] for n in entry[:1]
-            ]
+            reacting = [entry[0] for entry in made if entry is not None and entry[1] in SEES["add"]]
             if not reacting:
                 continue
-            if value in self.seeds:
+            if seeds:
                 raise Unforeseen("an output's gradient is added to one that the sum looks behind")
             own = self.owner.get(value >> RESULT_BITS)
             joined = [*reacting, *(n for n, _ in givers)]
-            if own is not None and any(n == own for n, _ in everyone):
+            if own is not None and any(n == own for n, _ in self.givers[value]):
                 joined.append(own)
             for n in joined[1:]:
                 self._join(joined[0], n)
@@ -189,18 +196,12 @@ class Border:
             for key, commutes, places in region.measured.meeting:
                 met.add((key, self._operands(n, places, commutes)))
                 count += 1
-        for value, everyone in self.givers.items():
-            seeds = self.seeds.get(value, 0)
-            if len(everyone) + seeds < 2:
-                continue
-            givers = self._givers(value)
-            if len(givers) + seeds < 2:
-                continue
-            first: list[Identity] = [("s", value, 1)] * seeds
-            first += [self.identity(n, ("d", number)) for n, number in givers]
+        for value, givers, seeds in self._summed():
+            parts: list[Identity] = [("s", value, 1)] * seeds
+            parts += [self.identity(n, ("d", number)) for n, number in givers]
             number = self.sum_of(self.wiring.type(value))[0]
-            for index, one in enumerate(first):  # in whichever order they are added
-                for other in first[index + 1 :]:
+            for index, one in enumerate(parts):  # in whichever order they are added
+                for other in parts[index + 1 :]:
                     met.add((number, _in_order((one, other))))
                     count += 1
         return len(met) < count
@@ -218,9 +219,10 @@ class Border:
                 identity = same[identity]
             return identity
 
+        first: dict[tuple[int, tuple[Identity, ...]], tuple[int, tuple[Identity, ...], bool]] = {}
         while True:
             found = len(same)
-            first: dict[object, tuple[int, tuple[Identity, ...], bool]] = {}
+            first = {}
             for n, region in enumerate(self.regions):
                 for node in region.measured.nodes:
                     operands = tuple([settled(self.identity(n, place)) for place in node.operands])
@@ -239,27 +241,24 @@ class Border:
                         raise Unforeseen("a region whose nodes turn out to be one")
                     if not (node.is_free and is_own and other_is_own):
                         self._join(n, m)
-                    same.update(
-                        (one, other)
-                        for one, other in zip(results, others, strict=True)
-                        if settled(one) != settled(other)
-                    )
+                    pairs = zip([*map(settled, results)], [*map(settled, others)], strict=True)
+                    same.update((one, other) for one, other in pairs if one != other)
             if len(same) == found:
                 break
-        self._refuse_equal_sums(settled)
+        self._refuse_equal_sums(settled, first.keys())
 
-    def _refuse_equal_sums(self, settled: Callable[[Identity], Identity]) -> None:
-        """Raises `Unforeseen` where two sums of gradients share two of their parts."""
+    def _refuse_equal_sums(
+        self, settled: Callable[[Identity], Identity], others: Collection[tuple[int, tuple[Identity, ...]]]
+    ) -> None:
+        """Raises `Unforeseen` where two sums of gradients share two of their parts, or a node adds them."""
         pairs: set[tuple[Identity, ...]] = set()
-        for value, everyone in self.givers.items():
-            givers = self._givers(value)
-            if len(everyone) < 2 or len(givers) < 2:
-                continue
-            parts = [settled(self.identity(n, ("d", number))) for n, number in givers]
+        for value, givers, seeds in self._summed():
+            parts: list[Identity] = [("s", value, 1)] * seeds
+            parts += [settled(self.identity(n, ("d", number))) for n, number in givers]
             for index, one in enumerate(parts):
                 for other in parts[index + 1 :]:
                     pair = _in_order((one, other))
-                    if pair in pairs:
+                    if pair in pairs or (self.sum_of(self.wiring.type(value))[0], pair) in others:
                         raise Unforeseen("two sums of the same gradients")
                     pairs.add(pair)
 

@@ -9,7 +9,7 @@ statements.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from esper.ir.canonical import RESULT_BITS
 from esper.ir.graph import Node, Value, frozen_attrs
@@ -20,7 +20,7 @@ from esper.lang.library import Loaded
 from esper.lang.parameters import all_parameters
 from esper.lang.scope import What
 from esper.lang.settings import Settings
-from esper.lang.single import GIVEN, Effect, Given, Simple, Single, choices_in, reads_of
+from esper.lang.single import Effect, Given, Simple, Single, choices_in, reads_of, stand_in, steps_of
 from esper.lang.statements import MAX_REPEATS
 from esper.lang.values import Static
 from esper.tezzeret.costs.errors import Unforeseen
@@ -71,6 +71,7 @@ class Elaboration:
     def __init__(self, loaded: Loaded, settings: Settings, table: Pieces) -> None:
         self.table = table
         self.blueprint = loaded.blueprint
+        self.body = _in_steps(loaded.blueprint.body)
         self.single = Single(loaded, settings)
         self.numbers: dict[object, int] = {}
         self.givens: list[Given] = []
@@ -150,7 +151,7 @@ class Elaboration:
 
     def _deed(self, effect: Effect, reads: Sequence[str]) -> Deed:
         own: dict[str, int] = {}
-        others = {GIVEN + name: -1 - index for index, name in enumerate(reads)}
+        others = {stand_in(name): -1 - index for index, name in enumerate(reads)}
         nodes: list[Node] = []
         for node in effect.nodes:
             if node.op == "seed":
@@ -191,6 +192,20 @@ class Elaboration:
         )
 
 
+def _in_steps(statements: Sequence[Statement]) -> tuple[Statement, ...]:
+    """`statements` with pipelines taken apart, in blocks, too."""
+    found: list[Statement] = []
+    for statement in statements:
+        match statement:
+            case Repeat(body=body):
+                found.append(replace(statement, body=_in_steps(body)))
+            case If(body=body, otherwise=otherwise):
+                found.append(replace(statement, body=_in_steps(body), otherwise=_in_steps(otherwise)))
+            case _:
+                found += steps_of(statement)
+    return tuple(found)
+
+
 def _names_of(parameter: Parameter) -> tuple[str, ...]:
     """What its default and its domain read."""
     domain = parameter.domain
@@ -229,7 +244,7 @@ class _Run:
             if number is None:
                 raise Unforeseen("a parameter that is refused")
             self.names[parameter.name.text] = number
-        self._take_all(elaboration.blueprint.body)
+        self._take_all(elaboration.body)
         if not self.outputs or not self.inputs:
             raise Unforeseen("a graph without ends")
         wiring = Wiring(self.pieces, self.operands, self.inputs, [*self.outputs.values()], self.updates)

@@ -1,0 +1,170 @@
+"""Points of a space: counted, drawn, changed and crossed without ever leaving it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esper.lang import BlueprintRejected, Interval, load
+from esper.tezzeret.errors import EmptyDomain, EndlessSpace, NothingToChoose, OutsideSpace
+from esper.tezzeret.evaluator import Evaluator
+from esper.tezzeret.space import Space, space_of
+
+CONDITIONAL = """
+blueprint conditional(
+    width: dim = 8 in {4, 8},
+    rank: int = 2 in {1, 2, 4},
+    mult: int = 1 in 1..width // 4,
+    deep: bool = false in {false, true},
+    extra: int = 1 in {1, 2, 3},
+    depth: int = 1 in 0..2,
+    act: op = relu in {relu, gelu},
+) {
+    let hidden = width * mult
+    let inner = hidden * extra
+    input x: f32[N, width]
+    h = choice kind {
+        plain => linear(x, hidden),
+        low => x |> linear(rank) |> linear(hidden),
+        gated => choice gate {
+            sig => linear(x, hidden) * sigmoid(linear(x, hidden)),
+            tan => tanh(linear(x, hidden)),
+        },
+    }
+    if deep {
+        h = h |> linear(inner) |> linear(hidden)
+    }
+    repeat depth { h = act(h) }
+    output linear(h, width) + x
+}
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "block.esp"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
+    return Evaluator(written(tmp_path_factory.mktemp("space"), CONDITIONAL))
+
+
+def test_a_parameter_of_a_branch_that_is_not_taken_is_no_choice(conditional: Evaluator) -> None:
+    space = conditional.space
+    kinds = 1 + 3 + 2  # plain, low by rank, gated by gate
+    mults = 1 + 2  # of width 4, and of 8
+    assert space.size == kinds * mults * (1 + 3) * (1 + 2 * 2)
+    points = list(space.points())
+    assert len(points) == space.size == len(set(map(space.encode, points)))
+    assert all(point["rank"] == 2 for point in points if point["kind"] != "low")
+
+
+def test_each_point_is_another_graph_and_none_is_lost(conditional: Evaluator) -> None:
+    space = conditional.space
+    some = {"rank": (1, 2), "extra": (1, 3), "depth": (0, 1), "act": ("relu", "gelu")}
+    chosen = [p for p in space.points() if all(p[name] in values for name, values in some.items())]
+    hashes = [conditional(point).ir_hash for point in chosen]
+    assert len(set(hashes)) == len(hashes)
+    whole = set()
+    for values in itertools.product(*(some.get(n, d) for n, d in space.domains.items())):  # type: ignore[arg-type]
+        try:
+            whole.add(conditional(dict(zip(space.domains, values, strict=True))).ir_hash)
+        except BlueprintRejected:
+            assert values[0] == 4 and values[2] == 2  # outside of 1..width // 4
+    assert whole == set(hashes)
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=30)
+def test_changes_of_points_stay_in_the_space_and_change_something(conditional: Evaluator, seed: int) -> None:
+    space, rng = conditional.space, random.Random(seed)
+    a, b = space.sample(rng), space.sample(rng)
+    mutated, crossed = space.mutated(a, rng), space.crossed(a, b, rng)
+    near = list(space.neighbours(a))
+    for point in (a, b, mutated, crossed, *near):
+        assert point in space
+        assert space.settled(point) == point
+        assert space.decode(space.encode(point)) == point
+    assert mutated != a and a not in near
+    assert all(crossed[name] in (a[name], b[name]) for name in ("width", "deep", "depth", "kind"))
+
+
+def test_points_are_drawn_evenly_whatever_their_branches(conditional: Evaluator) -> None:
+    rng = random.Random(0)
+    drawn = [conditional.space.sample(rng) for _ in range(1200)]
+    assert sum(point["kind"] == "low" for point in drawn) == pytest.approx(600, abs=80)
+    assert sum(point["depth"] == 0 for point in drawn) == pytest.approx(240, abs=60)
+
+
+def test_what_matters_nowhere_does_not_tell_points_apart(conditional: Evaluator) -> None:
+    space = conditional.space
+    point = {**space.sample(random.Random(1)), "kind": "plain", "rank": 1}
+    assert space.encode(point) == space.encode({**point, "rank": 4})
+    assert {**point, "rank": 3} in space
+
+
+def test_a_domain_is_that_of_the_values_which_are_fixed(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "blueprint block(width: dim = 8, mult: int = 1 in 1..width // 4) {"
+        " input x: f32[N, width] output linear(x, mult) }",
+    )
+    assert space_of(load(path), {}).domains == {"mult": (1, 2)}
+    assert space_of(load(path), {"width": 16}).domains == {"mult": (1, 2, 3, 4)}
+    with pytest.raises(EmptyDomain, match="`mult` may be nothing at all with width = 2"):
+        space_of(load(path), {"width": 2})
+
+
+def test_an_endless_space_is_not_listed_and_says_what_makes_it_so() -> None:
+    space = Space({"n": (1, 2), "rate": Interval(0.0, 0.5)})
+    assert space.size is None and space.bound == math.inf
+    with pytest.raises(EndlessSpace, match=r"`rate` may be any number in 0\.0\.\.0\.5"):
+        space.points()
+
+
+def test_a_space_of_one_point_has_no_other(tmp_path: Path) -> None:
+    space = Space({"n": (1,)})
+    rng = random.Random(0)
+    assert space.mutated({"n": 1}, rng) == {"n": 1} and not list(space.neighbours({"n": 1}))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"n": 3}', '{"n": true}', '{"n": 1.0}', '{"n": 1, "m": 1}']
+)
+def test_what_is_no_point_is_not_decoded(text: str) -> None:
+    with pytest.raises(OutsideSpace):
+        Space({"n": (1, 2)}).decode(text)
+
+
+@given(st.integers(1, 40), st.integers(0, 5))
+@settings(max_examples=20)
+def test_points_of_a_sample_differ(count: int, seed: int) -> None:
+    space = space_of(load("depthwise"), {})
+    points = space.samples(count, random.Random(seed))
+    assert space.size is not None
+    assert len(points) == min(count, space.size)
+    assert len(set(map(space.encode, points))) == len(points)
+    assert points == space.samples(count, random.Random(seed))
+
+
+def test_intervals_are_drawn_from_evenly_or_by_magnitude() -> None:
+    space = Space({"p": Interval(0.0, 0.5), "q": Interval(1e-4, 1.0, is_log=True), "r": (1, 2)})
+    points = space.samples(400, random.Random(0))
+    assert points == space.samples(400, random.Random(0))
+    p, q = ([float(point[name]) for point in points] for name in ("p", "q"))
+    assert all(0.0 <= value <= 0.5 for value in p) and all(1e-4 <= value <= 1.0 for value in q)
+    assert sum(value < 0.25 for value in p) == pytest.approx(200, abs=45)
+    assert sum(value < 1e-2 for value in q) == pytest.approx(200, abs=45)
+
+
+def test_a_blueprint_without_domains_has_nothing_to_choose() -> None:
+    with pytest.raises(NothingToChoose):
+        space_of(load("norm"), {})
