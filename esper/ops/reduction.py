@@ -73,7 +73,7 @@ def spread(v: Vjp, value: Value) -> Value:
 
 
 def extremum_vjp(beyond: str) -> VjpRule:
-    """The gradient goes to the extreme elements, in equal shares where several are.
+    """The gradient goes to the extreme elements, in equal shares where several are; beside NaN all is NaN.
 
     `beyond` is the comparison that holds between the result and all other elements.
     """
@@ -85,7 +85,9 @@ def extremum_vjp(beyond: str) -> VjpRule:
         zero, one = v.build.constant(0.0, dtype), v.build.constant(1.0, dtype)
         chosen = v.op("broadcast_to", v.op("where", other, zero, one), shape=v.build.type(x).shape)
         count = v.op("sum", chosen, axes=v.attrs["axes"], keepdims=bool(v.attrs["keepdims"]))
-        return [v.op("mul", chosen, spread(v, v.op("div", v.gradient, count)))]
+        is_number = v.op("equal", v.result(), v.result())
+        share = v.op("div", v.gradient, v.op("where", is_number, count, v.result()))
+        return [v.op("mul", chosen, spread(v, share))]
 
     return vjp
 

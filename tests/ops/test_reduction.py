@@ -15,7 +15,7 @@ from esper.lang import check
 from esper.ops.reference.evaluate import evaluate
 from esper.passes import joint_graph, run_passes
 
-INF = float("inf")
+INF, NAN = float("inf"), float("nan")
 
 
 def value_and_gradient(
@@ -54,6 +54,16 @@ def test_least_elements_that_tie_share_the_gradient() -> None:
     )
     assert value.item() == 1.0
     assert gradient.tolist() == [0.5, 0.0, 0.5]
+
+
+@pytest.mark.parametrize("op", ["amax", "amin"])
+def test_beside_nan_the_gradient_of_an_extreme_element_is_nan(op: str) -> None:
+    rows = [[1.0, NAN, 2.0], [1.0, 2.0, 2.0], [1.0, INF, -INF]]
+    x = torch.tensor(rows, dtype=torch.float64)
+    _, gradient = value_and_gradient(op, x, axes=(1,))
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(getattr(torch, op)(leaf, 1).sum(), leaf)
+    torch.testing.assert_close(gradient, expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("x", [[1000.0, 1001.0], [-1000.0, -1001.0], [INF, 0.0], [-INF, -INF], [-INF, 2.0]])
