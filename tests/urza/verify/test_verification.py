@@ -243,6 +243,13 @@ def test_a_kernel_may_be_free_of_an_overflow_that_eager_has() -> None:
     assert not compare("y", torch.tensor([3.1]), eager, truth).ok
 
 
+def test_where_a_wide_sum_overflows_its_narrow_result_it_counts_as_that_overflow() -> None:
+    truth, eager = torch.tensor([1e9, 2.0], dtype=torch.float64), torch.tensor([torch.inf, 2.0]).half()
+    assert compare("y", torch.tensor([1e9 + 128.0, 2.0]), eager, truth).ok
+    for wrong in ([-1e9, 2.0], [1e3, 2.0], [1e9, 2.1]):
+        assert not compare("y", torch.tensor(wrong), eager, truth).ok
+
+
 def test_integers_that_float64_cannot_tell_apart_are_told_apart() -> None:
     truth = torch.tensor([2**60 + 1])
     assert compare("y", truth, truth, truth).ok
