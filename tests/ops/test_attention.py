@@ -138,6 +138,18 @@ def test_dropout_scales_the_weights_that_stay_and_the_counter_says_which(tmp_pat
     assert not torch.equal(attention(q, k, v, None, torch.tensor(12), **attrs)[0], dropped)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("examples", [0, 1, 3])
+def test_both_references_agree_where_weights_are_dropped(examples: int, causal: bool) -> None:
+    q, v = torch.randn(examples, H, T, D), torch.randn(examples, H, S, D + 1)
+    k = torch.randn(examples, H, S, D)
+    if causal:
+        k, v = k[:, :, :T], v[:, :, :T]
+    attrs = {**PLAIN, "causal": causal, "dropout": 0.25, "offset": 3}
+    expected, _ = attention(q, k, v, None, torch.tensor(11), **attrs)
+    torch.testing.assert_close(attention_result(q, k, v, None, torch.tensor(11), **attrs), expected)
+
+
 def test_a_source_that_drops_reads_the_seed_and_inference_takes_it_away(tmp_path: Path) -> None:
     dropping = lowered(tmp_path, arguments=", dropout=0.5")
     plain = lowered(tmp_path)
