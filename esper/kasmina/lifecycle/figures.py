@@ -38,7 +38,7 @@ def learning(ratio: float | None, mean: float | None, error: float | None) -> Fi
 
 
 def stability(before: float | None, present: float | None) -> Figures:
-    """What G4 asks for: the relative rise of the validation loss since before blending."""
+    """What G4 asks for: the relative rise of the loss, since `before` blending or over the control's."""
     measured = before is not None and present is not None and before > 0
     return {"loss_rise": present / before - 1.0 if measured else None}  # type: ignore[operator]
 

@@ -32,7 +32,8 @@ class GateParameters:
     shadow_steps: int = 50
     """G4: least age in SHADOWING, at full alpha."""
     loss_rise: float = 0.05
-    """G4: greatest relative rise of the validation loss since before blending."""
+    """G4: greatest relative rise of the held-out loss over the control's; without a control, of the
+    validation loss since before blending."""
     probation_steps: int = 100
     """G5: least age in PROBATIONARY; its end is when the controlled gain is judged."""
     gain: float = 0.01

@@ -345,6 +345,9 @@ class SeedSlot(SlotState):
             case SeedStage.TRAINING:
                 metrics = self.metrics
                 return figures.learning(metrics.gradient_ratio, metrics.descent, metrics.descent_error)
+            case SeedStage.SHADOWING if self.control is not None:
+                comparison = self.control.compare()
+                return figures.stability(comparison.control_loss, comparison.grown_loss)
             case SeedStage.SHADOWING:
                 return figures.stability(self.loss_before, self._ground.val_loss)
             case SeedStage.PROBATIONARY if self.control is not None:

@@ -22,7 +22,8 @@ class GovernorParameters:
     """When the governor steps in, and for how long a slot stays closed after a cull."""
 
     loss_rise: float = 0.25
-    """A validation loss this much above the one before blending is a regression."""
+    """A validation loss this much above the one before blending is a regression, unless the control's has
+    risen too: then it is the run's doing, such as a learning rate that warms up, and not the seed's."""
     patience: int = 2
     """So many growth steps in a row with a regression roll the host back."""
     embargo: int = 3
@@ -85,9 +86,13 @@ class Governor:
         self.watch = LossWatch(parameters)
         self.regressions = 0
 
-    def regresses(self, before: float, val_loss: float) -> bool:
-        """Whether the validation loss has been too high, against `before` blending, for too long."""
-        if math.isfinite(val_loss) and val_loss <= before + self.parameters.loss_rise * abs(before):
+    def is_too_high(self, loss: float, expected: float) -> bool:
+        """Whether a validation loss is far above the `expected` one, or no number."""
+        return not (math.isfinite(loss) and loss <= expected + self.parameters.loss_rise * abs(expected))
+
+    def regresses(self, *, is_too_high: bool) -> bool:
+        """Whether the validation loss has been too high for too long, this time included."""
+        if not is_too_high:
             self.regressions = 0
             return False
         self.regressions += 1

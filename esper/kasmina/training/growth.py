@@ -251,11 +251,22 @@ class Growth:
             self.governor.regressions = 0
         for slot in watched:
             before = slot.loss_before
-            if before is not None and val_loss is not None and self.governor.regresses(before, val_loss):
+            if before is None or val_loss is None:
+                continue
+            suspected = self.governor.is_too_high(val_loss, before)
+            if self.governor.regresses(is_too_high=suspected and self._is_to_blame(slot, val_loss)):
                 reason = f"the validation loss rose from {before:.4g} to {val_loss:.4g}"
                 self._roll_back(slot, reason, val_loss)
                 return True
         return False
+
+    def _is_to_blame(self, slot: SeedSlot, val_loss: float) -> bool:
+        """Whether the control, if there is one, does not lose as much without the seed."""
+        if slot.control is None or not math.isfinite(val_loss):
+            return True
+        comparison = slot.control.compare()
+        losses = of_first((comparison.grown_loss, comparison.control_loss))
+        return self.governor.is_too_high(*losses)
 
     def _roll_back(self, slot: SeedSlot, reason: str, loss: float | None) -> None:
         self._act("rolled_back", reason, slot.name, loss)

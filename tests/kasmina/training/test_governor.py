@@ -162,13 +162,13 @@ def test_the_governors_memory_survives_being_written_down() -> None:
     governor = Governor(GovernorParameters())
     for loss in [2.0] * 30 + [50.0] * 3:
         governor.watch.observe(loss)
-    governor.regresses(1.0, 9.0)
+    governor.regresses(is_too_high=True)
     other = Governor(GovernorParameters())
     other.load_state_dict(governor.state_dict())
     assert other.state_dict() == governor.state_dict()
     for one in (governor, other):
         assert [one.watch.observe(50.0) for _ in range(2)] == [False, True]
-        assert one.regresses(1.0, 9.0)
+        assert one.regresses(is_too_high=True)
 
 
 def test_regressions_of_one_seed_do_not_count_against_the_next() -> None:

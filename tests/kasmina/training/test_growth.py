@@ -15,6 +15,7 @@ from esper.kasmina.attach import attach
 from esper.kasmina.errors import GateRefused, LossNotFinite, MalformedEvaluation, UnusableOptimizer
 from esper.kasmina.lifecycle.bank import slots
 from esper.kasmina.lifecycle.gates import GateParameters
+from esper.kasmina.lifecycle.slot import SeedSlot
 from esper.kasmina.training.growth import Growth
 from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.lang.errors import UnknownBlueprint
@@ -232,10 +233,29 @@ def test_a_nan_loss_with_a_seed_in_place_rolls_back_and_goes_on() -> None:
     assert math.isfinite(run.loss_on_held_out())
 
 
+def test_a_loss_that_rises_without_the_seed_as_well_is_not_its_doing() -> None:
+    run = Run(widening())
+    run.until(SeedStage.SHADOWING)
+    run.growth.policy = Waiting()
+    for _ in range(4):
+        run.growth.step(val_loss=50.0)
+    assert run.slot.stage.name == "SHADOWING"
+
+
+@torch.no_grad()
+def spoil(slot: SeedSlot) -> None:
+    """Has the seed do harm, and its host's averages know it."""
+    assert slot.seed is not None and slot.control is not None
+    for parameter in slot.seed.parameters():
+        parameter.add_(10.0)
+    slot.control.grown_average.update(1)
+
+
 def test_a_lasting_regression_in_shadow_rolls_back() -> None:
     run = Run(widening())
     run.until(SeedStage.SHADOWING)
     run.growth.policy = Waiting()
+    spoil(run.slot)
     run.growth.step(val_loss=50.0)
     assert run.slot.stage.name == "SHADOWING"
     run.growth.step(val_loss=50.0)
