@@ -37,8 +37,8 @@ CONFIG = "study.json"
 WEIGHTS = ".safetensors"
 TUNING, FINAL = "tuning", "final"
 FIRST_SEED = {TUNING: 1300, FINAL: 4000}
-"""Seeds begin here, so that those of the figures served for nothing before. Seeds below 1300, and those from 3000 to 3019, are those on
-which gates and trials were thought out."""
+"""Seeds begin here, so that those of the figures served for nothing before. On seeds below 1300, and on those
+from 3000 to 3019, gates and trials were thought out."""
 SHOWN = 3
 """Failures told; the others are counted."""
 
