@@ -7,6 +7,7 @@ the whole is elaborated and counted, as `reference` always does; both give the s
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -81,7 +82,8 @@ class Evaluator:
 
     blueprint, name, sizes, precision: as in `esper.lower`. fixed: parameters that the space leaves out.
     constraints: beside those that the blueprint states. max_nodes: of a candidate's graph.
-    It can be pickled, for process pools; what it has learned of the blueprint stays behind.
+    It can be pickled, for process pools; what it has learned of the blueprint stays behind. Threads may share
+    it, one at a time.
     """
 
     blueprint: str | Path
@@ -125,10 +127,12 @@ class Evaluator:
 
     def __call__(self, point: Point) -> Candidate:
         """Raises `BlueprintRejected` where the blueprint refuses the point, `TooComplex`, `UnknownTarget`."""
+        known = self._known
         try:
-            return self._known.candidate(point)
+            with known.lock:
+                return known.candidate(point)
         except Unforeseen:
-            self._known.wholes += 1
+            known.wholes += 1
             return self.reference(point)
 
     def reference(self, point: Point) -> Candidate:
@@ -156,7 +160,11 @@ class Evaluator:
 
 
 class _Known:
-    """What an evaluator has learned of its blueprint. wholes: points that this was of no use to."""
+    """What an evaluator has learned of its blueprint.
+
+    lock: held while a point is evaluated, since threads share the tables. wholes: points that these were of no
+    use to.
+    """
 
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
@@ -164,6 +172,7 @@ class _Known:
         settings = settings_of({}, evaluator.sizes, evaluator.precision)
         self.elaboration = Elaboration(evaluator.loaded, settings, self.table)
         self.ledgers: dict[tuple[TensorType, ...], Ledger] = {}
+        self.lock = threading.Lock()
         self.wholes = 0
 
     def candidate(self, point: Point) -> Candidate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,8 @@ blueprint stated(
 }
 """
 
+SOME = settings(max_examples=max(settings().max_examples // 10, 15))
+
 
 @pytest.fixture(scope="module")
 def stated(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -68,7 +71,7 @@ def test_every_library_blueprint_costs_the_same_by_parts_and_whole(name: str) ->
 
 
 @given(st.data())
-@settings(max_examples=25)
+@SOME
 def test_points_cost_the_same_whatever_was_evaluated_before(stated: Path, data: st.DataObject) -> None:
     evaluator = Evaluator(stated, constraints=(parse_constraint("memory <= 3000"),))
     for seed in data.draw(st.lists(st.integers(0, 999), min_size=1, max_size=3)):
@@ -83,7 +86,7 @@ def test_points_cost_the_same_whatever_was_evaluated_before(stated: Path, data: 
 
 
 @given(esp_programs())
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(SOME, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_program_costs_the_same_by_parts_and_whole(tmp_path: Path, text: str) -> None:
     path = tmp_path / "program.esp"
     path.write_text(text)
@@ -129,10 +132,17 @@ def test_a_violation_is_above_zero_exactly_where_a_constraint_is_broken() -> Non
 
 def test_an_evaluator_goes_to_other_processes_without_what_it_learned(stated: Path) -> None:
     evaluator = Evaluator(stated, sizes={"N": 2}, constraints=[parse_constraint("params<=100")])
-    point = {"width": 4, "depth": 2, "act": "gelu", "rate": 0.1}
+    point: Point = {"width": 4, "depth": 2, "act": "gelu", "rate": 0.1}
     found = evaluator(point)
     assert pickle.loads(pickle.dumps(evaluator))(point) == found
     assert pickle.loads(pickle.dumps(found)) == found
+
+
+def test_threads_that_share_an_evaluator_get_what_one_gets(stated: Path) -> None:
+    points = [p for p in Evaluator(stated).space.points() if int(p["width"]) * int(p["depth"]) <= 24]
+    alone = [*map(Evaluator(stated), points)]
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(Evaluator(stated), points)] == alone
 
 
 def test_a_point_that_the_blueprint_refuses_is_refused_with_its_reason(stated: Path) -> None:

@@ -39,7 +39,7 @@ class Component:
     @cached_property
     def _cases(self) -> list[tuple[Values, int]] | None:
         """Assignments of the deciders with the number of points of each; None if uncounted."""
-        found = []
+        found: list[tuple[Values, int]] = []
         for case in self._assignments():
             domains = [self.options(name, case) for name in self.others]
             if len(found) == MAX_CASES or any(isinstance(domain, Interval) for domain in domains):

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from esper.lang import Interval, ParameterValue
 from esper.lang.ast import (
+    Binding,
     Choice,
     Constraint,
     Expression,
     If,
     Input,
     Let,
+    Output,
     Parameter,
     Range,
     Repeat,
@@ -245,10 +247,10 @@ class _Reads:
                     self._expression(type.shape, path)
                 case Require(condition=value) | Constraint(bound=value):
                     self._expression(value, path)
+                case Binding(value=value) | Output(value=value):
+                    self._expression(value, path)
                 case _:
-                    value = getattr(statement, "value", None)
-                    if value is not None:
-                        self._expression(value, path)
+                    pass
 
     def _expression(self, expression: Expression, path: Path, let: str | None = None) -> None:
         pending: list[tuple[Expression | Spread, Path]] = [(expression, path)]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esper.lang import BlueprintRejected, Interval, load
+from esper.lang import BlueprintRejected, Interval, ParameterValue, load
 from esper.tezzeret.errors import EmptyDomain, EndlessSpace, NothingToChoose, OutsideSpace
 from esper.tezzeret.evaluator import Evaluator
 from esper.tezzeret.space import Space, space_of
@@ -69,12 +69,18 @@ def test_a_parameter_of_a_branch_that_is_not_taken_is_no_choice(conditional: Eva
 
 def test_each_point_is_another_graph_and_none_is_lost(conditional: Evaluator) -> None:
     space = conditional.space
-    some = {"rank": (1, 2), "extra": (1, 3), "depth": (0, 1), "act": ("relu", "gelu")}
+    some: dict[str, tuple[ParameterValue, ...]] = {
+        "rank": (1, 2),
+        "extra": (1, 3),
+        "depth": (0, 1),
+        "act": ("relu", "gelu"),
+    }
     chosen = [p for p in space.points() if all(p[name] in values for name, values in some.items())]
     hashes = [conditional(point).ir_hash for point in chosen]
     assert len(set(hashes)) == len(hashes)
     whole = set()
-    for values in itertools.product(*(some.get(n, d) for n, d in space.domains.items())):  # type: ignore[arg-type]
+    domains = {name: domain for name, domain in space.domains.items() if isinstance(domain, tuple)}
+    for values in itertools.product(*(domains | some).values()):
         try:
             whole.add(conditional(dict(zip(space.domains, values, strict=True))).ir_hash)
         except BlueprintRejected:
