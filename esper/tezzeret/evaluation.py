@@ -11,6 +11,7 @@ from esper.lang import BlueprintRejected
 from esper.tezzeret.algorithms import REFUSED, Outcome
 from esper.tezzeret.constraints import Constraint
 from esper.tezzeret.costs import Quantities
+from esper.tezzeret.errors import TooComplex
 from esper.tezzeret.evaluator import BoundFigure, Candidate
 from esper.tezzeret.objectives import Objective
 from esper.tezzeret.space import Point
@@ -18,7 +19,7 @@ from esper.tezzeret.space import Point
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A point that the blueprint refuses, and its diagnostics as text."""
+    """A point that the blueprint refuses, or that is too large, and why as text."""
 
     values: Point
     reason: str
@@ -26,7 +27,7 @@ class Refusal:
 
 Evaluation = Candidate | Refusal
 Evaluate = Callable[[Point], Candidate]
-"""An `Evaluator`, or what stands in for one: raises `BlueprintRejected` for a point that is refused."""
+"""An `Evaluator`: raises `BlueprintRejected` or `TooComplex` for a point that is refused."""
 
 
 def outcome_of(evaluation: Evaluation, objective: Objective, is_scalar: bool) -> Outcome:
@@ -51,7 +52,7 @@ class Evaluating:
     def __call__(self, point: Point) -> Evaluation:
         try:
             return self.evaluate(point)
-        except BlueprintRejected as error:
+        except (BlueprintRejected, TooComplex) as error:
             return Refusal(dict(point), str(error))
 
     def __reduce__(self) -> tuple[Any, ...]:

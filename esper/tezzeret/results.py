@@ -33,8 +33,8 @@ class SearchResult:
 
     top: the `KEPT` best, `best` first. front: the feasible trials that none surpasses in latency, memory and
     parameters at once; of several with the same figures, the first. trials: all that were evaluated;
-    infeasible: those that break a constraint; invalid: points that the blueprint refuses; duplicates: points
-    whose graph was met before. space_size: of how many points, None where a domain is an interval.
+    infeasible: those that break a constraint; invalid: points that are refused, or too large; duplicates:
+    points whose graph was met before. space_size: of how many points, None where that is not known.
     exhaustive: no point is left out. device: the GPU whose datasheet latency is estimated by.
     """
 

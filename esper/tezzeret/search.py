@@ -70,6 +70,7 @@ def question(evaluator: Evaluator, plan: Plan) -> Question:
         "fixed": dict(evaluator.fixed),
         "sizes": dict(evaluator.sizes),
         "precision": evaluator.precision,
+        "max_nodes": evaluator.max_nodes,
         "constraints": [asdict(constraint) for constraint in evaluator.constraints],
         "objective": plan.objective,
         "algorithm": plan.algorithm,

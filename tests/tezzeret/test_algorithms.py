@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esper.lang import Interval
+from esper.lang import Interval, load
 from esper.tezzeret.algorithms import (
     ALGORITHMS,
     NSGA2,
@@ -26,7 +27,7 @@ from esper.tezzeret.algorithms import (
 )
 from esper.tezzeret.algorithms.nsga2 import crowding, fronts
 from esper.tezzeret.pareto import front, hypervolume
-from esper.tezzeret.space import Point, Space
+from esper.tezzeret.space import Point, Space, space_of
 
 QUICK = tuple(name for name in ALGORITHMS if name != "bayesian")
 CASES = [(name, objectives) for name in ALGORITHMS for objectives in (1, 2)]
@@ -90,6 +91,36 @@ def test_bayesian_search_asks_for_every_point_once_too(
     space = Space(dict(list(found.items())[:3]))
     asked = walked(make_algorithm("bayesian", space, seed, objectives), 10_000, objectives, width, order)
     assert sorted(map(space.encode, asked)) == sorted(map(space.encode, space.points()))
+
+
+BRANCHES = """blueprint branches(
+    kind: op = relu in {relu, gelu},
+    deep: bool = false in {true, false},
+    width: int = 4 in {2, 4, 8},
+    hidden: int = 3 in {1, 3, 5, 7},
+) {
+    input x: f32[N, 8]
+    h = x |> linear(width) |> kind()
+    if deep { h = h |> linear(hidden) |> kind() }
+    output linear(h, 8)
+}
+"""
+
+
+@pytest.mark.parametrize(("name", "objectives"), CASES)
+def test_where_parameters_matter_in_one_branch_alone_every_point_is_asked_for_once(
+    tmp_path: Path, name: str, objectives: int
+) -> None:
+    path = tmp_path / "branches.esp"
+    path.write_text(BRANCHES)
+    space = space_of(load(path), {})
+    objectives = of(name, objectives)
+    algorithm = make_algorithm(name, space, 0, objectives)
+    known = next(iter(space.points()))
+    algorithm.tell(known, told(known, objectives))
+    asked = [known, *walked(algorithm, 1000, objectives, width=2)]
+    assert len(asked) == space.size == 2 * 3 * (1 + 4)
+    assert len({space.encode(point) for point in asked}) == len(asked)
 
 
 ENDLESS = Space(
@@ -166,7 +197,7 @@ def valley(point: Point) -> Outcome:
     return Outcome((float(sum((value - 5) ** 2 for value in numbers.values())),), violation)
 
 
-@pytest.mark.parametrize(("name", "share"), [("local", 8), ("evolutionary", 8), ("bayesian", 8)])
+@pytest.mark.parametrize(("name", "share"), [("local", 8), ("evolutionary", 4), ("bayesian", 8)])
 def test_on_a_smooth_valley_the_median_needs_a_fraction_of_what_random_search_needs(
     name: str, share: int
 ) -> None:

@@ -49,7 +49,7 @@ class BayesianSearch:
     def ask(self) -> Point | None:
         """A point to evaluate next; None where the space has no other."""
         trial = self._study.ask(self._distributions)
-        suggested = self._point(trial.params)
+        suggested = self._space.settled(self._point(trial.params))
         point = self._unseen.take(_first_then(suggested, self._unseen.walk(suggested)))
         if point != suggested:
             self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
@@ -71,10 +71,11 @@ class BayesianSearch:
             trial.set_constraint(VIOLATION, outcome.violation)
             self._study.tell(trial, values)
             return
+        parameters = self._parameters(point)
         told = self._optuna.trial.create_trial(
             values=values,
-            params=self._parameters(point),
-            distributions=self._distributions,
+            params=parameters,
+            distributions={name: self._distributions[name] for name in parameters},
             constraints={VIOLATION: outcome.violation},
         )
         self._study.add_trial(told)
@@ -97,9 +98,11 @@ class BayesianSearch:
         }
 
     def _parameters(self, point: Point) -> dict[str, Any]:
+        """Those that matter at `point`: where one does not, it may have a default outside its domain."""
         return {
             name: point[name] if isinstance(domain, Interval) else domain.index(point[name])
             for name, domain in self._values.items()
+            if point[name] in domain
         }
 
 

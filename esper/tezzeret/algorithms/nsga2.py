@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from esper.tezzeret.algorithms.protocol import Outcome, surpasses
 from esper.tezzeret.algorithms.unseen import Unseen
@@ -74,18 +75,19 @@ class NSGA2:
 
 def fronts(outcomes: Sequence[Outcome]) -> list[list[int]]:
     """Indices of `outcomes` in fronts: those that nothing surpasses, then those that only the first do, …"""
-    beaten_by = [sum(surpasses(other, one) for other in outcomes) for one in outcomes]
+    beats = [[index for index, other in enumerate(outcomes) if surpasses(one, other)] for one in outcomes]
+    beaten_by = [0] * len(outcomes)
+    for loser in chain.from_iterable(beats):
+        beaten_by[loser] += 1
     found: list[list[int]] = []
     current = [index for index, count in enumerate(beaten_by) if count == 0]
     while current:
         found.append(current)
         following = []
-        for winner in current:
-            for index, outcome in enumerate(outcomes):
-                if surpasses(outcomes[winner], outcome):
-                    beaten_by[index] -= 1
-                    if beaten_by[index] == 0:
-                        following.append(index)
+        for loser in chain.from_iterable(beats[winner] for winner in current):
+            beaten_by[loser] -= 1
+            if beaten_by[loser] == 0:
+                following.append(loser)
         current = sorted(following)
     return found
 

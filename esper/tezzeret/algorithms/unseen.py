@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
+from esper.lang import Interval
 from esper.tezzeret.space import Point, Space
 
 TRIES = 64
-"""Points drawn before those that are left are listed, and of an endless space before it counts as used up."""
+"""Points drawn before those that are left are listed, or an endless space counts as used up."""
+LISTED = 10_000
+"""Points that are listed at a time."""
 STEPS = 16
 """Mutations of a walk."""
 
@@ -21,6 +25,7 @@ class Unseen:
         self._rng = rng
         self._seen: set[str] = set()
         self._left: list[Point] | None = None
+        """What is listed, in random order; None while drawing still finds something."""
 
     def __contains__(self, point: Point) -> bool:
         return self.space.encode(point) not in self._seen
@@ -56,13 +61,15 @@ class Unseen:
                 point = self.space.sample(self._rng)
                 if point in self:
                     return point
-            if self.space.size is None:
+            if any(isinstance(domain, Interval) for domain in self.space.domains.values()):
                 return None
-            # So many misses in a row mean that most of the space was seen, so it is small enough to list.
-            self._left = [point for point in self.space.points() if point in self]
+        # So many misses in a row mean that most of the space was seen, so it is small enough to list.
+        while True:
+            while self._left:
+                point = self._left.pop()
+                if point in self:
+                    return point
+            self._left = list(islice((point for point in self.space.points() if point in self), LISTED))
             self._rng.shuffle(self._left)
-        while self._left:
-            point = self._left.pop()
-            if point in self:
-                return point
-        return None
+            if not self._left:
+                return None
