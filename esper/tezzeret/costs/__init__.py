@@ -5,7 +5,6 @@ It knows the language and the passes, but neither spaces nor constraints nor alg
 
 from esper.tezzeret.costs.figures import (
     DEVICES,
-    OBJECTIVES,
     QUANTITIES,
     REFERENCE_DEVICE,
     Device,
@@ -15,7 +14,6 @@ from esper.tezzeret.costs.figures import (
 
 __all__ = [
     "DEVICES",
-    "OBJECTIVES",
     "QUANTITIES",
     "REFERENCE_DEVICE",
     "Device",

@@ -73,8 +73,6 @@ class Quantities:
 QUANTITIES = ("params", "flops", "bytes", "memory", "latency_ms", "memory_mb")
 """What a constraint may bound."""
 
-OBJECTIVES = ("latency", "memory", "balanced")
-
 
 @dataclass(frozen=True, slots=True)
 class Work:
