@@ -162,8 +162,8 @@ class Evaluator:
 class _Known:
     """What an evaluator has learned of its blueprint.
 
-    lock: held while a point is evaluated, since threads share the tables. wholes: points that these were of no
-    use to.
+    lock: held while a point is evaluated, since threads share the tables. wholes: points that these were
+    of no use to.
     """
 
     def __init__(self, evaluator: Evaluator) -> None:
