@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esper.errors import MissingPackage
 from esper.lang import Interval, load
 from esper.tezzeret.algorithms import (
     ALGORITHMS,
@@ -255,3 +257,10 @@ def test_nsga2_finds_more_of_the_front_than_random_search_with_as_many_points() 
             algorithm.tell(point, outcome)
         volumes[kind].append(hypervolume([figures[index] for index in front(figures)], (2.0, 2.0)))
     assert min(volumes[NSGA2]) > max(volumes[RandomSearch])
+
+
+def test_without_optuna_the_extra_that_has_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingPackage) as caught:
+        make_algorithm("bayesian", HILLS, 0)
+    assert caught.value.help_text == "pip install 'esper-toolchain[search]'"
