@@ -13,6 +13,7 @@ from math import gcd
 
 from esper.errors import EsperError, Span
 from esper.ir.dims import Dim
+from esper.ir.graph import Value
 from esper.ir.operator import OPERATORS
 from esper.ir.types import DType
 from esper.lang.ast import Blueprint, Parameter, Range
@@ -312,7 +313,7 @@ def signature_of(blueprint: Blueprint) -> Signature:
 
 def _bound(scope: Scope, parameter: Parameter) -> Static | Poison:
     value = scope.read(parameter.name)
-    assert isinstance(value, Static | Poison)
+    assert not isinstance(value, Value)
     return value
 
 

@@ -217,3 +217,12 @@ def test_a_search_that_ends_early_says_why(wide: str) -> None:
     assert "ended early, after 5 candidates without improvement (--patience)" in page
     assert "ended after 0.2 s (--time-limit)" in run(wide, *ENDLESSLY, "--time-limit", "0.2")[1]
     assert "more may be found with more --trials" in run(wide, "--trials", "5")[1]
+
+
+@pytest.mark.parametrize("command", ["search", "compile"])
+def test_a_default_outside_its_domain_is_the_blueprints_fault(tmp_path: Path, command: str) -> None:
+    path = tmp_path / "b.esp"
+    path.write_text("blueprint b(k: int = 3 in {1, 2}) { input x: f32[N, 4] output x * k }", "utf-8")
+    result = CliRunner().invoke(main, [command, str(path)])
+    assert result.exit_code == 1
+    assert "E0402" in result.stderr and "fault in Esper" not in result.stderr

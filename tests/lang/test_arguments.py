@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import esper
-from esper.kasmina.slot import SeedSlot
+from esper.kasmina.lifecycle.slot import SeedSlot
 from esper.lang.keywords import KEYWORDS
 from esper.lang.parameters import ARGUMENT_NAMES
 
