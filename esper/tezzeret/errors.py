@@ -127,3 +127,12 @@ class TooComplex(EsperError):
     code = "E1012"
     message = "a candidate of `{blueprint}` has {nodes} nodes, more than max_blueprint_complexity = {limit}"
     help = "narrow the domains of what is repeated, or fix them with --set"
+
+
+class InvalidRequirements(EsperError):
+    code = "E1040"
+    message = "these are no requirements: {problems}"
+    help = (
+        "input_shape and output_shape are needed; operation_type, constraints, optimization_target, "
+        "hardware_target, existing_architecture and dtype may be left out"
+    )
