@@ -5,6 +5,7 @@ from __future__ import annotations
 from esper.cli.program import Program
 
 COMMANDS = {
+    "analyze": "esper.cli.analyze:analyze",
     "cache": "esper.cli.cache:cache",
     "check": "esper.cli.check:check",
     "compile": "esper.cli.compile:compile",

@@ -1,0 +1,73 @@
+"""`esperc analyze`: what a blueprint costs by its plan, its bottleneck, and what would relieve it."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from esper.cli.blueprint import Request, blueprint_options
+from esper.cli.graphs import WRITTEN, graph_of
+from esper.cli.reproduction import reproducible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from esper.ir.graph import BlueprintIR
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  esperc analyze mlp_block --set features=64 --size N=128
+  esperc analyze block.ir --target sm_90 --json
+"""
+)
+@blueprint_options
+@click.option(
+    "--target",
+    default="sm_80",
+    show_default=True,
+    help="The GPU whose datasheet gives the rates: sm_80 or sm_90.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def analyze(request: Request, target: str, as_json: bool) -> None:
+    """Tell what a training step of FILE takes: a blueprint, the name of one, or a graph (.ir, .json).
+
+    FLOPs, bytes, depth, width, memory over time, latency, the bottleneck, and changes that would relieve it,
+    each tried by planning it. Everything is counted from the planned kernels; latency is an estimate by a
+    GPU's datasheet. Nothing is measured.
+    """
+    from esper.cli.analyze_view import document, page
+    from esper.tezzeret.analysis import analyze as analysis_of
+    from esper.tezzeret.analysis import reliefs
+
+    with reproducible("analyze", request, "--target", target) as case:
+        ir = case.graph = graph_of(request)
+        sizes = request.size_values()
+        found = analysis_of(ir, sizes, target)
+        relief = reliefs(found, sizes, _variants(request))
+    click.echo(json.dumps(document(found, relief), indent=2) if as_json else page(found, relief))
+
+
+def _variants(request: Request) -> dict[str, Callable[[], BlueprintIR]]:
+    """The blueprint with other values of its parameters, by the option that sets each."""
+    from pathlib import Path
+
+    from esper import lang
+    from esper.tezzeret.analysis import smaller_parameters
+
+    if Path(request.file).suffix in WRITTEN:
+        return {}
+    given = lang.parse_settings(request.signature, request.settings)
+    made: dict[str, Callable[[], BlueprintIR]] = {}
+    for name, value in smaller_parameters(request.signature, given):
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        settings = tuple(one for one in request.settings if one.split("=", 1)[0].strip() != name)
+        other = Request(
+            request.file, request.blueprint, (*settings, f"{name}={text}"), request.sizes, request.precision
+        )
+        made[f"--set {name}={text}"] = partial(other.lower)
+    return made
