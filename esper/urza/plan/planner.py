@@ -10,14 +10,17 @@ are functions of their own; each refusal is kept, for `esperc explain`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
+from esper.ir.dims import default_size, evaluate_size
 from esper.ir.graph import BlueprintIR, Node, Value
 from esper.ir.operator import OPERATORS, Leaf, Pointwise, Reduction
 from esper.ir.types import DType
 from esper.passes import run_passes
 from esper.urza.errors import UnsupportedElementType
 from esper.urza.plan.access import access, is_view, with_copies, with_kept_axes
+from esper.urza.plan.bytes_read import Reads
 from esper.urza.plan.concats import with_concats_first
 from esper.urza.plan.eligible import why_outside
 from esper.urza.plan.fold_uses import KINDS, Along, along, with_folds
@@ -73,6 +76,7 @@ class _Planner:
                 for base in self.reads[node.name]:
                     self.consumers[base.node].append(node)
         self.kept = set(map(self._base, ir.results))
+        self.sizes = {name: default_size(name) for name in ir.symbols}
 
     def run(self) -> Plan:
         for node in self.ir.nodes:
@@ -218,15 +222,32 @@ class _Planner:
         self.owners[node.name] = self.finishes[group]
 
     def _home(self, node: Node, form: Form) -> Group | None:
-        """The latest tile group that the reduction may join."""
+        """The tile group that the reduction may join with the fewest bytes to read besides.
+
+        The earliest of these: of several that compute a value, that one may store it for the others.
+        """
         (base,) = self.reads[node.name]
-        shape = self.ir.type(node.operand).shape
-        for group in reversed(self.groups):
-            if group.kind != "tile" or group.space != Space(shape) or not form.fits(group):
-                continue
-            if base.node in group or self._pull(base.node, group):
-                return group
-        return None
+        space = Space(self.ir.type(node.operand).shape)
+        homes: list[tuple[int, Group]] = []
+        for group in self.groups:
+            if group.kind == "tile" and group.space == space and form.fits(group):
+                wanted = self._wanted(base.node, group)
+                if wanted is not None:
+                    homes.append((self._read_besides(wanted, group), group))
+        if not homes:
+            return None
+        _, home = min(homes, key=lambda found: found[0])
+        self._pull(base.node, home)
+        return home
+
+    def _read_besides(self, nodes: Collection[Node], group: Group) -> int:
+        """Bytes, at default sizes, that `group` does not read yet and would for `nodes`."""
+        reads = Reads(self.ir, lambda type: evaluate_size(type.bytes, self.sizes))
+        reads.add([*group.nodes, *group.sums], group.__contains__)
+        before = sum(reads.bytes().values())
+        names = {node.name for node in nodes}
+        reads.add(nodes, lambda name: name in names or name in group)
+        return sum(reads.bytes().values()) - before
 
     def _is_aligned(self, node: Node) -> bool:
         """Whether a reduction reads its operand in the shape it was computed in, up to axes of size 1."""
@@ -321,7 +342,18 @@ class _Planner:
         return found
 
     def _pull(self, name: str, group: Group, joining: bool = False) -> bool:
-        """Adds `name`, with the virtual nodes it needs, to `group`; False, and nothing done, if it cannot be.
+        """Adds `name`, with the virtual nodes it needs, to `group`; False, and nothing done, if it cannot."""
+        wanted = self._wanted(name, group, joining)
+        if wanted is None:
+            return False
+        group.nodes += wanted
+        for pulled in wanted:
+            if pulled.name not in self.owners and self._storable(group, pulled):
+                self.owners[pulled.name] = group
+        return True
+
+    def _wanted(self, name: str, group: Group, joining: bool = False) -> Collection[Node] | None:
+        """What `group` lacks to compute `name`: it and the virtual nodes it needs; None if it cannot be.
 
         What is neither virtual nor in the group is loaded, so an earlier group must have computed it.
         """
@@ -334,19 +366,15 @@ class _Planner:
             if current not in self.virtual and not (joining and current == name):
                 owner = self.owners.get(current)
                 if owner is not None and owner.index >= group.index:
-                    return False
+                    return None
                 continue
             node = self.ir.node(current)
             if not self._fits(group, node):
-                return False
+                return None
             wanted[current] = node
             if not is_placed(self.ir, node):
                 stack += [base.node for base in self.reads[current]]
-        group.nodes += wanted.values()
-        for pulled in wanted.values():
-            if pulled.name not in self.owners and self._storable(group, pulled):
-                self.owners[pulled.name] = group
-        return True
+        return wanted.values()
 
     def _fits(self, group: Group, node: Node) -> bool:
         """Whether the group has frames for all that `node` reads, and registers are read in their own."""

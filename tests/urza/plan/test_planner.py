@@ -57,6 +57,18 @@ def test_a_pointwise_chain_is_one_kernel() -> None:
     assert len(make_programs(unary((7,), ("exp", {}), ("gelu", {}), ("neg", {}))).forward.kernels) == 1
 
 
+def test_a_sum_joins_the_kernel_that_reads_its_operand_and_not_a_later_one_of_its_shape() -> None:
+    build = Builder("sums")
+    x, y = (build.input(name, TensorType(DType.F32, (N, 5, 7))) for name in "xy")
+    first = build.op("sum", x, axes=(0, 2), keepdims=True)
+    scaled = build.op("mul", y, build.op("broadcast_to", first, shape=(N, 5, 7)))
+    second = build.op("sum", scaled, axes=(0, 2), keepdims=True)
+    third = build.op("sum", build.op("mul", x, x), axes=(0, 2), keepdims=True)
+    found = make_programs(build.finish({"first": first, "second": second, "third": third})).forward
+    sums = [[node.name for node in group.sums] for group in found.plan.groups if group.sums]
+    assert sums == [[first.node, third.node], [second.node]]
+
+
 def test_what_has_no_kernel_is_called_outside_and_the_plan_says_why() -> None:
     build = Builder("embed")
     weight = build.param("weight", TensorType(DType.F32, (5, 4)))
