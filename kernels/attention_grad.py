@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from esper.kernels.scores import (
+    add_product,
     head_slice,
     kept,
     key_blocks,
@@ -98,7 +99,7 @@ def attention_query_grad(
                 keep = kept(random, dropout, offset, slice_index, query, key, T, S)
                 slope = tl.where(keep, slope * (1.0 / (1.0 - dropout)), 0.0)
             slope = weights * (slope - center[:, None])
-            sums = tl.dot(slope.to(k_tile.dtype), tl.trans(k_tile), sums, input_precision=PRECISION)
+            sums = add_product(sums, slope, tl.trans(k_tile), PRECISION)
     store_tile(dq, batch, head, heads, query, column[None, :], T, D, sums * scale)
 
 
@@ -193,7 +194,7 @@ def attention_key_value_grad(
                     if seed is not None:
                         slope = tl.where(keep, slope * (1.0 / (1.0 - dropout)), 0.0)
                     slope = weights * (slope - center[None, :])
-                    k_sums = tl.dot(slope.to(q_tile.dtype), q_tile, k_sums, input_precision=PRECISION)
+                    k_sums = add_product(k_sums, slope, q_tile, PRECISION)
     if dk is not None:
         store_tile(dk, batch, kv_head, kv_heads, key, column, S, D, k_sums * scale)
     if dv is not None:

@@ -164,3 +164,23 @@ def weights_of(scores, level, unit, EXACT: tl.constexpr):
 def kept(seed, dropout, offset, slice_index, query, key, T, S):
     """Which weights are not dropped, by their index in [batch * heads, T, S]."""
     return uniform(seed, offset, (slice_index * T + query) * S + key) >= dropout
+
+
+@triton.jit
+def add_product(sums, slope, factor, PRECISION: tl.constexpr):
+    """The float32 `sums` plus the product of `slope`, narrowed to the type of `factor`, and `factor`.
+
+    slope: a gradient of scores in float32. Its elements may be past float16's greatest number where their
+    products with small factors add up to what float16 holds: rows that reach 2^15 are divided by a power of
+    two before they are narrowed, which is exact for all but elements 2^28 times smaller than the row's
+    greatest, and their products multiplied by it.
+    """
+    if factor.dtype == tl.float16:
+        exponent = tl.max(tl.abs(slope), 1).to(tl.int32, bitcast=True) >> 23
+        excess = tl.maximum(exponent - (127 + 14), 0)[:, None]
+        down = ((127 - excess) << 23).to(tl.float32, bitcast=True)
+        up = ((127 + excess) << 23).to(tl.float32, bitcast=True)
+        product = tl.dot((slope * down).to(tl.float16), factor, input_precision=PRECISION)
+        return sums + product * up
+    else:
+        return tl.dot(slope.to(factor.dtype), factor, sums, input_precision=PRECISION)

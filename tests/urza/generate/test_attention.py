@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -164,6 +165,43 @@ def test_a_batch_element_has_the_same_bits_whatever_its_neighbours() -> None:
     alone = {name: tensor[1:2] for name, tensor in given.items()}
     part = simulated(case, alone, {"N": 1, "T": 67, "S": 67}).results
     assert all(torch.equal(whole[name][1:2], part[name]) for name in ("y.one", "lse.one"))
+
+
+def test_half_precision_holds_gradients_whose_scores_gradients_it_does_not() -> None:
+    """Those reach 10^6 and more, what they add up to with small queries and keys 10^4."""
+    sizes = {"N": 1, "T": 19, "S": 37}
+    generator = torch.Generator().manual_seed(3)
+
+    def drawn(rows: int, scale: float) -> torch.Tensor:
+        return (torch.randn((1, 2, rows, 16), generator=generator) * scale).half()
+
+    q, k, v, g = drawn(19, 1e-3), drawn(37, 1e-3), drawn(37, 3e3), drawn(19, 3e3)
+    wide = [one.double().requires_grad_() for one in (q, k, v)]
+    scores = wide[0] @ wide[1].mT / 4.0
+    result = scores.softmax(-1) @ wide[2]
+    truths = torch.autograd.grad(result, wide, g.double())
+    given = {"q": q, "k": k, "v": v, "g": g}
+    given |= {"logsumexp": scores.logsumexp(-1).float(), "delta": (g * result).sum(-1).float()}
+    given = {name: tensor.detach() for name, tensor in given.items()}
+
+    build = Builder("gradients")
+    types = {"q": (T, 16), "k": (S, 16), "v": (S, 16), "g": (T, 16), "logsumexp": (T,), "delta": (T,)}
+    values = {
+        name: build.input(name, TensorType(DType.F16 if len(shape) > 1 else DType.F32, (N, 2, *shape)))
+        for name, shape in types.items()
+    }
+    operands = [values.get(name) for name in ("q", "k", "v", "mask", "seed", "logsumexp", "g", "delta")]
+    attrs: dict[str, Any] = {"causal": False, "scale": 0.0, "dropout": 0.0, "offset": 0}
+    dq = build.op("attention_query_grad", *operands, **attrs)
+    dk, dv = build.ops("attention_key_value_grad", *operands, name="dkv", span=None, **attrs)
+    programs = make_programs(build.finish({"q": dq, "k": dk, "v": dv}), wrt=())
+    found = simulate(programs.forward, given, sizes)
+    assert found.findings == ()
+    slopes = scores.softmax(-1) * (g.double() @ v.double().mT - given["delta"][..., None])
+    assert slopes.abs().max() > 10 * torch.finfo(torch.float16).max
+    for name, truth in zip("qkv", truths, strict=True):
+        mine = found.results[name].double().transpose(1, 2)
+        assert float((mine - truth).abs().max()) <= 2.0**-9 * float(truth.abs().max()), name
 
 
 def test_projections_are_read_and_written_in_place() -> None:
