@@ -66,8 +66,9 @@ def _verdict(history: RunHistory, seed: SeedLife) -> str:
         return (
             f"After epoch {kept.epoch}{_accuracy(history, kept.epoch)}, it was fossilized: held-out loss "
             f"{kept.grown_loss:.3f} with it against {kept.control_loss:.3f} for its control, the same host "
-            f"trained on the same batches without it. That is {percent(abs(kept.improvement))} {word} loss, "
-            f"with a standard error of {percent(kept.standard_error)}."
+            "trained on the same batches without it, both by averaged weights. That is "
+            f"{percent(abs(kept.improvement))} {word} loss, with a standard error of "
+            f"{percent(kept.standard_error)}."
         )
     if seed.culled is not None:
         undone = " Host and optimizer went back to where they were." if seed.culled.rolled_back else ""
