@@ -9,34 +9,29 @@ of ours. Nothing but rows is ever added to a file that was there before.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from esper.errors import EsperError
 from esper.files import FileUnwritable
+from esper.tezzeret.database import Format
 from esper.tezzeret.errors import OutsideSpace, StorageDiffers, StorageForeign, StorageInUse, StorageTaken
 from esper.tezzeret.evaluation import Evaluation, from_json, to_json
 from esper.tezzeret.space import Space
 
-APPLICATION = 0x45537472
-"""What the header of a storage says it is (`PRAGMA application_id`)."""
-SCHEMA_VERSION = 1
-_SCHEMA = f"""
-PRAGMA journal_mode = WAL;
-BEGIN;
-PRAGMA application_id = {APPLICATION};
-PRAGMA user_version = {SCHEMA_VERSION};
+FORMAT = Format(
+    application=0x45537472,
+    version=1,
+    tables="""
 CREATE TABLE question (name TEXT PRIMARY KEY, answer TEXT NOT NULL) STRICT;
 CREATE TABLE evaluations (
     number INTEGER PRIMARY KEY, point TEXT NOT NULL UNIQUE, result TEXT NOT NULL
 ) STRICT;
-COMMIT;
-"""
+""",
+    foreign=StorageForeign,
+    in_use=StorageInUse,
+)
 
 Question = Mapping[str, Any]
 """What a search asks: everything that its evaluations and their order depend on, as JSON can hold it."""
@@ -95,12 +90,12 @@ def open_store(path: Path, question: Question, space: Space, *, resume: bool = F
     question, `StorageForeign` for a file that is no storage or is broken, `StorageInUse`, `FileUnwritable`.
     """
     if path.exists():
-        _require_ours(path)
+        FORMAT.require(path)
         if not resume:
             raise StorageTaken(path=path)
     else:
         _begin(path, question)
-    connection = _connected(path, "rw")
+    connection = FORMAT.connect(path)
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # held until it is closed, or the process dies
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -110,50 +105,18 @@ def open_store(path: Path, question: Question, space: Space, *, resume: bool = F
         return Store(path, connection, space)
     except sqlite3.Error as error:
         connection.close()
-        raise _as_ours(path, error) from error
+        raise FORMAT.error(path, error) from error
     except BaseException:
         connection.close()
         raise
 
 
 def _begin(path: Path, question: Question) -> None:
-    """Writes a storage without rows, beside its place, then moves it there: it is never there in part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    rows = [(name, json.dumps(answer, sort_keys=True)) for name, answer in question.items()]
     try:
-        with closing(sqlite3.connect(partial, isolation_level=None)) as connection:
-            connection.executescript(_SCHEMA)
-            rows = [(name, json.dumps(answer, sort_keys=True)) for name, answer in question.items()]
-            connection.executemany("INSERT INTO question VALUES (?, ?)", rows)
-        os.link(partial, path)  # unlike a rename, it fails where a file appeared meanwhile
+        FORMAT.begin(path, lambda new: new.executemany("INSERT INTO question VALUES (?, ?)", rows))
     except FileExistsError:
         raise StorageTaken(path=path) from None
-    except (OSError, sqlite3.Error) as error:
-        raise FileUnwritable(path=path, reason=getattr(error, "strerror", None) or str(error)) from error
-    finally:
-        for leftover in (partial, Path(f"{partial}-wal"), Path(f"{partial}-shm")):
-            leftover.unlink(missing_ok=True)
-
-
-def _connected(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=0, isolation_level=None
-    )
-
-
-def _require_ours(path: Path) -> None:
-    """Reads the header alone, so that another program's database is not even locked."""
-    if not path.is_file():
-        raise StorageForeign(path=path, reason="it is no file")
-    try:
-        with closing(_connected(path, "ro&immutable=1")) as connection:
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-    except sqlite3.Error as error:
-        raise StorageForeign(path=path, reason=str(error)) from error
-    if application != APPLICATION:
-        raise StorageForeign(path=path, reason="its header is another program's, or it is empty")
-    if version != SCHEMA_VERSION:
-        raise StorageForeign(path=path, reason=f"its version is {version}, expected {SCHEMA_VERSION}")
 
 
 def _require_same(path: Path, connection: sqlite3.Connection, question: Question) -> None:
@@ -162,11 +125,3 @@ def _require_same(path: Path, connection: sqlite3.Connection, question: Question
         expected = json.dumps(answer, sort_keys=True)
         if found.get(name) != expected:
             raise StorageDiffers(path=path, name=name, found=found.get(name), expected=expected)
-
-
-def _as_ours(path: Path, error: sqlite3.Error) -> EsperError:
-    if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StorageInUse(path=path)
-    if error.sqlite_errorcode in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return FileUnwritable(path=path, reason=str(error))
-    return StorageForeign(path=path, reason=str(error))
