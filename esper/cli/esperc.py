@@ -13,6 +13,7 @@ COMMANDS = {
     "fmt": "esper.cli.fmt:fmt",
     "inspect": "esper.cli.inspect:inspect",
     "lsp": "esper.cli.lsp:lsp",
+    "modify": "esper.cli.modify:modify",
     "opt": "esper.cli.opt:opt",
     "search": "esper.cli.search:search",
     "templates": "esper.cli.templates:templates",
