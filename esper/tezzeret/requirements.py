@@ -59,7 +59,7 @@ class Requirements(_Closed):
     input_shape: Shape = Field(description="of the tensor that the blueprint takes")
     output_shape: Shape = Field(description="of the tensor that it returns")
     operation_type: OperationType = Field(default="any", description="the kind of block to choose from")
-    constraints: Limits = Field(default_factory=Limits, description="what to keep to")
+    constraints: Limits = Field(default=Limits(), description="what to keep to")
     optimization_target: Target = Field(default="balanced", description="what to make the best of")
     hardware_target: str | None = Field(
         default=None, description="the GPU that latency is about, such as sm_90"
