@@ -125,7 +125,7 @@ def mean_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return F.cross_entropy(model(batch[0]), batch[1])
 
 
-SHORT = GateParameters(training_steps=20, shadow_steps=5, probation_steps=20, loss_rise=0.5)
+SHORT = GateParameters(training_steps=20, shadow_steps=5, probation_steps=20, loss_rise=0.5, gain=0.01)
 
 
 @pytest.mark.parametrize("incubation", ["straight_through", "counterfactual", "none"])

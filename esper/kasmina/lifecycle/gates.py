@@ -36,11 +36,12 @@ class GateParameters:
     validation loss since before blending."""
     probation_steps: int = 100
     """G5: least age in PROBATIONARY; its end is when the controlled gain is judged."""
-    gain: float = 0.01
-    """G5: least relative gain in mean held-out loss over the control."""
+    gain: float = 0.05
+    """G5: least relative gain in mean held-out loss over the control. A seed that adds nothing but acts like
+    a larger learning rate gains up to 3 %, and does so beyond all standard errors."""
     gain_errors: float = 2.0
     """G5: least gain in standard errors of the paired per-example difference."""
-    gain_over_progress: float = 0.25
+    gain_over_progress: float = 0.2
     """G5: least gain as a share of what the control itself has learned since blending. A useless seed
     that acts like a larger learning rate stays below, while the host still learns fast."""
     heldout_examples: int = 50

@@ -76,9 +76,15 @@ def _shapes() -> dict[str, tuple[Settings, ...]]:
     }
 
 
-EARLY = {"training_steps": 40.0, "shadow_steps": 20.0, "probation_steps": 80.0, "gain_over_progress": 0.0}
+EARLY = {
+    "training_steps": 40.0,
+    "shadow_steps": 20.0,
+    "probation_steps": 80.0,
+    "gain": 0.01,
+    "gain_over_progress": 0.0,
+}
 """Shorter terms than the gates' usual ones, since whatever grows needs the rest of a short run to settle; and
-a host that learns fast from the start leaves no seed a quarter of its progress."""
+a host that learns fast from the start leaves no seed a fifth of its progress."""
 AT_ONCE = {**EARLY, "training_steps": 1.0, "shadow_steps": 1.0, "probation_steps": 120.0}
 """A seed that starts as the identity disturbs nothing at full alpha, and learns fastest there."""
 
