@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esper.kasmina.lifecycle.bank import slots
+from esper.kasmina.lifecycle.gates import GateParameters
 from esper.leyline.actions import Action, AdvanceStage, Cull, Wait
 from esper.leyline.events import Event
 from esper.leyline.signals import TrainingSignals
@@ -195,4 +196,20 @@ def equal_states(first: dict[str, Any], second: dict[str, Any]) -> bool:
     return list(first) == list(second) and all(
         a.dtype == second[key].dtype and torch.equal(a.nan_to_num(1.5), second[key].nan_to_num(1.5))
         for key, a in first.items()
+    )
+
+
+def ages_alone(steps: int, **others: Any) -> GateParameters:
+    """Gates that ask for `steps` in each stage, and of what is measured only that it was."""
+    return GateParameters(
+        training_steps=steps,
+        gradient_ratio=0.0,
+        descent_errors=-1e9,
+        shadow_steps=steps,
+        loss_rise=1e9,
+        probation_steps=steps,
+        gain=-1e9,
+        gain_errors=-1e9,
+        gain_over_progress=-1e9,
+        **others,
     )

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from esper.kasmina.attach import attach
 from esper.kasmina.host.blending import AlphaSchedule
 from esper.kasmina.lifecycle.bank import slots
-from esper.kasmina.lifecycle.gates import GateParameters
 from esper.kasmina.lifecycle.ground import GRADIENT_PERIOD
 from esper.kasmina.training.growth import Growth
 from esper.kasmina.training.optimizer import GrowthOptimizer
@@ -24,6 +23,7 @@ from tests.kasmina.networks import (
     Recorder,
     Residual,
     Waiting,
+    ages_alone,
     batches,
     conv_host,
     equal_states,
@@ -33,17 +33,7 @@ from tests.kasmina.networks import (
     without_host_randomness,
 )
 
-OPEN = GateParameters(
-    training_steps=1,
-    gradient_ratio=0.0,
-    descent_errors=-1e9,
-    shadow_steps=1,
-    loss_rise=1e9,
-    probation_steps=1,
-    gain=-1e9,
-    gain_errors=-1e9,
-    gain_over_progress=-1e9,
-)
+OPEN = ages_alone(1)
 STAGES = [SeedStage.TRAINING, SeedStage.BLENDING, SeedStage.SHADOWING, SeedStage.PROBATIONARY]
 IN_PLACE = STAGES[1:]
 KINDS = [RuntimeError, KeyboardInterrupt]

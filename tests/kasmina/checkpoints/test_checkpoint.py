@@ -27,27 +27,23 @@ from esper.kasmina.errors import (
 )
 from esper.kasmina.host.blending import AlphaSchedule
 from esper.kasmina.lifecycle.bank import slots
-from esper.kasmina.lifecycle.gates import GateParameters
 from esper.kasmina.lifecycle.slot import SeedSlot
 from esper.kasmina.training.growth import Growth
 from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.leyline.stages import SeedStage
 from esper.tamiyo.baselines import RandomTamiyo
 from esper.tamiyo.heuristic import HeuristicParameters, HeuristicTamiyo
-from tests.kasmina.networks import NarrowHost, Recorder, equal_states, fingerprint, motif_signals
+from tests.kasmina.networks import (
+    NarrowHost,
+    Recorder,
+    ages_alone,
+    equal_states,
+    fingerprint,
+    motif_signals,
+)
 
 TRAIN, HELD_OUT = motif_signals(96, seed=1), motif_signals(64, seed=2)
-LOOSE = GateParameters(
-    training_steps=6,
-    gradient_ratio=0.0,
-    descent_errors=-1e9,
-    shadow_steps=6,
-    loss_rise=1e9,
-    probation_steps=6,
-    gain=-1e9,
-    gain_errors=-1e9,
-    gain_over_progress=-1e9,
-)
+LOOSE = ages_alone(6)
 """Every gate opens once its age is reached, so that a short run meets every stage."""
 STEPS_PER_EPOCH = 4
 

@@ -41,7 +41,6 @@ from esper.kasmina.exports.export import export
 from esper.kasmina.host.blending import MODES, AlphaSchedule
 from esper.kasmina.host.hook import Phase
 from esper.kasmina.lifecycle.bank import slots
-from esper.kasmina.lifecycle.gates import GateParameters
 from esper.kasmina.lifecycle.slot import SeedSlot
 from esper.kasmina.lifecycle.slot_state import APART, ON_TRIAL
 from esper.kasmina.training.growth import Growth
@@ -54,25 +53,14 @@ from esper.leyline.stages import (
     is_in_place_stage,
     is_valid_transition,
 )
-from tests.kasmina.networks import Recorder, Waiting, equal_states, fingerprint
+from tests.kasmina.networks import Recorder, Waiting, ages_alone, equal_states, fingerprint
 
 IS_SOAKING = settings.get_current_profile_name() == "soak"
 PARTS = range(20 if IS_SOAKING else 1)
 """A long run is cut into parts, so that it goes on where it was killed."""
 EXAMPLES = 550 if IS_SOAKING else 100
 
-EASY = GateParameters(
-    training_steps=1,
-    gradient_ratio=0.0,
-    descent_errors=-1e9,
-    shadow_steps=1,
-    loss_rise=1e9,
-    probation_steps=1,
-    gain=-1e9,
-    gain_errors=-1e9,
-    gain_over_progress=-1e9,
-    heldout_examples=4,
-)
+EASY = ages_alone(1, heldout_examples=4)
 """Gates that ask for ages alone, so that random walks reach every stage. Every figure must be measured."""
 
 NAMES = st.sampled_from(["a", "c"])
