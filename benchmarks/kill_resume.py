@@ -4,7 +4,8 @@ Each trial starts the same run in a process of its own, which writes a checkpoin
 with SIGKILL, and resumes it by what `--resume auto` calls. All that its last checkpoint holds (weights,
 optimizers, counters, random generators) must equal the unbroken run's bit for bit, and its events must be the
 same, without gap or repeat. Then processes that do nothing but write checkpoints are killed: every checkpoint
-that is left must be readable, its digest checked. Killed itself, this goes on where it stopped.
+that is left must be readable, its digest checked. Killed itself, this goes on where it stopped, unless
+Esper's code or torch have changed since.
 
     python benchmarks/kill_resume.py --write
 """
@@ -42,6 +43,7 @@ from esper.nissa.stream import read_stream
 from esper.simic.checkpoints import newest_checkpoint
 from esper.simic.config import load_config
 from esper.simic.run import plan_run, run_planned
+from esper.simic.study.records import made_by
 
 RESULTS = Path(__file__).parent / "results"
 OPTIONS: dict[str, Any] = {
@@ -183,11 +185,15 @@ def write(folder: Path, growth: Growth, seconds: float) -> Write:
 
 
 class Progress:
-    """What was counted, in a file, so that a later start goes on with it."""
+    """What was counted, in a file, so that a later start of the same code goes on with it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.made_by = made_by()
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if found and found.get("made_by") != self.made_by:
+            print(f"{path} counts kills of other code, and is begun anew", file=sys.stderr)
+            found = {}
         self.trials = [Trial(**entry) for entry in found.get("trials", [])]
         self.writes = [Write(**entry) for entry in found.get("writes", [])]
         self.seconds = float(found.get("seconds", 0.0))
@@ -197,6 +203,7 @@ class Progress:
         now = time.monotonic()
         self.seconds, self._since = self.seconds + now - self._since, now
         entries = {
+            "made_by": self.made_by,
             "seconds": round(self.seconds, 1),
             "trials": [asdict(entry) for entry in self.trials],
             "writes": [asdict(entry) for entry in self.writes],

@@ -10,12 +10,15 @@ import click
 
 from esper.cli.blueprint import Request, blueprint_options
 from esper.cli.graphs import WRITTEN, graph_of
+from esper.cli.program import note
 from esper.cli.reproduction import reproducible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from esper.ir.graph import BlueprintIR
+    from esper.lang import SizeValue
+    from esper.tezzeret.prediction import Prediction
 
 
 @click.command(
@@ -38,7 +41,8 @@ def analyze(request: Request, target: str, as_json: bool) -> None:
 
     FLOPs, bytes, depth, width, memory over time, latency, the bottleneck, and changes that would relieve it,
     each tried by planning it. Everything is counted from the planned kernels; latency is an estimate by a
-    GPU's datasheet. Nothing is measured.
+    GPU's datasheet. Nothing is measured. Where `esperc calibrate` has measured this machine's processor, the
+    latency there is told, too, with an interval.
     """
     from esper.cli.analyze_view import document, page
     from esper.tezzeret.analysis import analyze as analysis_of
@@ -48,11 +52,35 @@ def analyze(request: Request, target: str, as_json: bool) -> None:
         ir = case.graph = graph_of(request)
         sizes = request.size_values()
         found = analysis_of(ir, sizes, target)
-        relief = reliefs(found, sizes, _variants(request))
-    click.echo(json.dumps(document(found, relief), indent=2) if as_json else page(found, relief))
+        relief = reliefs(found, sizes, variants(request))
+        predicted = _predicted(ir, sizes)
+    if as_json:
+        click.echo(json.dumps(document(found, relief, predicted), indent=2))
+    else:
+        click.echo(page(found, relief, predicted))
 
 
-def _variants(request: Request) -> dict[str, Callable[[], BlueprintIR]]:
+def _predicted(ir: BlueprintIR, sizes: Mapping[str, SizeValue]) -> Prediction | None:
+    """The latency on this machine's processor; None where it was not calibrated, or not for such a graph."""
+    from esper.cli.measured import Place
+
+    place = Place.of(None)
+    if not place.predictor.exists():
+        return None
+    from esper.tezzeret.prediction.errors import UnmeasuredType
+
+    predictor = place.read_predictor()
+    if predictor is None:
+        note(f"{place.predictor} is of another processor or another torch: calibrate again for this one")
+        return None
+    try:
+        return predictor(ir, sizes)
+    except UnmeasuredType as error:
+        note(f"no latency on this processor: {error}")
+        return None
+
+
+def variants(request: Request) -> dict[str, Callable[[], BlueprintIR]]:
     """The blueprint with other values of its parameters, by the option that sets each."""
     from pathlib import Path
 

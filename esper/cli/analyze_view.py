@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from esper.tezzeret.analysis import Analysis, Relief, Step
 from esper.tezzeret.analysis.relief import CHECKPOINT, PRECISION
+
+if TYPE_CHECKING:
+    from esper.tezzeret.prediction import Prediction
 
 SCHEMA_VERSION = 1
 SHOWN = 3
@@ -18,7 +21,9 @@ _WORDS = {
 }
 
 
-def document(found: Analysis, relief: Sequence[Relief]) -> dict[str, Any]:
+def document(
+    found: Analysis, relief: Sequence[Relief], predicted: Prediction | None = None
+) -> dict[str, Any]:
     """The JSON document: bytes, seconds and counts are plain numbers."""
     worst, width = found.bottleneck, found.width
     return {
@@ -49,6 +54,7 @@ def document(found: Analysis, relief: Sequence[Relief]) -> dict[str, Any]:
                 "bytes": found.bytes(direction),
                 "seconds": found.seconds(direction),
                 "arena_bytes": memory.size,
+                "returned_bytes": memory.returned,
                 "peak_bytes": memory.peak,
                 "peak_at": memory.at,
                 "living": [{"value": name, "bytes": size} for name, size in memory.living],
@@ -74,6 +80,24 @@ def document(found: Analysis, relief: Sequence[Relief]) -> dict[str, Any]:
             }
             for one in relief
         ],
+        "prediction": None if predicted is None else _prediction(predicted),
+    }
+
+
+def _prediction(found: Prediction) -> dict[str, Any]:
+    return {
+        "device": found.device,
+        "level": found.level,
+        "families": found.families,
+        "unmeasured": list(found.unmeasured),
+        **{
+            name: {
+                "seconds": one.seconds,
+                "low_seconds": one.low if one.has_interval else None,
+                "high_seconds": one.high if one.has_interval else None,
+            }
+            for name, one in (("forward", found.forward), ("step", found.step))
+        },
     }
 
 
@@ -92,7 +116,7 @@ def _step(step: Step) -> dict[str, Any]:
     }
 
 
-def page(found: Analysis, relief: Sequence[Relief]) -> str:
+def page(found: Analysis, relief: Sequence[Relief], predicted: Prediction | None = None) -> str:
     """The page for people: figures of the whole, a line a step, peaks, the bottleneck and its relief."""
     at = ", ".join(f"{name} = {value}" for name, value in found.sizes.items())
     lines = [f"{found.ir.name}{f' at {at}' if at else ''}, one training step", ""]
@@ -101,7 +125,34 @@ def page(found: Analysis, relief: Sequence[Relief]) -> str:
     lines.append(
         f"latency is an estimate by the roofline of {found.device}, launches apart; nothing was measured"
     )
+    lines += [] if predicted is None else ["", *_predicted(predicted)]
     return "\n".join(lines)
+
+
+def _predicted(found: Prediction) -> list[str]:
+    """What the torch tier takes on this machine's processor, as it was learned of measurements."""
+    # Loaded only where something was predicted: NumPy comes with it.
+    from esper.tezzeret.prediction.conformal import least_families
+
+    times = (("forward", found.forward), ("training step", found.step))
+    lines = [f"predicted by measurements, for the torch tier on {found.device}, one thread:"]
+    for name, one in times:
+        interval = f", {_us(one.low)} to {_us(one.high)} us" if one.has_interval else ""
+        lines.append(f"  {name:<13} {_us(one.seconds)} us{interval}")
+    needed = least_families(found.level)
+    if found.step.has_interval:
+        lines.append(
+            f"  {found.level:.0%} of blueprints lie in such an interval, by {found.families} families "
+            "that were each predicted without themselves"
+        )
+    else:
+        lines.append(
+            f"  no interval: {found.families} families of blueprints are measured, {needed} are needed "
+            "(esperc bench --record)"
+        )
+    if found.unmeasured:
+        lines.append(f"  not measured, so known by their roofline alone: {', '.join(found.unmeasured)}")
+    return lines
 
 
 def _whole(found: Analysis) -> list[str]:
@@ -115,7 +166,7 @@ def _whole(found: Analysis) -> list[str]:
         ["MB moved", moved],
         ["roofline us", times],
         ["MB saved", f"{_mb(found.saved)} for the backward pass"],
-        ["MB at most", f"{_mb(found.peak)}: weights, what is saved, and the larger arena"],
+        ["MB at most", f"{_mb(found.peak)}: weights, what is saved, and what a direction makes for itself"],
         ["depth", f"{len(found.chain)} operators: {' > '.join(found.chain)}"],
     ]
     if (width := found.width) is not None:
@@ -125,7 +176,7 @@ def _whole(found: Analysis) -> list[str]:
 
 
 def _steps(found: Analysis) -> list[str]:
-    rows = [["step", "kernel or call", "GFLOP", "MB", "roofline us", "bound by", "arena MB alive"]]
+    rows = [["step", "kernel or call", "GFLOP", "MB", "roofline us", "bound by", "MB alive"]]
     for direction in found.memory:
         for number, step in enumerate(found.of(direction)):
             figures = [f"{step.flops / 1e9:.4g}", _mb(step.bytes), _us(step.seconds)]
@@ -138,13 +189,14 @@ def _peaks(found: Analysis) -> list[str]:
     lines = []
     for direction, memory in found.memory.items():
         if not memory.living:
-            lines.append(f"{direction} memory: its arena is empty")
+            lines.append(f"{direction} memory: it makes nothing for itself")
             continue
         made = ", ".join(f"{name} {_mb(size)} MB" for name, size in memory.living[:SHOWN])
         rest = len(memory.living) - SHOWN
         more = f", and {rest} more" if rest > 0 else ""
         place = f"the peak of {_mb(memory.peak)} MB is at step {memory.at}"
-        lines.append(f"{direction} memory: an arena of {_mb(memory.size)} MB; {place}: {made}{more}")
+        beside = f" and {_mb(memory.returned)} MB that library calls return" if memory.returned else ""
+        lines.append(f"{direction} memory: an arena of {_mb(memory.size)} MB{beside}; {place}: {made}{more}")
     return lines
 
 

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from esper.ir.graph import BlueprintIR
-    from esper.lang import Signature, SizeValue
+    from esper.lang import Bound, Signature, SizeValue
     from esper.lang.ast import Blueprint
     from esper.lang.library import Loaded
 
@@ -52,10 +52,14 @@ class Request:
 
     def lower(self) -> BlueprintIR:
         """The graph. Raises what `esper.lower` raises."""
+        return self.lower_bounded()[0]
+
+    def lower_bounded(self) -> tuple[BlueprintIR, tuple[Bound, ...]]:
+        """The graph, and the constraints that the blueprint states. Raises what `esper.lower` raises."""
         from esper import lang
 
         values = lang.parse_settings(self.signature, self.settings)
-        return lang.lower_loaded(self._loaded, values, self.size_values(), self.precision)[0]
+        return lang.lower_loaded(self._loaded, values, self.size_values(), self.precision)
 
     def check_values(self) -> None:
         """Raises what `lower` raises for a parameter or a size that is no such, before any is put in."""
@@ -73,6 +77,19 @@ class Request:
     def source(self) -> str:
         """The text of the blueprint's file."""
         return self._loaded.source.text
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether the blueprint's file imports no other."""
+        return len(self._loaded.unit.sources) == 1
+
+    def require_other(self, output: Path) -> None:
+        """Raises `OverwritesSource` if `output` is the file that the blueprint stands in."""
+        from esper.tezzeret.errors import OverwritesSource
+
+        source = Path(self._loaded.source.file)
+        if output.exists() and source.exists() and output.samefile(source):
+            raise OverwritesSource(path=output)
 
     def arguments(self) -> list[str]:
         """The options as they are written on the command line."""

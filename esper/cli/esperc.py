@@ -6,7 +6,9 @@ from esper.cli.program import Program
 
 COMMANDS = {
     "analyze": "esper.cli.analyze:analyze",
+    "bench": "esper.cli.bench:bench",
     "cache": "esper.cli.cache:cache",
+    "calibrate": "esper.cli.calibrate:calibrate",
     "check": "esper.cli.check:check",
     "compile": "esper.cli.compile:compile",
     "explain": "esper.cli.explain:explain",
@@ -15,6 +17,7 @@ COMMANDS = {
     "lsp": "esper.cli.lsp:lsp",
     "modify": "esper.cli.modify:modify",
     "opt": "esper.cli.opt:opt",
+    "registry": "esper.cli.registry:registry",
     "search": "esper.cli.search:search",
     "templates": "esper.cli.templates:templates",
     "verify": "esper.cli.verify:verify",

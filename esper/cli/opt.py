@@ -12,6 +12,7 @@ import click
 from esper.cli.blueprint import Request, blueprint_options
 from esper.cli.graphs import graph_of
 from esper.cli.opt_figures import Figures, times_text
+from esper.cli.opt_objective import OBJECTIVES, TARGETS, Question
 from esper.cli.program import note
 from esper.cli.reproduction import reproducible
 from esper.cli.smallest import smallest
@@ -43,11 +44,25 @@ Examples:
   esperc opt mlp_block --set features=64
   esperc opt block.ir --passes 'expand,autodiff{wrt=[x]},dce' --stats --time
   esperc opt block.ir --passes cse --reduce -o small.ir
+  esperc opt squeeze_excite --objective latency --stats
+  esperc opt resnet_block --passes inference --objective latency --forward
   esperc opt --list
 """
 )
 @blueprint_options
 @click.option("--passes", metavar="PIPELINE", help="Passes with commas between, as in 'expand,cse,dce'.")
+@click.option(
+    "--objective",
+    type=click.Choice(OBJECTIVES),
+    help="Choose passes that serve it, to run after those of --passes.",
+)
+@click.option("--target", type=click.Choice(TARGETS), help="The GPU by whose datasheet --objective chooses.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    help="The greatest relative error of outputs and gradients that --objective may cause; 0.1 unless set.",
+)
+@click.option("--forward", is_flag=True, help="For --objective: the graph is not trained.")
 @click.option("--fast-math", is_flag=True, help="Set the option fast_math of each pass that has it.")
 @click.option("-o", "--output", metavar="OUT.ir", type=click.Path(path_type=Path), help="In place of stdout.")
 @click.option("--print-between", is_flag=True, help="Print the graph after each pass on stderr.")
@@ -74,6 +89,10 @@ def opt(
     context: click.Context,
     request: Request,
     passes: str | None,
+    objective: str | None,
+    target: str | None,
+    budget: float | None,
+    forward: bool,
     fast_math: bool,
     output: Path | None,
     print_between: bool,
@@ -86,7 +105,8 @@ def opt(
     """Run passes on FILE: a graph (.ir, .json), a blueprint's source, or the name of a library blueprint.
 
     The graph is verified before the first pass and after each, and printed as text at the end. `--list`
-    names the passes.
+    names the passes. With `--objective` they are chosen by the plans of the graphs that they make, and
+    `--stats` tells what each does for it.
     """
     from esper.lang import size_values
     from esper.passes import DEFAULT, parse_pipeline, pipeline_text, run_passes
@@ -94,10 +114,13 @@ def opt(
 
     if seconds is not None and not reduces:
         raise click.UsageError("--seconds is for --reduce")
-    pipeline = parse_pipeline(DEFAULT if passes is None else passes)
+    if objective is None and (target is not None or budget is not None or forward):
+        raise click.UsageError("--target, --budget and --forward are for --objective")
+    pipeline = parse_pipeline(passes if passes is not None else DEFAULT if objective is None else "")
     if fast_math:
         pipeline = set_everywhere(pipeline, "fast_math", True)
     words = pipeline_text(pipeline)
+    question = None if objective is None else Question(objective, target or TARGETS[0], budget, not forward)
     passed: list[dict[str, Any]] = []
 
     def observe(record: PassRecord, after: BlueprintIR) -> None:
@@ -106,9 +129,19 @@ def opt(
         if print_between:
             click.echo(f"# after {record.name}\n{after}\n", err=True)
 
-    with reproducible("opt", request, "--passes", words, *(["--reduce"] if reduces else [])) as case:
+    asked = [
+        "--passes",
+        words,
+        *(question.arguments() if question else []),
+        *(["--reduce"] if reduces else []),
+    ]
+    with reproducible("opt", request, *asked) as case:
         ir = case.graph = graph_of(request)
         size_values(ir, request.size_values())  # refuses what the graph has not, whatever reads the sizes
+        answer = question.answered(run_passes(ir, pipeline), request) if question else None
+        if answer is not None:
+            pipeline += parse_pipeline(answer.found.pipeline)
+            words = pipeline_text(pipeline)
         if reduces and (found := smallest(ir, pipeline, request.size_values(), seconds)) is not None:
             note(str(found))
             _write(found.ir, found.document(), as_json, output)
@@ -121,7 +154,16 @@ def opt(
             click.echo(times_text(passed), err=True)
         if figures:
             click.echo(figures.text(passed), err=True)
-        document = {"blueprint": result.name, "ir_hash": result.hash, "pipeline": words, "passes": passed}
+        document: dict[str, Any] = {
+            "blueprint": result.name,
+            "ir_hash": result.hash,
+            "pipeline": words,
+            "passes": passed,
+        }
+        if answer is not None:
+            document["optimization"] = answer.document()
+            if stats:
+                click.echo(answer.text(), err=True)
         _write(result, document, as_json, output)
 
 

@@ -46,7 +46,7 @@ class Figures:
             changes = ", ".join(f"{change:+d} {op}" for op, change in record["operators"].items())
             counts = (_shown(record[name]) for name in COUNTS)
             rows.append([record["name"], str(record["nodes_after"]), *counts, changes or "="])
-        return _table(rows)
+        return table(rows)
 
     def _counts(self, ir: BlueprintIR) -> dict[str, int | None]:
         from esper.ir.dims import evaluate_size
@@ -65,14 +65,10 @@ class Figures:
 def times_text(passed: Sequence[Mapping[str, Any]]) -> str:
     """The time of each pass, and of all, in milliseconds."""
     rows = [[record["name"], f"{record['ms']:.3f} ms"] for record in passed]
-    return _table([*rows, ["", f"{sum(record['ms'] for record in passed):.3f} ms"]])
+    return table([*rows, ["", f"{sum(record['ms'] for record in passed):.3f} ms"]])
 
 
-def _shown(count: int | None) -> str:
-    return "-" if count is None else f"{count:,}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns with two spaces between; the first and the last begin, the others end at their edges."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     last = len(widths) - 1
@@ -84,3 +80,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _shown(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"

@@ -89,7 +89,7 @@ class Program(click.Group):
             return None
         if cmd_name not in self._loaded:
             module, _, attribute = place.partition(":")
-            self._loaded[cmd_name] = _with_shared_options(getattr(import_module(module), attribute), cmd_name)
+            self._loaded[cmd_name] = with_shared_options(getattr(import_module(module), attribute), cmd_name)
         return self._loaded[cmd_name]
 
     def resolve_command(
@@ -171,7 +171,7 @@ def _seldom_collected() -> Iterator[None]:
         gc.set_threshold(*previous)
 
 
-def _with_shared_options(command: click.Command, name: str) -> click.Command:
+def with_shared_options(command: click.Command, name: str) -> click.Command:
     """A copy of `command` that also takes the shared options it does not declare itself."""
     taken = {flag for param in command.params for flag in param.opts}
     added = [option for option in _shared_options() if taken.isdisjoint(option.opts)]

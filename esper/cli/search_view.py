@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,8 +20,10 @@ import click
 
 from esper.cli.blueprint import Request
 from esper.cli.program import INTERRUPTED, TERMINATED
-from esper.tezzeret import OBJECTIVES, Candidate, Plan, Progress, SearchResult, Stop
-from esper.tezzeret.objectives import FIGURES
+from esper.cli.search_slot import HEADINGS, Training, cells, percent, record
+from esper.tezzeret import JUDGED_OBJECTIVES, OBJECTIVES, Candidate, Plan, Progress, SearchResult, Stop
+from esper.tezzeret.costs.exact import ExactMemory
+from esper.tezzeret.objectives import FIGURES, JUDGED_FIGURES
 
 SCHEMA_VERSION = 1
 SHOWN = 10
@@ -75,9 +78,13 @@ class _Line:
             return
         self._shown = now
         text = f"{progress.evaluated}/{progress.trials}"
+        if any(progress.trained):
+            text += f", rungs {'/'.join(map(str, progress.trained))}"
         if progress.best is not None:
-            found = progress.best.figures
+            found, learned = progress.best.figures, progress.best.learned
             kind = "best" if progress.best.is_feasible else "nearest to the constraints"
+            if learned is not None:
+                kind += f": {percent(learned)} % after {learned.steps} steps"
             chosen = " ".join(f"{name}={value}" for name, value in progress.best.values.items())
             text += f"  {kind}: {found.latency * 1e6:.4g} us, {found.memory / 1e6:.4g} MB, {chosen}"
         width = shutil.get_terminal_size().columns - 1
@@ -88,11 +95,18 @@ class _Line:
             click.echo("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", err=True, nl=False)
 
 
-def document(result: SearchResult, plan: Plan, seconds: float) -> str:
-    """The result as JSON."""
+def document(
+    result: SearchResult,
+    plan: Plan,
+    seconds: float,
+    exact: ExactMemory | None,
+    training: Training | None = None,
+) -> str:
+    """The result as JSON. exact: of the best. training: of a search in a slot."""
     found = {
         "schema_version": SCHEMA_VERSION,
         "best": _record(result.best),
+        "planned_memory": None if exact is None else asdict(exact),
         "top": [_record(trial) for trial in result.top],
         "front": [_record(trial) for trial in result.front],
         "trials": len(result.trials),
@@ -105,8 +119,10 @@ def document(result: SearchResult, plan: Plan, seconds: float) -> str:
         "algorithm": plan.algorithm,
         "objective": plan.objective,
         "seed": plan.seed,
+        "workers": plan.width,
         "device": result.device,
         "measured": False,
+        "training": None if training is None else training.document(),
         "seconds": seconds,
     }
     return json.dumps(found, indent=2)
@@ -121,25 +137,47 @@ def _record(trial: Candidate) -> dict[str, Any]:
             for name in ("latency", "memory", "balanced", "params", "flops", "bytes")
         },
         "ir_hash": trial.ir_hash,
+        "learned": record(trial.learned),
     }
 
 
-def page(result: SearchResult, plan: Plan, request: Request, output: Path | None) -> str:
-    """The best and the front as a table, how they were found, and what to do with them."""
+def page(
+    result: SearchResult,
+    plan: Plan,
+    request: Request,
+    output: Path | None,
+    exact: ExactMemory | None,
+    training: Training | None = None,
+) -> str:
+    """The best and the front as a table, how they were found, and what to do next. exact: of the best.
+
+    training: of a search in a slot.
+    """
     on_front = {trial.ir_hash for trial in result.front}
     names = list(result.best.values)
-    rows = [["", *names, "params", "GFLOP", "MB moved", "MB kept", "roofline us"]]
+    learned = HEADINGS if result.rungs else ()
+    rows = [["", *names, *learned, "params", "GFLOP", "MB moved", "MB kept", "roofline us"]]
     for place, trial in enumerate(result.top, start=1):
         label = "best" if place == 1 else str(place)
-        rows.append(_row(f"{label} front" if trial.ir_hash in on_front and place > 1 else label, trial))
+        rows.append(
+            _row(f"{label} front" if trial.ir_hash in on_front and place > 1 else label, trial, learned)
+        )
     others = [trial for trial in result.front if trial not in result.top]
-    rows += [_row("front", trial) for trial in others[:SHOWN]]
+    rows += [_row("front", trial, learned) for trial in others[:SHOWN]]
     lines = [*_table(rows, len(names)), ""]
     if len(others) > SHOWN:
         lines.append(f"and {len(others) - SHOWN} more of the front, which --json prints")
     if len(result.front) > 1:
-        lines.append(f"front: nothing has less of {', '.join(FIGURES[:-1])} and {FIGURES[-1]} at once")
-    lines += [*_how(result, plan), *_capacity(result), "", *_next_steps(result, request, output)]
+        figures = JUDGED_FIGURES if result.rungs else FIGURES
+        lines.append(f"front: nothing has less of {', '.join(figures[:-1])} and {figures[-1]} at once")
+    lines += [
+        *how_found(result, plan),
+        *([] if training is None else training.story()),
+        *_planned(exact),
+        *([] if plan.objective == "accuracy" else _capacity(result)),
+        "",
+        *next_steps(result, request, output, training),
+    ]
     return "\n".join(lines)
 
 
@@ -154,16 +192,20 @@ def _table(rows: Sequence[Sequence[str]], names: int) -> list[str]:
     ]
 
 
-def _row(label: str, trial: Candidate) -> list[str]:
+def _row(label: str, trial: Candidate, learned: Sequence[str] = ()) -> list[str]:
     found = trial.figures
     figures = [found.flops / 1e9, found.bytes / 1e6, found.memory / 1e6, found.latency * 1e6]
     values = [_as_setting(value) for value in trial.values.values()]
-    return [label, *values, f"{found.params:,}", *(f"{x:.4g}" for x in figures)]
+    shown = cells(trial) if learned else []
+    return [label, *values, *shown, f"{found.params:,}", *(f"{x:.4g}" for x in figures)]
 
 
-def _how(result: SearchResult, plan: Plan) -> list[str]:
-    objective = OBJECTIVES[plan.objective]
-    wanted = "the knee of latency and memory" if objective.is_several else f"least {plan.objective}"
+def how_found(result: SearchResult, plan: Plan) -> list[str]:
+    """What was searched for, how much of the space was seen, and what figures stand on."""
+    objective = (JUDGED_OBJECTIVES if result.rungs else OBJECTIVES)[plan.objective]
+    wanted = f"least {objective.figures[0]}"
+    if objective.is_several:
+        wanted = f"the knee of {', '.join(objective.figures[:-1])} and {objective.figures[-1]}"
     covered = "all" if result.exhaustive else f"{len(result.trials)}"
     points = "points" if result.space_size is None else f"{result.space_size} points"
     counts = f"{result.infeasible} infeasible, {result.invalid} invalid, {result.duplicates} duplicates"
@@ -176,13 +218,27 @@ def _how(result: SearchResult, plan: Plan) -> list[str]:
     return [
         f"{wanted} of {covered} of {points}: {counts}",
         *filter(None, [ends.get(result.stopped, "")]),
-        f"an estimate by the roofline of {result.device}; nothing was measured",
+        f"an estimate by the roofline of {result.device}; "
+        + ("of costs nothing was measured" if result.rungs else "nothing was measured"),
+    ]
+
+
+def _planned(exact: ExactMemory | None) -> list[str]:
+    """What the planned programs of the best allocate, which is counted and no estimate."""
+    if exact is None:
+        return []
+    saved, forward, backward = (
+        f"{size / 1e6:.4g}" for size in (exact.saved, exact.forward_arena, exact.backward_arena)
+    )
+    return [
+        f"as planned the best keeps {saved} MB for backward and works in {forward} MB forward,"
+        f" {backward} MB backward"
     ]
 
 
 def _capacity(result: SearchResult) -> list[str]:
     """Where nothing was asked of a blueprint but to be cheap: small ones are so by nature."""
-    sizes = sorted(trial.figures.params for trial in result.trials)
+    sizes = sorted(trial.figures.params for trial in result.trials if trial.is_feasible)
     is_bounded = any(bound.constraint.comparison.startswith(">") for bound in result.best.bounds)
     middle = sizes[len(sizes) // 2]
     if is_bounded or result.best.figures.params >= middle:
@@ -190,10 +246,14 @@ def _capacity(result: SearchResult) -> list[str]:
     return [f"what is small is cheap; to ask for more of it, add --constraint 'params>={middle}'"]
 
 
-def _next_steps(result: SearchResult, request: Request, output: Path | None) -> list[str]:
+def next_steps(
+    result: SearchResult, request: Request, output: Path | None, training: Training | None = None
+) -> list[str]:
     if output is not None:
-        return [f"compile it: esperc compile {shlex.quote(str(output))}"]
-    settings = [f"--set {name}={_as_setting(value)}" for name, value in result.best.values.items()]
+        planted = [] if training is None else [f"grow the host with it: {training.slot.planting(output)}"]
+        return [*planted, f"compile it: esperc compile {shlex.quote(str(output))}"]
+    chosen = result.best.values if training is None else {**training.slot.params, **result.best.values}
+    settings = [f"--set {name}={_as_setting(value)}" for name, value in chosen.items()]
     given = [shlex.quote(word) for word in (request.file, *request.arguments())]
     return [
         f"compile the best: esperc compile {' '.join([*given, *settings])}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,32 @@ class HostName(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if ":" not in value and value not in HOST_NAMES:
-            self.fail(f"{value!r} is neither {', '.join(HOST_NAMES)} nor package.module:function", param, ctx)
+            known = f"{value!r} is neither {', '.join(HOST_NAMES)} nor package.module:function"
+            self.fail(known + _nearest(value, HOST_NAMES), param, ctx)
         return value
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         return [CompletionItem(name) for name in HOST_NAMES if name.startswith(incomplete)]
+
+
+class TaskName(click.Choice[str]):
+    """A task of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(TASK_NAMES)
+
+    def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
+        text = super().get_invalid_choice_message(value, ctx)
+        return text.rstrip(".") + _nearest(str(value), TASK_NAMES)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    from esper.lang.names import did_you_mean
+
+    found = did_you_mean(name, known)
+    return f"; {found}" if found else ""
 
 
 def _names(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
@@ -49,7 +69,7 @@ Examples:
 """
 )
 @click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option("--task", type=click.Choice(TASK_NAMES), help="What to learn.  [mnist1d]")
+@click.option("--task", type=TaskName(), help="What to learn.  [mnist1d]")
 @click.option("--data", metavar="DIR", help="The folder of the task's files, where it reads any.")
 @click.option(
     "--host",

@@ -80,8 +80,11 @@ def digest(
     def describe(position: int) -> None:
         op, rest = text_of(position)
         numbers[position] = len(numbers)
-        operands = " ".join(["_" if value is None else spelled(value) for value in operands_of(position)])
-        described.append(f"{op}({operands}) {rest}")
+        operands = [
+            "_" if value is None else f"{numbers[value >> RESULT_BITS]}#{value & RESULT_MASK}"
+            for value in operands_of(position)
+        ]
+        described.append(f"{op}({' '.join(operands)}) {rest}")
 
     def walk(root: int) -> None:
         """Numbers `root` after all it depends on, operands in order, without recursion."""
@@ -96,6 +99,9 @@ def digest(
                     continue
                 below = value >> RESULT_BITS
                 if below not in numbers and below not in opened:
+                    if not operands_of(below):
+                        describe(below)
+                        continue
                     opened.add(below)
                     stack.append((below, iter(operands_of(below))))
                     break
@@ -144,7 +150,7 @@ def node_text(attrs: Attrs, types: Sequence[TensorType], symbols: dict[str, Size
 
 
 def _type(symbols: dict[str, Size] | None, type: TensorType) -> str:
-    return f"{type.dtype}[{','.join([_size(symbols, size) for size in type.shape])}]"
+    return f"{type.dtype.value}[{','.join([_size(symbols, size) for size in type.shape])}]"
 
 
 def _size(symbols: dict[str, Size] | None, size: Size) -> str:

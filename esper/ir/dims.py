@@ -24,7 +24,7 @@ MAX_COEFFICIENT = 2**63
 MAX_QUOTIENT = 512  # characters, which bounds how deep divisions nest
 
 REMEMBERED = 4096
-"""So many products of sizes are kept: a compile asks thousands of times for strides of a few shapes."""
+"""So many products and sums are kept: a compile asks thousands of times for strides of a few shapes."""
 
 DEFAULT_BATCH = 32
 DEFAULT_SIZE = 64
@@ -65,10 +65,7 @@ class Dim:
         return self._hash
 
     def __add__(self, other: Size) -> Size:
-        sums = dict(self.terms)
-        for monomial, coefficient in _terms(other):
-            sums[monomial] = sums.get(monomial, 0) + coefficient
-        return _normal(sums)
+        return _added(self, other)
 
     def __mul__(self, other: Size) -> Size:
         return _multiplied(self, other)
@@ -200,6 +197,14 @@ def _evaluate(size: Dim, value_of: Callable[[Atom], Size]) -> Size:
                 term = term * value
         total = total + term
     return total
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _added(left: Dim, right: Size) -> Size:
+    sums = dict(left.terms)
+    for monomial, coefficient in _terms(right):
+        sums[monomial] = sums.get(monomial, 0) + coefficient
+    return _normal(sums)
 
 
 @lru_cache(maxsize=REMEMBERED)

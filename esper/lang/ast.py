@@ -391,6 +391,22 @@ def subexpressions(expression: Expression) -> Iterator[Expression | Spread]:
         pending.extend(parts_of(node)[::-1] if not isinstance(node, Spread) else [])
 
 
+def written_of(parameter: Parameter) -> list[Expression]:
+    """What `parameter` is declared by: its default, and the expressions of its domain."""
+    domain = parameter.domain
+    parts: list[Expression | None] = [parameter.default]
+    if isinstance(domain, Range):
+        parts += [domain.low, domain.high, domain.step]
+    elif domain is not None:
+        parts += domain.choices
+    return [part for part in parts if part is not None]
+
+
+def names_of(parameter: Parameter) -> tuple[str, ...]:
+    """What its default and its domain read, each name once."""
+    return tuple(dict.fromkeys(name.text for part in written_of(parameter) for name in names_in(part)))
+
+
 def names_in(expression: Expression) -> Iterator[Name]:
     """All names that `expression` reads, called operators included, without recursion."""
     pending: list[Expression | Spread] = [expression]

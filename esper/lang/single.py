@@ -7,18 +7,21 @@ statement did, and asks again only where one of these changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from esper.errors import EsperError
 from esper.ir.build import Builder
+from esper.ir.dims import Dim
 from esper.ir.graph import Node, Value
 from esper.ir.types import TensorType
 from esper.lang.ast import (
     Binding,
+    Call,
     Choice,
     Constraint,
     Expression,
+    If,
     Input,
     Let,
     Name,
@@ -26,9 +29,11 @@ from esper.lang.ast import (
     Parameter,
     Pipeline,
     Precision,
+    Repeat,
     Require,
     Spread,
     Statement,
+    expressions_in,
     names_in,
     own_names,
     parts_of,
@@ -111,16 +116,24 @@ class Single:
             found = body.evaluator.static(expression, "a static value")
         return None if report.errors or isinstance(found, Poison) else found
 
-    def effect(self, statement: Simple, names: Mapping[str, Given]) -> Effect | None:
-        """What `statement` does; None where there is an error."""
-        body, report = self._body(names)
+    def effect(
+        self, statement: Simple, names: Mapping[str, Given], symbols: Mapping[str, Dim] | None = None
+    ) -> Effect | None:
+        """What `statement` does; None where there is an error.
+
+        symbols: size symbols in `names` that stand for numbers. Then None, too, where it takes the numbers to
+        tell what is done. Their operators' rules may still refuse some numbers.
+        """
+        if symbols and (isinstance(statement, Constraint) or self._calls_blueprint(statement)):
+            return None  # its bound is a number; domains are asked of numbers
+        body, report = self._body(names, symbols)
         graph, before = body.graph, dict(body.scope.names)
         try:
             with deep_recursion(), body.whole.opening(body.blueprint):
                 body.take(statement)
         except (EsperError, Spent):
             return None
-        if report.errors:
+        if report.errors or graph.is_open:
             return None
         bound = [
             (name, found.what, found.value) for name, found in body.scope if before.get(name) is not found
@@ -137,15 +150,23 @@ class Single:
             graph.draws,
         )
 
-    def _body(self, names: Mapping[str, Given]) -> tuple[Statements, Report]:
+    def _calls_blueprint(self, statement: Simple) -> bool:
+        return any(
+            isinstance(expression, Call) and expression.function.text in self.loaded.unit.callable
+            for expression in expressions_in((statement,))
+        )
+
+    def _body(
+        self, names: Mapping[str, Given], symbols: Mapping[str, Dim] | None = None
+    ) -> tuple[Statements, Report]:
         """The blueprint's statements as they stand where `names` are bound."""
         blueprint, unit = self.loaded.blueprint, self.loaded.unit
         report = Report(unit.source.file)
-        graph = Graph(Builder(blueprint.name.text), report, unit.sources)
+        graph = Graph(Builder(blueprint.name.text), report, unit.sources, frozenset(symbols or ()))
         settings = Settings(
             self.settings.values, self.settings.ranks, self.settings.precision, budget=Budget()
         )
-        whole = Whole(settings, report, graph, {}, Facts(frozenset()))
+        whole = Whole(settings, report, graph, symbols or {}, Facts(frozenset()))
         body = Statements(whole, Definition(blueprint, unit), settings.precision, {}, blueprint.span)
         for name, given in names.items():
             value: Value | Static
@@ -160,6 +181,20 @@ class Single:
 def stand_in(name: str) -> str:
     """The node that stands for the tensor called `name`."""
     return GIVEN + ("_" if name == PIPED else f"_.{name}")
+
+
+def in_steps(statements: Sequence[Statement]) -> tuple[Statement, ...]:
+    """`statements` with pipelines taken apart, in blocks, too."""
+    found: list[Statement] = []
+    for statement in statements:
+        match statement:
+            case Repeat(body=body):
+                found.append(replace(statement, body=in_steps(body)))
+            case If(body=body, otherwise=otherwise):
+                found.append(replace(statement, body=in_steps(body), otherwise=in_steps(otherwise)))
+            case _:
+                found += steps_of(statement)
+    return tuple(found)
 
 
 def steps_of(statement: Statement) -> tuple[Statement, ...]:

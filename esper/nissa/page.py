@@ -61,6 +61,8 @@ path.c3, i.c3 { stroke: var(--c3); border-color: var(--c3); } circle.c3 { fill: 
 path.c4, i.c4 { stroke: var(--c4); border-color: var(--c4); } circle.c4 { fill: var(--c4); }
 path.c5, i.c5 { stroke: var(--c5); border-color: var(--c5); } circle.c5 { fill: var(--c5); }
 path.c6, i.c6 { stroke: var(--c6); border-color: var(--c6); } circle.c6 { fill: var(--c6); }
+.faint { opacity: 0.35; } .hollow { fill: none; stroke: var(--gone); opacity: 0.6; }
+svg.mark { display: inline-block; width: 12px; margin: 0 6px 0 0; vertical-align: -1px; }
 .shade-train { fill: var(--train); } .shade-place { fill: var(--place); }
 .verdict { stroke-width: 1.5; } .verdict.kept { stroke: var(--kept); }
 .verdict.gone { stroke: var(--gone); stroke-dasharray: 4 3; }
@@ -96,6 +98,7 @@ th:last-child, td:last-child { padding-right: 0; }
 th.number, td.number { text-align: right; }
 td.yes { color: var(--kept); } td.no { color: var(--gone); }
 code { font: 12.5px ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+pre { overflow-x: auto; margin: 6px 0; padding: 10px 14px; background: var(--wash); }
 footer { margin-top: 56px; padding-top: 12px; border-top: 1px solid var(--hair); font-size: 13px;
   color: var(--soft); }
 footer p { max-width: none; }

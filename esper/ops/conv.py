@@ -56,18 +56,19 @@ def _resolved_padding(kernel: tuple[Size, ...], padding: int, dilation: int) -> 
 def _infer(site: Site) -> Sequence[TensorType]:
     require_floating(site)
     x, weight, bias = site.type(0), site.type(1), site.types[2]
-    site.require(3 <= x.rank <= 5, f"`x` is {x}, expected [N, C, ...S] with one to three axes in S")
-    site.require(weight.rank >= 3, f"`weight` is {weight}, expected [channels, C / groups, ...kernel]")
+    if not 3 <= x.rank <= 5:
+        site.refuse(f"`x` is {x}, expected [N, C, ...S] with one to three axes in S")
+    if weight.rank < 3:
+        site.refuse(f"`weight` is {weight}, expected [channels, C / groups, ...kernel]")
     kernel = weight.shape[2:]
     padding = _resolved_padding(kernel, site.integer("padding"), site.integer("dilation"))
-    site.require(
-        padding is not None,
-        f"kernel is {'x'.join(map(str, kernel))}, only an odd one keeps the sizes by itself: give `padding`",
-    )
-    assert padding is not None
+    if padding is None:
+        sides = "x".join(map(str, kernel))
+        site.refuse(f"kernel is {sides}, only an odd one keeps the sizes by itself: give `padding`")
     result = result_type(site, x, weight, padding)
     expected = TensorType(result.dtype, result.shape[1:2])
-    site.require(bias is None or bias == expected, f"`bias` is {bias}, expected {expected}")
+    if bias is not None and bias != expected:
+        site.refuse(f"`bias` is {bias}, expected {expected}")
     return [result]
 
 

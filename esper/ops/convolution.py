@@ -44,12 +44,16 @@ _SHAPE = Attribute("shape", Kind.DIMS, doc="the sizes of the result")
 
 def result_type(site: Site, x: TensorType, weight: TensorType, padding: int) -> TensorType:
     """The type of the convolution of x with weight, all checked; without `groups` each channel is one."""
-    site.require(3 <= x.rank <= 5, f"`x` is {x}, expected [N, C, ...S] with one to three axes in S")
-    site.require(weight.rank == x.rank, f"`weight` is {weight}, expected {x.rank} axes for {x}")
-    site.require(x.dtype is weight.dtype, f"`x` is {x} and `weight` is {weight}: the dtypes differ")
+    if not 3 <= x.rank <= 5:
+        site.refuse(f"`x` is {x}, expected [N, C, ...S] with one to three axes in S")
+    if weight.rank != x.rank:
+        site.refuse(f"`weight` is {weight}, expected {x.rank} axes for {x}")
+    if x.dtype is not weight.dtype:
+        site.refuse(f"`x` is {x} and `weight` is {weight}: the dtypes differ")
     stride, dilation = site.integer("stride"), site.integer("dilation")
     for name, value, least in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, 1)):
-        site.require(value >= least, f"`{name}` is {value}, expected at least {least}")
+        if value < least:
+            site.refuse(f"`{name}` is {value}, expected at least {least}")
     _require_channels(site, x, weight)
     sizes = tuple(
         _windows(site, x, axis, kernel, stride, padding, dilation)
@@ -61,14 +65,17 @@ def result_type(site: Site, x: TensorType, weight: TensorType, padding: int) -> 
 def _require_channels(site: Site, x: TensorType, weight: TensorType) -> None:
     groups = site.attrs.get("groups", x.shape[1])
     assert isinstance(groups, int | Dim)
-    site.require(isinstance(groups, Dim) or groups >= 1, f"`groups` is {groups}, expected at least 1")
-    for what, size in ((f"`x` is {x}: its channels are", x.shape[1]), ("channels is", weight.shape[0])):
+    if not (isinstance(groups, Dim) or groups >= 1):
+        site.refuse(f"`groups` is {groups}, expected at least 1")
+    for type, axis in ((x, 1), (weight, 0)):
+        size = type.shape[axis]
         rest = size - size // groups * groups
-        site.require(isinstance(rest, Dim) or rest == 0, f"{what} {size}, not divisible by groups = {groups}")
-    site.require(
-        weight.shape[1] == x.shape[1] // groups,
-        f"`weight` is {weight}, expected {x.shape[1] // groups} along axis 1 for {x} in groups = {groups}",
-    )
+        if not (isinstance(rest, Dim) or rest == 0):
+            what = f"`x` is {x}: its channels are" if type is x else "channels is"
+            site.refuse(f"{what} {size}, not divisible by groups = {groups}")
+    if weight.shape[1] != x.shape[1] // groups:
+        expected = x.shape[1] // groups
+        site.refuse(f"`weight` is {weight}, expected {expected} along axis 1 for {x} in groups = {groups}")
 
 
 def _windows(
@@ -77,10 +84,8 @@ def _windows(
     """`(size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1`."""
     reach = dilation * (kernel - 1) + 1
     room = x.shape[axis] + 2 * padding - reach
-    site.require(
-        isinstance(room, Dim) or room >= 0,
-        f"`x` is {x}: axis {axis} and padding = {padding} have no room for a window of {reach}",
-    )
+    if not (isinstance(room, Dim) or room >= 0):
+        site.refuse(f"`x` is {x}: axis {axis} and padding = {padding} have no room for a window of {reach}")
     return room // stride + 1
 
 

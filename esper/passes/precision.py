@@ -199,6 +199,7 @@ class Precision:
 
     dtype: `f16` or `bf16`; with any other the graph stays as it is.
     longest_sum: the most elements that a sum in `dtype` may add up; a symbolic number is taken for more.
+    keep: the nodes, by name, that stay as they are.
     Loops keep their float32 carries and bodies. It comes after `expand`, which shows it the products in
     shorthands, or before; and before `decompose`, where norms and softmax are still whole.
     """
@@ -207,6 +208,7 @@ class Precision:
     law: ClassVar[Law] = Law.TOLERANCE
     dtype: DType = DType.BF16
     longest_sum: int = 64
+    keep: tuple[str, ...] = ()
 
     def run(self, ir: BlueprintIR) -> BlueprintIR:
         if self.dtype not in _NORMAL:
@@ -259,7 +261,11 @@ class Precision:
         """The result types of `node` on narrow operands; None where it must not run on them."""
         entry = OPERATORS[node.op]
         need = need_of(entry)
-        if need is Need.WIDE or (need is Need.SHORT and not self._is_short(ir, node)):
+        if (
+            node.name in self.keep
+            or need is Need.WIDE
+            or (need is Need.SHORT and not self._is_short(ir, node))
+        ):
             return None
         values = _float_operands(ir, node)
         if not values or not all(_is_f32(ir.type(value)) for value in values):

@@ -12,7 +12,7 @@ import sqlite3
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ _UNWRITABLE = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,
 }
-_IN_USE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_IN_USE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,15 @@ class Format:
     def begin(self, path: Path, fill: Callable[[sqlite3.Connection], object] = lambda _: None) -> None:
         """Writes a file beside its place, then links it there: it is never there in part.
 
-        fill: adds its first rows. Raises `FileExistsError` where a file appeared meanwhile, and
-        `FileUnwritable`.
+        fill: adds its first rows. Raises `FileExistsError` where a file appeared meanwhile, `foreign` where
+        the log of one that is gone was left, which SQLite would take for this one's, and `FileUnwritable`.
         """
-        partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+        if os.path.lexists(f"{path}-wal"):
+            if os.path.lexists(path):
+                raise FileExistsError(path)
+            reason = f"beside it lies `{path.name}-wal`, the log of a file that is gone; delete it, too"
+            raise self.foreign(path=path, reason=reason)
+        partial = path.with_name(f".esper-{os.getpid()}-{secrets.token_hex(4)}.partial")
         try:
             with closing(sqlite3.connect(partial, isolation_level=None)) as connection:
                 connection.executescript(
@@ -69,7 +74,8 @@ class Format:
             raise FileUnwritable(path=path, reason=getattr(error, "strerror", None) or str(error)) from error
         finally:
             for leftover in (partial, Path(f"{partial}-wal"), Path(f"{partial}-shm")):
-                leftover.unlink(missing_ok=True)
+                with suppress(OSError):  # where nothing can be written, nothing is left over
+                    leftover.unlink()
 
     def require(self, path: Path) -> None:
         """Raises `foreign` unless the header is ours. Another program's database is not even locked."""

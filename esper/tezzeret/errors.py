@@ -45,7 +45,7 @@ class NothingValid(EsperError):
 
 class OverwritesSource(EsperError):
     code = "E1006"
-    message = "`{path}` is the blueprint that is searched"
+    message = "`{path}` is the blueprint that is read"
     help = "choose another file for the result"
 
 
@@ -115,6 +115,21 @@ class StorageInUse(EsperError):
     code = "E1026"
     message = "`{path}` is in use by another process"
     help = "wait for the search that has it, or choose another file"
+
+
+class Untrainable(EsperError):
+    """A point whose graph cannot be trained where the search tries it. The search goes on with others."""
+
+    code = "E1027"
+    message = "it cannot be trained there: {reason}"
+
+
+class AccuracyUnjudged(EsperError):
+    """How well blueprints learn is told by training, and nothing was given to train on."""
+
+    code = "E1028"
+    message = "accuracy on which task? a blueprint's graph does not tell how well it learns"
+    help = "add --task mnist1d, --host and --slot, or search by latency, memory or balanced"
 
 
 class EmptyDomain(EsperError):

@@ -11,8 +11,9 @@ from esper.lang import BlueprintRejected
 from esper.tezzeret.algorithms import REFUSED, Outcome
 from esper.tezzeret.constraints import Constraint
 from esper.tezzeret.costs import Quantities
-from esper.tezzeret.errors import TooComplex
+from esper.tezzeret.errors import TooComplex, Untrainable
 from esper.tezzeret.evaluator import BoundFigure, Candidate
+from esper.tezzeret.fidelity import Learned
 from esper.tezzeret.objectives import Objective
 from esper.tezzeret.space import Point
 
@@ -26,15 +27,18 @@ class Refusal:
 
 
 Evaluation = Candidate | Refusal
-Evaluate = Callable[[Point], Candidate]
-"""An `Evaluator`: raises `BlueprintRejected` or `TooComplex` for a point that is refused."""
+Evaluate = Callable[..., Candidate]
+"""An `Evaluator`, or what takes a rung beside the point: raises `BlueprintRejected`, `TooComplex` or
+`Untrainable` for a point that is refused."""
+Seen = Callable[[Candidate], Quantities]
+"""What an objective looks at of a candidate: what is counted, or `Judged`."""
 
 
-def outcome_of(evaluation: Evaluation, objective: Objective, is_scalar: bool) -> Outcome:
+def outcome_of(evaluation: Evaluation, objective: Objective, is_scalar: bool, seen: Seen) -> Outcome:
     """What an algorithm is told. is_scalar: by one figure, however many the objective has."""
     if isinstance(evaluation, Refusal):
         return REFUSED
-    figures = evaluation.figures
+    figures = seen(evaluation)
     vector = (objective.value(figures),) if is_scalar else objective.vector(figures)
     return Outcome(vector, evaluation.violation)
 
@@ -49,10 +53,10 @@ class Evaluating:
         self.search = search
         self.evaluate = evaluate
 
-    def __call__(self, point: Point) -> Evaluation:
+    def __call__(self, point: Point, rung: int = 0) -> Evaluation:
         try:
-            return self.evaluate(point)
-        except (BlueprintRejected, TooComplex) as error:
+            return self.evaluate(point, rung) if rung else self.evaluate(point)
+        except (BlueprintRejected, TooComplex, Untrainable) as error:
             return Refusal(dict(point), str(error))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -75,7 +79,15 @@ def to_json(evaluation: Evaluation) -> str:
     if isinstance(evaluation, Refusal):
         return json.dumps({"refused": evaluation.reason})
     bounds = [{**asdict(bound.constraint), "found": bound.found} for bound in evaluation.bounds]
-    found = {"ir_hash": evaluation.ir_hash, "figures": asdict(evaluation.figures), "bounds": bounds}
+    found: dict[str, Any] = {
+        "ir_hash": evaluation.ir_hash,
+        "figures": asdict(evaluation.figures),
+        "bounds": bounds,
+    }
+    if evaluation.learned is not None:
+        found["learned"] = asdict(evaluation.learned)
+    if evaluation.proxy is not None:
+        found["proxy"] = evaluation.proxy
     return json.dumps(found, allow_nan=False)
 
 
@@ -90,4 +102,7 @@ def from_json(point: Point, text: str) -> Evaluation:
         )
         for bound in found["bounds"]
     )
-    return Candidate(dict(point), str(found["ir_hash"]), Quantities(**found["figures"]), bounds)
+    figures = Quantities(**found["figures"])
+    learned = Learned.read(found["learned"]) if "learned" in found else None
+    proxy = float(found["proxy"]) if "proxy" in found else None
+    return Candidate(dict(point), str(found["ir_hash"]), figures, bounds, learned, proxy)

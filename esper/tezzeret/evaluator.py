@@ -27,8 +27,10 @@ from esper.tezzeret.costs.errors import Unforeseen
 from esper.tezzeret.costs.exact import ExactMemory, exact_memory
 from esper.tezzeret.costs.figures import Device, counted
 from esper.tezzeret.costs.ledger import Ledger
+from esper.tezzeret.costs.taken import elaborated
 from esper.tezzeret.costs.wiring import Pieces, Wiring
 from esper.tezzeret.errors import TooComplex
+from esper.tezzeret.fidelity import Learned
 from esper.tezzeret.space import Point, Space, space_of
 
 
@@ -49,13 +51,17 @@ class BoundFigure:
 class Candidate:
     """A point that the blueprint takes: `values`, the canonical hash of its graph, and what it costs.
 
-    bounds: each constraint, the blueprint's own among them, with the figure that it bounds.
+    bounds: each constraint, the blueprint's own among them, with the figure that it bounds. learned: how well
+    it learns, where that was tried; None where it was only counted. proxy: what `esper.tezzeret.proxies`
+    makes of it, where nothing better is known.
     """
 
     values: Point
     ir_hash: str
     figures: Quantities
     bounds: tuple[BoundFigure, ...] = ()
+    learned: Learned | None = None
+    proxy: float | None = None
 
     @property
     def violations(self) -> dict[str, float]:
@@ -119,7 +125,7 @@ class Evaluator:
     @property
     def measured(self) -> int:
         """How many parts of graphs were measured: no more as long as points hold nothing unseen."""
-        return sum(len(ledger.regions) for ledger in self._known.ledgers.values())
+        return sum(ledger.measured for ledger in self._known.ledgers.values())
 
     def lower(self, point: Point) -> BlueprintIR:
         """The graph at `point`. Raises `BlueprintRejected`."""
@@ -171,17 +177,18 @@ class _Known:
         self.table = Pieces()
         settings = settings_of({}, evaluator.sizes, evaluator.precision)
         self.elaboration = Elaboration(evaluator.loaded, settings, self.table)
-        self.ledgers: dict[tuple[TensorType, ...], Ledger] = {}
+        self.ledgers: dict[tuple[tuple[str, int], ...], Ledger] = {}
+        self.sizes: dict[tuple[TensorType, ...], tuple[tuple[str, int], ...]] = {}
         self.lock = threading.Lock()
         self.wholes = 0
 
     def candidate(self, point: Point) -> Candidate:
         """Raises `Unforeseen`."""
         evaluator = self.evaluator
-        elaborated = self.elaboration.at({**evaluator.fixed, **point})
-        wiring = elaborated.wiring
+        taken = elaborated(self.elaboration, {**evaluator.fixed, **point})
+        wiring = taken.wiring
         evaluator.require_simple(len(wiring.pieces))
-        constraints, devices = evaluator.asked(elaborated.constraints)
+        constraints, devices = evaluator.asked(taken.constraints)
         try:
             figures = self._ledger(wiring).figures(wiring, devices)
         except EsperError:
@@ -190,14 +197,16 @@ class _Known:
 
     def _ledger(self, wiring: Wiring) -> Ledger:
         """The one for the sizes that inputs of these types have."""
-        inputs = tuple([wiring.pieces[position].types[0] for position in wiring.inputs])
-        found = self.ledgers.get(inputs)
-        if found is None:
+        inputs = wiring.input_types
+        sizes = self.sizes.get(inputs)
+        if sizes is None:
             nodes = (Node(f"x{n}", "input", (), frozen_attrs({}), (type,)) for n, type in enumerate(inputs))
             title = self.evaluator.loaded.blueprint.name.text
-            sizes = size_values(BlueprintIR(title, tuple(nodes), ()), self.evaluator.sizes)
-            found = self.ledgers[inputs] = Ledger(self.table, sizes)
-        return found
+            found = size_values(BlueprintIR(title, tuple(nodes), ()), self.evaluator.sizes)
+            sizes = self.sizes[inputs] = tuple(found.items())
+        if sizes not in self.ledgers:
+            self.ledgers[sizes] = Ledger(self.table, dict(sizes))
+        return self.ledgers[sizes]
 
 
 def _candidate(

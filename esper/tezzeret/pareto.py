@@ -16,7 +16,7 @@ Vector = Sequence[float]
 
 def dominates(one: Vector, other: Vector) -> bool:
     """Whether `one` is nowhere larger than `other` and somewhere smaller."""
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+    return tuple(one) != tuple(other) and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def front(vectors: Sequence[Vector]) -> list[int]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from esper.ir.types import MAX_RANK
+from esper.ir.types import MAX_RANK, DType
 from esper.lang.names import closest
 from esper.tezzeret.constraints import Constraint
 from esper.tezzeret.costs import DEVICES
@@ -70,6 +70,10 @@ class Requirements(_Closed):
     dtype: Literal["f16", "bf16", "f32", "f64"] = Field(
         default="f32", description="of both tensors' elements"
     )
+
+    @property
+    def element_type(self) -> DType:
+        return DType(self.dtype)
 
     @property
     def text(self) -> str:

@@ -9,6 +9,7 @@ of ours. Nothing but rows is ever added to a file that was there before.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +23,12 @@ from esper.tezzeret.space import Space
 
 FORMAT = Format(
     application=0x45537472,
-    version=1,
+    version=2,
     tables="""
 CREATE TABLE question (name TEXT PRIMARY KEY, answer TEXT NOT NULL) STRICT;
 CREATE TABLE evaluations (
-    number INTEGER PRIMARY KEY, point TEXT NOT NULL UNIQUE, result TEXT NOT NULL
+    number INTEGER PRIMARY KEY, point TEXT NOT NULL, rung INTEGER NOT NULL, result TEXT NOT NULL,
+    UNIQUE (point, rung)
 ) STRICT;
 """,
     foreign=StorageForeign,
@@ -45,10 +47,11 @@ class Store:
         self._path = path
         self._connection = connection
         self._space = space
-        self._found: dict[str, Evaluation] = {}
-        for point, result in connection.execute("SELECT point, result FROM evaluations ORDER BY number"):
+        self._found: dict[tuple[str, int], Evaluation] = {}
+        rows = connection.execute("SELECT point, rung, result FROM evaluations ORDER BY number")
+        for point, rung, result in rows:
             try:
-                self._found[point] = from_json(space.decode(point), result)
+                self._found[point, rung] = from_json(space.decode(point), result)
             except (OutsideSpace, ValueError, KeyError, TypeError, AttributeError):
                 raise StorageForeign(path=path, reason="an evaluation in it cannot be read") from None
 
@@ -61,18 +64,18 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def get(self, point: Mapping[str, Any]) -> Evaluation | None:
-        """The evaluation of `point`, if there is one."""
-        return self._found.get(self._space.encode(point))
+    def get(self, point: Mapping[str, Any], rung: int = 0) -> Evaluation | None:
+        """The evaluation of `point` at `rung` of a ladder, if there is one; 0 is what is counted."""
+        return self._found.get((self._space.encode(point), rung))
 
-    def add(self, evaluation: Evaluation) -> None:
+    def add(self, evaluation: Evaluation, rung: int = 0) -> None:
         """Keeps an evaluation; on return it survives the death of the process. Raises `FileUnwritable`."""
-        key = self._space.encode(evaluation.values)
+        key = (self._space.encode(evaluation.values), rung)
         if key in self._found:
             return
         try:
             self._connection.execute(
-                "INSERT INTO evaluations (point, result) VALUES (?, ?)", (key, to_json(evaluation))
+                "INSERT INTO evaluations (point, rung, result) VALUES (?, ?, ?)", (*key, to_json(evaluation))
             )
         except sqlite3.Error as error:
             raise FileUnwritable(path=self._path, reason=str(error)) from error
@@ -89,13 +92,16 @@ def open_store(path: Path, question: Question, space: Space, *, resume: bool = F
     Raises `StorageTaken` if there is one and `resume` is false, `StorageDiffers` if it is about another
     question, `StorageForeign` for a file that is no storage or is broken, `StorageInUse`, `FileUnwritable`.
     """
-    if path.exists():
+    if os.path.lexists(path):
         FORMAT.require(path)
         if not resume:
             raise StorageTaken(path=path)
     else:
         _begin(path, question)
-    connection = FORMAT.connect(path)
+    try:
+        connection = FORMAT.connect(path)
+    except sqlite3.Error as error:
+        raise FORMAT.error(path, error) from error
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # held until it is closed, or the process dies
         connection.execute("PRAGMA synchronous = NORMAL")

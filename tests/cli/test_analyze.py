@@ -49,6 +49,7 @@ class Direction(Strict):
     bytes: NonNegativeInt
     seconds: NonNegativeFloat
     arena_bytes: NonNegativeInt
+    returned_bytes: NonNegativeInt
     peak_bytes: NonNegativeInt
     peak_at: NonNegativeInt
     living: list[Living]
@@ -90,6 +91,21 @@ class Relief(Strict):
     peak_bytes: NonNegativeInt
 
 
+class Estimate(Strict):
+    seconds: NonNegativeFloat
+    low_seconds: NonNegativeFloat | None
+    high_seconds: NonNegativeFloat | None
+
+
+class Prediction(Strict):
+    device: str
+    level: NonNegativeFloat
+    families: NonNegativeInt
+    unmeasured: list[str]
+    forward: Estimate
+    step: Estimate
+
+
 class Document(Strict):
     """The whole of what `--json` prints."""
 
@@ -111,6 +127,13 @@ class Document(Strict):
     steps: list[Step]
     bottleneck: Bottleneck | None
     relief: list[Relief]
+    prediction: Prediction | None
+
+
+@pytest.fixture(autouse=True)
+def _uncalibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was measured on the machine that runs the tests."""
+    monkeypatch.setenv("ESPER_DATA_DIR", str(tmp_path / "data"))
 
 
 def analyze(*arguments: str) -> Result:

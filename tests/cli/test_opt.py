@@ -319,3 +319,48 @@ def test_where_nothing_fails_the_pipeline_runs_as_without_reduce(small: Path) ->
 def test_fast_math_is_set_for_each_pass_that_has_it(small: Path) -> None:
     found = json.loads(opt(small, "--passes", "dce,planted", "--fast-math", "--json").stdout)
     assert found["pipeline"] == "dce,planted{fast_math=true}"
+
+
+# --- objectives ---
+
+GATE = ("squeeze_excite", "--set", "channels=8", "--set", "reduce=2")
+
+
+def test_an_objective_chooses_the_passes() -> None:
+    result = opt(*GATE, "--objective", "latency", "--json", "--stats", "--forward", "--target", "sm_90")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    found = document["optimization"]
+    assert (found["objective"], found["target"], found["trained"]) == ("latency", "sm_90", False)
+    assert found["after"]["calls"] == 0 < found["before"]["calls"]
+    assert found["after"]["latency_seconds"] < found["before"]["latency_seconds"]
+    assert {step["technique"] for step in found["steps"]} == {"bottlenecks", "fusion"}
+    assert {step["law"] for step in found["steps"]} == {"real_equal"}
+    ir = BlueprintIR.from_text(document["ir"])
+    assert ir.hash == document["ir_hash"] and not ir.of("convolution")
+    assert [one["name"] for one in document["passes"]][:5] == DEFAULT.split(",")
+    for word in ("for latency, a forward pass", "as given", "conv_to_matmul", "reassociate{sizes="):
+        assert word in result.stderr
+
+
+def test_the_pipeline_that_an_objective_chose_gives_the_same_graph() -> None:
+    chosen = json.loads(opt(*GATE, "--objective", "accuracy", "--json").stdout)
+    again = json.loads(opt(*GATE, "--passes", chosen["pipeline"], "--json").stdout)
+    assert again["ir"] == chosen["ir"]
+
+
+def test_an_objective_comes_after_the_passes_that_are_named() -> None:
+    result = opt("resnet_block", "--set", "channels=8", "--passes", "inference", "--objective", "accuracy")
+    assert result.exit_code == 0, result.output
+    assert "training=true" not in result.stdout
+
+
+def test_what_serves_nothing_is_told_and_the_graph_stays(small: Path) -> None:
+    result = opt(small, "--objective", "accuracy", "--stats")
+    assert result.stdout == TEXT and "no rewrite serves it" in result.stderr
+
+
+@pytest.mark.parametrize("option", [["--target", "sm_80"], ["--budget", "0.1"], ["--forward"]])
+def test_options_of_objectives_are_for_objectives(small: Path, option: list[str]) -> None:
+    result = opt(small, *option)
+    assert result.exit_code == 2 and "are for --objective" in result.stderr

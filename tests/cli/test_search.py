@@ -140,14 +140,6 @@ def test_what_to_resume_has_to_be_named(wide: str) -> None:
     assert code == 2 and "--storage" in stderr
 
 
-@pytest.mark.parametrize(
-    "option", [["--objective", "accuracy"], ["--task", "digits"], ["--host", "cnn"], ["--slot", "layer2"]]
-)
-def test_accuracy_is_refused_by_the_option_that_asks_for_it(option: list[str]) -> None:
-    code, stdout, stderr = run("mlp_block", *option)
-    assert (code, stdout) == (1, "") and "E0990" in stderr and option[0] in stderr
-
-
 def started(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "esper.cli.esperc", "search", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)

@@ -89,6 +89,7 @@ def test_a_change_of_meaning_changes_the_hash(kind: str) -> None:
 
     graphs = squares() if kind.endswith("split") else blueprint_irs(operators=WHERE.get(kind))
 
+    @settings(settings.get_profile("law"))
     @given(graphs, st.integers(0, 10**6))
     def check(ir: BlueprintIR, seed: int) -> None:
         other = changed(ir, kind, seed)

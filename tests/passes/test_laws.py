@@ -55,6 +55,8 @@ def test_a_pass_made_twice_from_the_same_graph_gives_the_same(name: str, ir: Blu
 @given(ir=blueprint_irs(differentiable=True, max_nodes=5))
 def test_gradients_after_a_pass_are_the_gradients_before(name: str, ir: BlueprintIR) -> None:
     after = run_passes(ir, name)
+    if after == ir:  # the gradients of graphs as they are: `test_autodiff`
+        return
     if all(
         OPERATORS[node.op].vjp or not node.operands or OPERATORS[node.op].in_language for node in after.nodes
     ):

@@ -109,6 +109,14 @@ def test_what_needs_its_digits_stays_between_products(line: str) -> None:
     assert dtypes(after, "matmul") == [DType.BF16, DType.BF16]
 
 
+def test_a_product_that_is_kept_stays_and_so_does_what_follows_it() -> None:
+    ir = mixed("%m = gelu(%a) : f32[N, 4]")
+    after = run_passes(ir, "precision{keep=[a]}")
+    assert dtypes(after, "matmul") == [DType.F32, DType.BF16]
+    assert after.node("m").type.dtype is DType.F32
+    assert run_passes(after, "precision{keep=[a]}") == after
+
+
 def test_what_no_product_reads_stays() -> None:
     ir = mixed("%m = gelu(%a) : f32[N, 4]", "%z = neg(%m) : f32[N, 4]", outputs="output z = %z")
     assert run_passes(run_passes(ir, "dce"), "precision").node("m").type.dtype is DType.F32
@@ -192,7 +200,7 @@ SAMPLED = [*PRODUCTS, "gelu", "mul", "add", "softmax", "permute", "sum", "gelu_b
 TRAINED = [name for name in SAMPLED if not name.endswith(("_backward", "_grad"))]
 
 
-@LAW
+@settings(LAW, max_examples=60)
 @given(ir=blueprint_irs(operators=SAMPLED, dtypes=(DType.F32,), symbolic=False))
 def test_graphs_of_products_keep_the_law(ir: BlueprintIR) -> None:
     for dtype in (DType.BF16, DType.F16):
@@ -202,7 +210,7 @@ def test_graphs_of_products_keep_the_law(ir: BlueprintIR) -> None:
         assert Precision(dtype).run(after) == after
 
 
-@LAW
+@settings(LAW, max_examples=60)
 @given(ir=blueprint_irs(operators=TRAINED, dtypes=(DType.F32,)))
 def test_joint_graphs_of_products_keep_the_law(ir: BlueprintIR) -> None:
     joint = joint_graph(ir)

@@ -249,7 +249,7 @@ def test_nsga2_finds_more_of_the_front_than_random_search_with_as_many_points() 
     for kind, seed in [(kind, seed) for kind in volumes for seed in range(5)]:
         algorithm = kind(space, random.Random(seed))
         figures = []
-        for _ in range(600):
+        for _ in range(150):
             point = algorithm.ask()
             assert point is not None
             outcome = trade_off(point)

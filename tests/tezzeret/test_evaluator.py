@@ -41,6 +41,25 @@ blueprint stated(
 }
 """
 
+MEETING = """
+blueprint meeting(
+    a: dim = 8 in 1..40,
+    b: dim = 8 in 1..40,
+    groups: int = 1 in {1, 2, 4},
+    kind: op = relu in {relu, glu},
+) {
+    require b % groups == 0: "groups are of one size"
+    let half = a // 2
+    input x: f32[N, a, 16, T]
+    h = x |> conv(b, kernel=3, groups=groups) |> group_norm(groups)
+    if a > 2 * groups { h = h + conv(x, b, kernel=1) } else { h = h * 2 }
+    let wide = half + 9
+    g = reshape(h, [N, b * 16, T]) |> permute([0, 2, 1]) |> linear(2 * wide) |> kind()
+    output mean(g, axes=[2]) * (1 / wide) output y = h * mean(h, axes=[1], keepdims=true) + h
+}
+"""
+"""Sizes that are equal, twice one another, or divide, for some values and not for others."""
+
 SOME = settings(max_examples=max(settings().max_examples // 10, 15))
 
 
@@ -58,10 +77,17 @@ def some_points(evaluator: Evaluator, count: int) -> list[Point]:
         return [{}]
 
 
+def widened(evaluator: Evaluator, point: Point, by: int) -> Point:
+    """`point` with other `dim` parameters."""
+    dims = [p for p in evaluator.loaded.blueprint.parameters if p.kind.text == "dim"]
+    return {**point, **{p.name.text: by * (index + 1) for index, p in enumerate(dims)}}
+
+
 @pytest.mark.parametrize("name", [entry.name for entry in library()])
 def test_every_library_blueprint_costs_the_same_by_parts_and_whole(name: str) -> None:
     evaluator = Evaluator(name, sizes={"N": 4})
-    for point in some_points(evaluator, 2):
+    first, second = (some_points(evaluator, 2) * 2)[:2]
+    for point in (first, widened(evaluator, second, 96)):
         try:
             whole = evaluator.reference(point)
         except BlueprintRejected:
@@ -85,19 +111,65 @@ def test_points_cost_the_same_whatever_was_evaluated_before(stated: Path, data: 
         assert found[0] == found[1]
 
 
-@given(esp_programs())
+@given(esp_programs(), st.lists(st.sampled_from((8, 12, 16, 24, 50)), max_size=2))
 @settings(SOME, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_program_costs_the_same_by_parts_and_whole(tmp_path: Path, text: str) -> None:
+def test_any_program_costs_the_same_by_parts_and_whole(tmp_path: Path, text: str, widths: list[int]) -> None:
     path = tmp_path / "program.esp"
     path.write_text(text)
     evaluator = Evaluator(path)
-    try:
-        whole = evaluator.reference({})
-    except EsperError as error:
-        with pytest.raises(type(error)):
-            evaluator({})
-    else:
-        assert evaluator({}) == whole
+    for point in ({}, *({"width": width} for width in widths)):
+        try:
+            whole = evaluator.reference(point)
+        except EsperError as error:
+            with pytest.raises(type(error)):
+                evaluator(point)
+        else:
+            assert evaluator(point) == whole
+
+
+@pytest.fixture(scope="module")
+def meeting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("meeting") / "meeting.esp"
+    path.write_text(MEETING)
+    Evaluator(path, sizes={"T": 3}).lower({})  # raises nothing
+    return path
+
+
+@given(st.data())
+@SOME
+def test_points_of_any_sizes_cost_the_same_by_parts_and_whole(meeting: Path, data: st.DataObject) -> None:
+    evaluator = Evaluator(meeting, sizes={"N": 2, "T": 3})
+    size = st.one_of(st.integers(1, 40), st.sampled_from((8, 16, 32)))
+    for _ in range(2):
+        point: Point = {
+            "a": data.draw(size),
+            "b": data.draw(size),
+            "groups": data.draw(st.sampled_from((1, 2, 4))),
+            "kind": data.draw(st.sampled_from(("relu", "glu"))),
+        }
+        try:
+            whole = evaluator.reference(point)
+        except BlueprintRejected:
+            with pytest.raises(BlueprintRejected):
+                evaluator(point)
+        else:
+            assert evaluator(point) == whole
+
+
+def test_points_of_other_sizes_measure_nothing_again(tmp_path: Path) -> None:
+    path = tmp_path / "chain.esp"
+    path.write_text(
+        "blueprint chain(a: dim = 8 in 8..512, b: dim = 8 in 8..512, c: dim = 8 in 8..512) {"
+        " input x: f32[N, 3, ...S]"
+        " output x |> conv(a, kernel=5) |> batch_norm() |> relu() |> conv(b) |> layer_norm() |> conv(c) }"
+    )
+    evaluator = Evaluator(path)
+    evaluator({"a": 100, "b": 200, "c": 300})
+    measured = evaluator.measured
+    for point in evaluator.space.samples(20, random.Random(0)):
+        if len({3, *point.values()}) == 4:
+            assert evaluator(point).figures.params > 0
+    assert evaluator.measured == measured and not evaluator.wholes
 
 
 def test_points_that_differ_share_what_they_have_in_common(stated: Path) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esper.tezzeret.fidelity import Judged
+from esper.tezzeret.objectives import JUDGED_OBJECTIVES
 from esper.tezzeret.pareto import dominates, front, hypervolume, knee
 
 SIDE = 6
@@ -31,6 +33,25 @@ def test_the_front_is_what_nothing_dominates_and_the_first_of_equals(found: list
         if not any(dominates(other, vector) for other in found) and vector not in found[:index]
     ]
     assert front(found) == expected
+
+
+def test_equal_vectors_do_not_dominate_each_other_whatever_holds_them() -> None:
+    assert not dominates([1.0, 2.0], (1.0, 2.0)) and dominates([1.0, 1.0], (1.0, 2.0))
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(1, 3)] * 4), min_size=1, max_size=8),
+    st.sampled_from(("accuracy", "balanced")),
+)
+@settings(max_examples=40)
+def test_nothing_is_ranked_before_what_dominates_it(figures: list[tuple[int, ...]], name: str) -> None:
+    objective = JUDGED_OBJECTIVES[name]
+    found = [
+        Judged(params=params, flops=1, bytes=1, memory=memory, latency=latency * 1e-6, error=error / 4)
+        for error, latency, memory, params in figures
+    ]
+    ranked = [objective.vector(found[place]) for place in objective.ranked(found)]
+    assert not any(dominates(later, one) for place, one in enumerate(ranked) for later in ranked[place:])
 
 
 @given(some_vectors)

@@ -135,6 +135,8 @@ def test_a_version_that_there_is_not_is_told_with_those_that_there_are(registry:
             call()
         assert caught.value.help_text == "it has 1 to 1"
     assert registry.versions.of("b" * 64) == []
+    with pytest.raises(UnknownVersion, match=f"no version {2**70}"):
+        registry.versions.lineage(2**70)
 
 
 def test_an_answer_serves_equal_requirements_until_its_time_is_up(registry: Registry, clock: Clock) -> None:
@@ -374,8 +376,34 @@ def test_who_writes_for_too_long_is_named_and_nothing_is_lost(file: Path) -> Non
 
 
 def test_where_no_file_can_be_written_the_place_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileUnwritable, match="nowhere"):
-        open_registry(tmp_path / "nowhere" / "registry.db")
+    (tmp_path / "file").write_text("a file")
+    for folder in ("nowhere", "file"):
+        with pytest.raises(FileUnwritable, match=folder):
+            open_registry(tmp_path / folder / "registry.db")
+    with pytest.raises(FileUnwritable, match="aaa"):
+        open_registry(tmp_path / ("a" * 300))
+
+
+@pytest.mark.parametrize("name", ["a" * 240, "ä ?#%x=1&y☃.db", "bytes\udcff.db", ":memory:"])
+def test_any_name_that_a_file_can_have_is_one_for_a_registry(tmp_path: Path, name: str) -> None:
+    with open_registry(tmp_path / name) as registry:
+        registry.versions.add(blueprint("a"), BY_HAND)
+    assert [found.name for found in tmp_path.iterdir()] == [name]
+
+
+def test_the_log_of_a_registry_that_was_deleted_is_not_taken_for_that_of_the_next(file: Path) -> None:
+    with open_registry(file) as opened:
+        opened.versions.add(blueprint("a"), BY_HAND)
+        log = Path(f"{file}-wal")
+        left = log.read_bytes()
+    file.unlink()
+    log.write_bytes(left)
+    with pytest.raises(RegistryForeign, match=r"`registry\.db-wal`, the log of a file that is gone"):
+        open_registry(file)
+    assert log.read_bytes() == left and not file.exists()
+    log.unlink()
+    with open_registry(file) as opened:
+        assert len(opened.versions) == 0
 
 
 def test_an_error_inside_a_transaction_leaves_nothing_of_it(registry: Registry) -> None:

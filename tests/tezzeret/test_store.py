@@ -269,8 +269,19 @@ def test_one_search_at_a_time_has_a_storage(evaluator: Evaluator, file: Path) ->
 
 
 def test_where_no_file_can_be_written_the_place_is_named(evaluator: Evaluator, tmp_path: Path) -> None:
-    with pytest.raises(FileUnwritable, match="nowhere"):
-        opened(tmp_path / "nowhere" / "trials.db", evaluator)
+    (tmp_path / "file").write_text("a file")
+    for folder in ("nowhere", "file"):
+        with pytest.raises(FileUnwritable, match=folder):
+            opened(tmp_path / folder / "trials.db", evaluator)
+    with pytest.raises(FileUnwritable, match="aaa"):
+        opened(tmp_path / ("a" * 300), evaluator)
+
+
+def test_a_link_to_nothing_is_no_storage(evaluator: Evaluator, file: Path) -> None:
+    file.symlink_to(file.with_name("gone.db"))
+    for resume in (False, True):
+        with pytest.raises(StorageForeign, match="it is no file"):
+            opened(file, evaluator, resume=resume)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from esper.kasmina.host.isolation import shares_memory
 
 
 def module_values(module: nn.Module) -> dict[str, Any]:
@@ -22,11 +25,23 @@ def module_values(module: nn.Module) -> dict[str, Any]:
 
 @torch.no_grad()
 def load_module_values(module: nn.Module, values: Mapping[str, Any]) -> None:
-    """Writes the values into the module's own tensors; a parameter without a saved gradient gets none."""
+    """Writes the values into the module's own tensors; a parameter without a saved gradient gets none.
+
+    A buffer that is not persistent may have another shape than the saved one, or be missing, as a cache that
+    is made or grows when it is needed: the saved one then takes its place.
+    """
     module.load_state_dict(values["state"])
-    for name, buffer in module.named_buffers():
-        if name in values["buffers"]:
-            buffer.copy_(values["buffers"][name])
+    device = next((tensor.device for tensor in chain(module.parameters(), module.buffers())), None)
+    for name, saved in values["buffers"].items():
+        path, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(path)
+        held = owner._buffers.get(leaf)
+        if held is not None and held.shape == saved.shape and not shares_memory(held):
+            held.copy_(saved)
+        elif leaf in owner._buffers:
+            owner._buffers[leaf] = saved.to(device if held is None else held.device, copy=True)
+        else:
+            owner.register_buffer(leaf, saved.to(device, copy=True), persistent=False)
     for name, parameter in module.named_parameters():
         gradient = values["gradients"].get(name)
         parameter.grad = None if gradient is None else gradient.to(parameter.device)

@@ -255,7 +255,7 @@ def _restored_control(slot: SeedSlot, bank: MorphogeneticModel, values: Mapping[
     control.accumulated = values["accumulated"]
     control.passes, control.steps = values["passes"], values["steps"]
     for average, saved in zip((control.grown_average, control.average), values["averages"], strict=True):
-        average.values = [new.to(old.device) for old, new in zip(average.values, saved, strict=True)]
+        average.values = {name: value.to(slot.probe.device) for name, value in saved.items()}
     return control
 
 

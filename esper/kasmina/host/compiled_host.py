@@ -14,8 +14,9 @@ import itertools
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Protocol
-from weakref import WeakValueDictionary, finalize
+from weakref import ReferenceType, WeakValueDictionary, ref
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ _ORDINARY = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_l
 
 _SLOTS: WeakValueDictionary[int, Slot] = WeakValueDictionary()
 _NUMBERS = itertools.count()
-_HELD: dict[int, Pass] = {}
+_HELD: dict[int, tuple[Pass, ReferenceType[Tensor]]] = {}
 """What each forward pass left, by the number in its ticket, for as long as that tensor lives: autograd keeps
 it for the backward pass, and for another one where the graph is retained."""
 _TICKETS = itertools.count()
@@ -67,7 +68,8 @@ def call(
     result, ticket = torch.ops.esper.slot_forward(
         number, tensor, awake, before, training, autocast, not tensor.requires_grad, learns
     )
-    return result, ticket.clone()
+    # Not the ticket, which would keep the pass alive until the next call; of a clone, a compiler makes it.
+    return result, ticket + 1
 
 
 def forget_compiled_code() -> None:
@@ -99,8 +101,8 @@ def slot_forward(
     ticket = next(_TICKETS)
     handed_out = torch.tensor(ticket)
     if learns:
-        _HELD[ticket] = waiting
-        finalize(handed_out, _HELD.pop, ticket, None)
+        # No function of Python's own runs when the tensor goes: torch.compile would compile it.
+        _HELD[ticket] = waiting, ref(handed_out, partial(_HELD.pop, ticket))
     return torch.empty_like(tensor).copy_(result), handed_out
 
 
@@ -120,7 +122,7 @@ def _(
 
 @torch.library.custom_op("esper::slot_backward", mutates_args=())
 def slot_backward(ticket: Tensor, gradient: Tensor) -> Tensor:
-    waiting = _HELD[int(ticket)]
+    waiting, _ = _HELD[int(ticket)]
     with torch._C._ForceDispatchKeyGuard(*_ORDINARY):
         found = waiting(gradient)
     return torch.empty_like(gradient).copy_(found)

@@ -91,7 +91,7 @@ def undisturbed(model: nn.Module, *others: nn.Module) -> Iterator[None]:
         (buffer, buffer.clone())
         for _, buffers in held
         for buffer in buffers.values()
-        if buffer is not None and not _shares_memory(buffer)
+        if buffer is not None and not shares_memory(buffer)
     ]
     devices = cuda_devices(model)
     state = random_state(devices)
@@ -109,6 +109,6 @@ def undisturbed(model: nn.Module, *others: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
-def _shares_memory(tensor: Tensor) -> bool:
+def shares_memory(tensor: Tensor) -> bool:
     """Whether several of the tensor's elements are one in memory, as in an expanded one."""
     return any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))

@@ -44,15 +44,28 @@ def build_seed(
             raise SeedDoesNotFit(blueprint=ir.name, slot=slot, tensor=probe, reason=reason)
     else:
         dtype = DTYPES[probe.dtype]
-        if probe.second_axis == "causal" and any(
-            p.name == "causal" for p in lang.signature(blueprint).parameters
-        ):
-            params = {"causal": True, **params}
-        offered, sizes = lang.fit(blueprint, probe.shape, dtype, params=params)
-        _check_axes(blueprint, probe, slot, dtype, params, offered)
+        offered, sizes = fitted(blueprint, probe, slot, params)
         bound = {**offered, **params}
         ir = lang.lower(blueprint, sizes=sizes, precision=dtype if dtype in HALVES else None, **bound)
     return CompiledSeed(ir, generator=generator), ir.name, bound
+
+
+def fitted(
+    blueprint: str | Path, probe: Probe, slot: str, params: Mapping[str, Any], name: str | None = None
+) -> tuple[dict[str, Any], dict[str, lang.SizeValue]]:
+    """The parameters beside `params`, and the sizes, with which `blueprint` takes the slot's tensor.
+
+    name: which of the file's several blueprints.
+    Raises `DoesNotFit`, `SeedDoesNotFit`, and what `esper.lang.load` raises.
+    """
+    dtype = DTYPES[probe.dtype]
+    is_asked = probe.second_axis == "causal" and "causal" not in params
+    has_it = any(p.name == "causal" for p in lang.signature(blueprint, name).parameters)
+    own: dict[str, Any] = {"causal": True} if is_asked and has_it else {}
+    settled = {**own, **params}
+    offered, sizes = lang.fit(blueprint, probe.shape, dtype, name=name, params=settled)
+    _check_axes(blueprint, probe, slot, dtype, settled, offered, name)
+    return {**own, **offered}, sizes
 
 
 def _check_axes(
@@ -62,6 +75,7 @@ def _check_axes(
     dtype: DType,
     params: Mapping[str, Any],
     offered: Mapping[str, Any],
+    name: str | None,
 ) -> None:
     """Raises SeedDoesNotFit where a parameter would be the size of an axis that is not the features'.
 
@@ -75,10 +89,10 @@ def _check_axes(
             continue
         longer = [2 * size if index == axis else size for index, size in enumerate(probe.shape)]
         try:
-            others, _ = lang.fit(blueprint, longer, dtype, params=params)
+            others, _ = lang.fit(blueprint, longer, dtype, name=name, params=params)
         except EsperError:
             continue
-        moved = [name for name, value in offered.items() if others.get(name) != value]
+        moved = [parameter for parameter, value in offered.items() if others.get(parameter) != value]
         if moved:
             reason = (
                 f"its `{moved[0]}` would be axis {axis}, whose size may change from batch to batch, and the "

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from esper.kasmina.host.isolation import shares_memory
+
 
 class Snapshot:
     """The parameters and buffers of some modules, and the state of some optimizers, at one moment.
@@ -46,9 +48,10 @@ class Snapshot:
             parameter.grad = None
         for part, name, value in self.buffers:
             held = part._buffers.get(name)
-            if held is not None and held.shape == value.shape and held.dtype == value.dtype:
+            fits = held is not None and held.shape == value.shape and held.dtype == value.dtype
+            if held is not None and fits and not shares_memory(held):
                 held.copy_(value)
-            else:  # the module has put another one in its place
+            else:  # the module has put another one in its place, or it cannot be written to
                 part._buffers[name] = value.clone()
         for optimizer, parameters, states in zip(self.optimizers, self.stepped, self.states, strict=True):
             for parameter in _parameters(optimizer):  # those of a group that came later had none
@@ -70,8 +73,10 @@ class Snapshot:
         """Takes what `state_dict` gave for the same modules and optimizers."""
         for (_, value), saved in zip(self.parameters, state["parameters"], strict=True):
             value.copy_(saved)
-        for (_, _, value), saved in zip(self.buffers, state["buffers"], strict=True):
-            value.copy_(saved)
+        self.buffers = [  # a buffer may have had another shape then
+            (part, name, saved.to(value.device, copy=True))
+            for (part, name, value), saved in zip(self.buffers, state["buffers"], strict=True)
+        ]
         self.states = copy.deepcopy(state["states"])
 
 

@@ -77,7 +77,8 @@ class SeedOptimizer:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
-        self.optimizer.zero_grad()
+        for parameter in self.parameters:
+            parameter.grad = None
         return True
 
     def state_dict(self) -> dict[str, Any]:

@@ -53,8 +53,8 @@ class Growth:
     """Grows `model` while the caller's loop trains it.
 
     loss: a model's scalar mean loss on a batch, for the control and counterfactual incubation.
-    evaluate: a model's losses on held-out examples, one for each, for the last gate; neither training
-    nor test data.
+    evaluate: a model's losses on held-out examples, one for each and above 0 in their mean, for the last
+    gate; neither training nor test data.
     optimizer: the GrowthOptimizer that the loop steps.
     policy: a policy's name, or a TamiyoPolicy; `policy_options` go to the named one.
     clip_norm, clip_value: the norm the loop clips gradients to, or the magnitude of each element, so that the

@@ -62,9 +62,9 @@ def with_seeds(model: nn.Module, task: Task, seeds: Sequence[SeedOutcome], seed:
     return model
 
 
-def probes_of(model: nn.Module, task: Task, names: Sequence[str]) -> dict[str, Probe]:
-    """What the tensor is like behind each of the modules named."""
-    bank = slots(attach(model, list(names), task.train.x[:2]))
+def probes_of(model: nn.Module, task: Task, names: Sequence[str], examples: int = 2) -> dict[str, Probe]:
+    """What the tensor is like behind each of the modules named, where so many examples pass."""
+    bank = slots(attach(model, list(names), task.train.x[:examples]))
     probes = {name: bank[name].probe for name in names}
     detach(model)
     return probes

@@ -17,6 +17,7 @@ from esper.lang import Interval
 from esper.tezzeret.algorithms.protocol import Outcome
 from esper.tezzeret.algorithms.unseen import Unseen
 from esper.tezzeret.space import Domain, Point, Space
+from esper.tezzeret.space.domains import are_numbers
 
 if TYPE_CHECKING:
     import optuna
@@ -85,7 +86,7 @@ class BayesianSearch:
         found: BaseDistribution
         if isinstance(domain, Interval):
             found = kinds.FloatDistribution(domain.low, domain.high, log=domain.is_log)
-        elif _are_numbers(domain):
+        elif are_numbers(domain):
             found = kinds.IntDistribution(0, len(domain) - 1)
         else:
             found = kinds.CategoricalDistribution(range(len(domain)))
@@ -111,12 +112,8 @@ def _first_then(first: Point, others: Iterator[Point]) -> Iterator[Point]:
     yield from others
 
 
-def _are_numbers(domain: tuple[Any, ...]) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in domain)
-
-
 def _ordered(domain: Domain) -> Domain:
-    if isinstance(domain, Interval) or not _are_numbers(domain):
+    if isinstance(domain, Interval) or not are_numbers(domain):
         return domain
     return tuple(sorted(domain))
 

@@ -1,7 +1,8 @@
 """NSGA-II, for several objectives (Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm").
 
-Each generation's children join their parents, and the better half lives on: by constrained domination, and
-within the last front that fits in part, by crowding distance, so that the front stays spread out.
+Each generation's children join their parents, and the best live on: by constrained domination, and within the
+last front that fits in part, by crowding distance, so that the front stays spread out. Generations are small,
+and which child is asked for, `Preselection` says, among them what lies beside the front: evaluations are few.
 """
 
 from __future__ import annotations
@@ -11,12 +12,21 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from esper.tezzeret.algorithms.preselection import FIRST, Preselection
 from esper.tezzeret.algorithms.protocol import Outcome, surpasses
 from esper.tezzeret.algorithms.unseen import Unseen
 from esper.tezzeret.space import Point, Space
 
+GENERATION = 8
+"""Points told between selections."""
+CHILDREN = 12
+"""Born for each that is asked for, and beside each that joins the front."""
+KEPT = 60
+"""The latest of those that were not asked for: what lies beside several members of the front, too."""
+ANYWHERE = 0.15
+"""How often a child has no parents at all."""
 CROSSING = 0.9
-"""How often a child has two parents."""
+"""How often another has two."""
 MUTATION = 1 - 1 / math.e
 """How often a child is mutated: as often as a change of each gene with probability 1/n changes any."""
 
@@ -24,13 +34,17 @@ Member = tuple[Outcome, Point]
 
 
 class NSGA2:
-    """Any number of objectives. A generation ends when as many are told as the population holds."""
+    """Any number of objectives, in an outcome as many as in any other."""
 
     def __init__(self, space: Space, rng: random.Random, population: int = 40) -> None:
         self._space = space
         self._rng = rng
         self._unseen = Unseen(space, rng)
         self._size = population
+        self._first = min(population, FIRST)
+        self._preselection = Preselection(space, self._unseen, rng, KEPT)
+        self._front: list[Outcome] = []
+        """Of what was told what nothing surpasses."""
         self._children: list[Member] = []
         self._told = 0
         self._parents: list[Member] = []
@@ -39,25 +53,46 @@ class NSGA2:
 
     def ask(self) -> Point | None:
         """A point to evaluate next; None where the space has no other."""
-        return self._unseen.take(self._born() if self._parents else ())
+        if self._first > 0 or not self._parents:
+            self._first -= 1
+            return self._unseen.take()
+        return self._unseen.take(self._proposals())
 
     def tell(self, point: Point, outcome: Outcome) -> None:
         """How `point` turned out, whether it was asked for or not."""
         self._unseen.mark(point)
+        self._preselection.tell(point, outcome)
         self._told += 1
         if not outcome.is_refused:
             self._children.append((outcome, point))
-        if self._told == self._size:
+            self._settle_beside(point, outcome)
+        if self._told >= min(GENERATION, self._size):
             self._select([*self._parents, *self._children])
             self._told, self._children = 0, []
 
-    def _born(self) -> Iterator[Point]:
-        """A child of two winners of binary tournaments, then what lies ever farther from it."""
+    def _settle_beside(self, point: Point, outcome: Outcome) -> None:
+        """Where `point` joins the front, children for later: what differs from it in one parameter."""
+        if any(surpasses(other, outcome) for other in self._front):
+            return
+        self._front = [other for other in self._front if not surpasses(outcome, other)]
+        self._front.append(outcome)
+        beside = list(self._space.neighbours(point))
+        self._preselection.keep(self._rng.sample(beside, min(CHILDREN, len(beside))))
+
+    def _proposals(self) -> Iterator[Point]:
+        """The most promising child; where all were seen, what lies ever farther from a parent."""
+        if self._preselection.is_ready:
+            child = self._preselection.choice(self._child() for _ in range(CHILDREN))
+            if child is not None:
+                yield child
+        yield from self._unseen.walk(self._winner())
+
+    def _child(self) -> Point:
+        if self._rng.random() < ANYWHERE:
+            return self._space.sample(self._rng)
         one, other = self._winner(), self._winner()
         child = self._space.crossed(one, other, self._rng) if self._rng.random() < CROSSING else one
-        if self._rng.random() >= MUTATION:
-            yield child
-        yield from self._unseen.walk(child)
+        return self._space.mutated(child, self._rng) if self._rng.random() < MUTATION else child
 
     def _winner(self) -> Point:
         one, other = self._rng.randrange(len(self._parents)), self._rng.randrange(len(self._parents))

@@ -9,25 +9,26 @@ from esper.ir.dims import evaluate_size
 from esper.ir.graph import BlueprintIR
 from esper.lang import SizeValue, size_values
 from esper.tezzeret.analysis.chains import Width, longest_chain, width_of
-from esper.tezzeret.analysis.steps import MATRIX_RATES, Step, steps_of
+from esper.tezzeret.analysis.steps import MATRIX_RATES, Step, living_in, returned_in, steps_of
 from esper.tezzeret.costs.figures import DEVICES, weight_bytes
 from esper.tezzeret.errors import UnknownTarget
-from esper.urza.arena import arena, residents
+from esper.urza.arena import arena, live_bytes
 from esper.urza.compiler import make_programs
 from esper.urza.kernel import Direction
 from esper.urza.program import Program
-from esper.urza.traffic import flops
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The arena of one direction, in bytes.
+    """What one direction makes for itself, in bytes.
 
-    size: of the allocation. peak: the most that lives at one step, at: that step's place among those of the
-    direction, living: what lives then, largest first.
+    size: of the arena, one allocation. returned: the most that library calls have returned at one step,
+    beside it. peak: the most that lives at one step, at: that step's place among those of the direction,
+    living: what lives then, largest first.
     """
 
     size: int
+    returned: int
     peak: int
     at: int
     living: tuple[tuple[str, int], ...]
@@ -37,7 +38,7 @@ class Memory:
 class Analysis:
     """Counts of one training step at `sizes`; memory in bytes, times in seconds by the device's roofline.
 
-    flops: by direction, of the graphs that run, so what is computed again counts again. saved: what the
+    flops: by direction, of all its steps, so what several of them compute counts for each. saved: what the
     forward pass keeps for the backward pass. chain: the longest chain of operators. width: None without any.
     """
 
@@ -71,9 +72,10 @@ class Analysis:
 
     @property
     def peak(self) -> int:
-        """Bytes that are held at most: weights, what is saved, and the larger arena; inputs, outputs and the
-        gradients of weights apart."""
-        return self.weights + self.saved + max((one.size for one in self.memory.values()), default=0)
+        """Bytes that are held at most: weights, what is saved, and the larger of what either direction makes
+        for itself; inputs, outputs and the gradients of weights apart."""
+        made = (one.size + one.returned for one in self.memory.values())
+        return self.weights + self.saved + max(made, default=0)
 
     @property
     def bottleneck(self) -> Step | None:
@@ -91,6 +93,9 @@ def analyze(ir: BlueprintIR, sizes: Mapping[str, SizeValue] | None = None, targe
     values = size_values(ir, sizes)
     programs = make_programs(ir)
     device = DEVICES[target]
+    steps = [
+        step for program in programs.both for step in steps_of(program, values, device, MATRIX_RATES[target])
+    ]
     return Analysis(
         ir=ir,
         sizes=values,
@@ -98,21 +103,20 @@ def analyze(ir: BlueprintIR, sizes: Mapping[str, SizeValue] | None = None, targe
         device=device.name,
         parameters=evaluate_size(ir.parameters, values),
         weights=weight_bytes(ir, values),
-        flops={program.direction: flops(program.ir, values) for program in programs.both},
+        flops={
+            direction: sum(step.flops for step in steps if step.direction == direction)
+            for direction in (program.direction for program in programs.both)
+        },
         saved=evaluate_size(programs.parts.saved_bytes, values),
         chain=longest_chain(ir),
         width=width_of(ir, values),
-        steps=tuple(
-            step
-            for program in programs.both
-            for step in steps_of(program, values, device, MATRIX_RATES[target])
-        ),
+        steps=tuple(steps),
         memory={program.direction: _memory(program, values) for program in programs.both},
     )
 
 
 def _memory(program: Program, sizes: Mapping[str, int]) -> Memory:
-    found = residents(program, sizes)
+    found = living_in(program, sizes)
     alive = [
         [(one.name, one.size) for one in found if one.span.first <= number <= one.span.last]
         for number in range(len(program.steps))
@@ -121,4 +125,5 @@ def _memory(program: Program, sizes: Mapping[str, int]) -> Memory:
     peak = max(totals, default=0)
     at = totals.index(peak) if totals else 0
     living = sorted(alive[at], key=lambda one: (-one[1], one[0])) if alive else []
-    return Memory(arena(program, sizes).size, peak, at, tuple(living))
+    returned = live_bytes(returned_in(program, sizes))
+    return Memory(arena(program, sizes).size, returned, peak, at, tuple(living))

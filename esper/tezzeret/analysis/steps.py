@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from esper.ir.dims import evaluate_size
 from esper.ir.graph import BlueprintIR, Node
 from esper.ir.types import DType
 from esper.tezzeret.costs.figures import Device, work_of
-from esper.urza.arena import residents
-from esper.urza.generate.writer import Launch
+from esper.urza.arena import Resident, residents, spans
+from esper.urza.generate.writer import Launch, buffer_name
 from esper.urza.kernel import Direction
 from esper.urza.program import Call, Program
 from esper.urza.traffic import traffic
@@ -44,7 +45,7 @@ class Step:
 
     is_call: whether it calls a library's operator. flops: what it computes again included. bytes: every
     buffer once; moved: as often as the kernel goes through it, of which caches serve a part. seconds: by the
-    roofline. alive: bytes of the arena that live at this step.
+    roofline. alive: bytes that live at this step, see `living_in`.
     """
 
     direction: Direction
@@ -59,6 +60,23 @@ class Step:
     alive: int
 
 
+def returned_in(program: Program, sizes: Mapping[str, int]) -> tuple[Resident, ...]:
+    """What library calls return for later steps of `program` alone: it lies outside the arena, and is let go
+    after the last step that reads it."""
+    outliving = {buffer_name(read.base) for read in program.outputs.values()}
+    calls = [step for step in program.steps if isinstance(step, Call)]
+    names = [name for step in calls for name in step.results if name is not None and name not in outliving]
+    lives = spans(program)
+    return tuple(
+        Resident(name, evaluate_size(program.buffers[name].bytes, sizes), lives[name]) for name in names
+    )
+
+
+def living_in(program: Program, sizes: Mapping[str, int]) -> tuple[Resident, ...]:
+    """What `program` makes for itself: in its arena, and by library calls."""
+    return (*residents(program, sizes), *returned_in(program, sizes))
+
+
 def steps_of(
     program: Program, sizes: Mapping[str, int], device: Device, matrix_rate: float
 ) -> Iterator[Step]:
@@ -66,7 +84,7 @@ def steps_of(
 
     matrix_rate: FLOP/s of products of narrow factors.
     """
-    living = residents(program, sizes)
+    living = living_in(program, sizes)
     for number, step in enumerate(program.steps):
         if isinstance(step, Call):
             nodes = [step.node]

@@ -15,7 +15,7 @@ from esper.ir.types import TensorType
 from esper.passes.canonicalize import SEES
 from esper.tezzeret.costs.errors import Unforeseen
 from esper.tezzeret.costs.figures import Work
-from esper.tezzeret.costs.region import Measured, Place
+from esper.tezzeret.costs.region import Figures, Measured, Place
 from esper.tezzeret.costs.wiring import Wiring
 
 Identity = int | tuple[str, int, int]
@@ -26,11 +26,16 @@ it."""
 
 @dataclass(slots=True)
 class Region:
-    """positions: of its nodes in the wiring, in order. outside: the values that it reads of others."""
+    """positions: of its nodes in the wiring, in order. outside: the values that it reads of others. values:
+    what fills the holes of `measured`, and figures: what comes of it. private: bits of the values from
+    outside that no other region has to do with."""
 
     positions: list[int]
     outside: list[int]
     measured: Measured
+    values: tuple[int, ...]
+    figures: Figures
+    private: int
 
     def value(self, place: Place) -> int:
         """Of a place "x", "r" or "g"."""
@@ -43,11 +48,21 @@ class Region:
         return "r", self.positions.index(value >> RESULT_BITS) << RESULT_BITS | value & RESULT_MASK
 
 
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A node that adds two gradients: its numbers, as in `Seen` and in `Figures.keys`, and its work."""
+
+    bare: int
+    whole: int
+    work: Work
+
+
 class Border:
     """The borders between `regions`, one of whose nodes each live node of `wiring` is.
 
     seeds: how many outputs each value is, if it is floating. readers: by value, of the whole wiring.
-    sums: of each type, how many sums of gradients there are between regions.
+    givers: of gradients, by value, regions and numbers of values from outside; shared: values of which there
+    may be several. sums: of each type, how many sums of gradients there are between regions.
     """
 
     def __init__(
@@ -56,18 +71,26 @@ class Border:
         regions: Sequence[Region],
         seeds: Mapping[int, int],
         readers: Mapping[int, Sequence[int]],
-        sum_of: Callable[[TensorType], tuple[int, Work]],
+        sum_of: Callable[[TensorType], Sum],
+        keys_of: Callable[[Region], Sequence[int]],
     ) -> None:
         self.wiring, self.regions, self.seeds, self.readers = wiring, regions, seeds, readers
-        self.sum_of = sum_of
+        self.sum_of, self.keys_of = sum_of, keys_of
         self.owner = {position: n for n, region in enumerate(regions) for position in region.positions}
         self.givers: dict[int, list[tuple[int, int]]] = {}
+        self.shared = dict.fromkeys(seeds)
         for n, region in enumerate(regions):
             for number in region.measured.gradients:
-                self.givers.setdefault(region.outside[number], []).append((n, number))
+                value = region.outside[number]
+                if value in self.givers:
+                    self.givers[value].append((n, number))
+                    self.shared[value] = None
+                else:
+                    self.givers[value] = [(n, number)]
         self.gradients: dict[int, Identity] = {}
         self.leader = list(range(len(regions)))
         self.sums: list[tuple[TensorType, int]] = []
+        self.summed = [*self._summed()]
 
     def merged(self) -> list[tuple[list[int], Region]] | None:
         """The positions of each region after joining, with one region of each; None if none is joined."""
@@ -75,11 +98,11 @@ class Border:
         self._join_sums()
         if self._meet_twice():
             self._join_duplicates()
+        if all(map(int.__eq__, self.leader, range(len(self.leader)))):
+            return None
         groups: dict[int, list[int]] = {}
         for n in range(len(self.regions)):
             groups.setdefault(self._leader(n), []).append(n)
-        if len(groups) == len(self.regions):
-            return None
         joined = []
         for group in groups.values():
             positions = [position for n in group for position in self.regions[n].positions]
@@ -105,6 +128,8 @@ class Border:
             return self._gradient(region.value(place))
         if kind == "c":
             return "c", index, 0
+        if kind == "s":
+            return "c", region.figures.scalars[index], 0
         if kind == "d":
             same = region.measured.same.get(place)
             return ("d", n, index) if same is None else self.identity(n, same)
@@ -158,7 +183,7 @@ class Border:
 
     def _summed(self) -> Iterator[tuple[int, list[tuple[int, int]], int]]:
         """The values whose gradients several give together: with the regions, and of how many outputs."""
-        for value in {**self.givers, **self.seeds}:
+        for value in self.shared:
             givers, seeds = self._givers(value), self.seeds.get(value, 0)
             if len(givers) + seeds > 1 and (givers or self._is_asked(value)):
                 yield value, givers, seeds
@@ -173,7 +198,7 @@ class Border:
 
     def _join_sums(self) -> None:
         """Sums of gradients between regions: `add` reacts to what it reads as it does inside."""
-        for value, givers, seeds in self._summed():
+        for value, givers, seeds in self.summed:
             self.sums.append((self.wiring.type(value), len(givers) + seeds - 1))
             made = [self._maker(self.identity(n, ("d", number))) for n, number in givers]
             reacting = [entry[0] for entry in made if entry is not None and entry[1] in SEES["add"]]
@@ -189,17 +214,19 @@ class Border:
                 self._join(joined[0], n)
 
     def _meet_twice(self) -> bool:
-        """Whether two nodes of different regions compute the same from what both see."""
+        """Whether two nodes of different regions may compute the same from what both see."""
         met: set[tuple[int, tuple[Identity, ...]]] = set()
         count = 0
         for n, region in enumerate(self.regions):
-            for key, commutes, places in region.measured.meeting:
-                met.add((key, self._operands(n, places, commutes)))
-                count += 1
-        for value, givers, seeds in self._summed():
+            private = region.private
+            for key, commutes, places, read in region.measured.meeting:
+                if not private & read:
+                    met.add((key, self._operands(n, places, commutes)))
+                    count += 1
+        for value, givers, seeds in self.summed:
             parts: list[Identity] = [("s", value, 1)] * seeds
             parts += [self.identity(n, ("d", number)) for n, number in givers]
-            number = self.sum_of(self.wiring.type(value))[0]
+            number = self.sum_of(self.wiring.type(value)).bare
             for index, one in enumerate(parts):  # in whichever order they are added
                 for other in parts[index + 1 :]:
                     met.add((number, _in_order((one, other))))
@@ -224,9 +251,9 @@ class Border:
             found = len(same)
             first = {}
             for n, region in enumerate(self.regions):
-                for node in region.measured.nodes:
+                for node, key in zip(region.measured.nodes, self.keys_of(region), strict=True):
                     operands = tuple([settled(self.identity(n, place)) for place in node.operands])
-                    if node.op == "where" and operands[1] == operands[2]:
+                    if node.node.op == "where" and operands[1] == operands[2]:
                         raise Unforeseen("two branches that turn out to be one")
                     if node.key < 0:
                         continue
@@ -234,7 +261,7 @@ class Border:
                         operands = _in_order(operands)
                     results = tuple([self.identity(n, place) for place in node.results])
                     is_own = all(place[0] == "n" for place in node.results)
-                    m, others, other_is_own = first.setdefault((node.key, operands), (n, results, is_own))
+                    m, others, other_is_own = first.setdefault((key, operands), (n, results, is_own))
                     if others == results:
                         continue
                     if m == n:
@@ -252,13 +279,13 @@ class Border:
     ) -> None:
         """Raises `Unforeseen` where two sums of gradients share two of their parts, or a node adds them."""
         pairs: set[tuple[Identity, ...]] = set()
-        for value, givers, seeds in self._summed():
+        for value, givers, seeds in self.summed:
             parts: list[Identity] = [("s", value, 1)] * seeds
             parts += [settled(self.identity(n, ("d", number))) for n, number in givers]
             for index, one in enumerate(parts):
                 for other in parts[index + 1 :]:
                     pair = _in_order((one, other))
-                    if pair in pairs or (self.sum_of(self.wiring.type(value))[0], pair) in others:
+                    if pair in pairs or (self.sum_of(self.wiring.type(value)).whole, pair) in others:
                         raise Unforeseen("two sums of the same gradients")
                     pairs.add(pair)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from esper.ir.dims import evaluate_size
 from esper.ir.graph import BlueprintIR, Node, Value
-from esper.ir.operator import OPERATORS, Leaf, Site, View
+from esper.ir.operator import OPERATORS, Cost, Leaf, Site, View
 from esper.ir.rewrite import needed_by
 from esper.lang import SizeValue, size_values
 from esper.passes import joint_graph, run_passes
@@ -85,13 +85,20 @@ class Work:
         return max(self.flops / device.flops_per_second, self.bytes / device.bytes_per_second)
 
 
-def work_of(ir: BlueprintIR, node: Node, sizes: Mapping[str, int]) -> Work | None:
-    """The work of `node`, a node of `ir`; None for one that does none by its nature."""
+def cost_of(ir: BlueprintIR, node: Node) -> Cost | None:
+    """Of `node`, a node of `ir`; None for one that costs nothing by its nature."""
     entry = OPERATORS[node.op]
     if entry.cost is None:
         return None
     operands = tuple(None if operand is None else ir.type(operand) for operand in node.operands)
-    found = entry.cost(Site(entry, operands, node.attrs, node.types))
+    return entry.cost(Site(entry, operands, node.attrs, node.types))
+
+
+def work_of(ir: BlueprintIR, node: Node, sizes: Mapping[str, int]) -> Work | None:
+    """The work of `node`, a node of `ir`; None for one that does none by its nature."""
+    found = cost_of(ir, node)
+    if found is None:
+        return None
     return Work(evaluate_size(found.flops, sizes), evaluate_size(found.read + found.written, sizes))
 
 

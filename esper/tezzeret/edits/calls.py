@@ -22,7 +22,10 @@ from esper.tezzeret.edits.errors import ImpossibleEdit
 
 CALL = re.compile(r"(?P<op>[A-Za-z_]\w*)\s*(?:\((?P<arguments>[^{}#\n]*)\))?", re.ASCII)
 
-_WORD = re.compile(r"%?[A-Za-z_]\w*(?:\.\w+)*(?![\w.]*\s*[=(])", re.ASCII)
+_WORD = re.compile(
+    r"(?P<given>(?P<argument>[A-Za-z_]\w*)\s*=\s*)?(?P<word>%?[A-Za-z_]\w*(?:\.\w+)*)(?![\w.]*\s*[=(])",
+    re.ASCII,
+)
 _MADE_UP = re.compile(r"\b(?:D|operand_)[0-9]+\b")
 _FILE = "<edit>"
 
@@ -39,7 +42,7 @@ def called(
     if found is None:
         way = "write an operator as a blueprint does: `gelu`, `linear(64, bias=false)`"
         raise ImpossibleEdit(edit=edit, reason=f"`{call}` is no call", way=way)
-    named = _Operands(ir, operands)
+    named = _Operands(ir, operands, found["op"])
     arguments = _WORD.sub(named.replaced, found["arguments"] or "").strip()
     given = ", ".join([*named.words[: len(operands)], *([arguments] if arguments else [])])
     text = named.blueprint(f"{found['op']}({given})")
@@ -63,8 +66,9 @@ _WAY = "`docs/operators.md` lists the operators and what they take"
 class _Operands:
     """The operands of a call: the word that stands for each in the text, and their types in its sizes."""
 
-    def __init__(self, ir: BlueprintIR, operands: Sequence[Value]) -> None:
+    def __init__(self, ir: BlueprintIR, operands: Sequence[Value], op: str) -> None:
         self.ir = ir
+        self.static = {one.name for one in OPERATORS[op].attributes} if op in OPERATORS else set()
         self.values: dict[Value, str] = {}
         self.sizes: dict[Size, str] = {}
         self.words = [self.word(value) for value in operands]
@@ -78,8 +82,11 @@ class _Operands:
         return self.values.setdefault(value, f"operand_{len(self.values)}")
 
     def replaced(self, found: re.Match[str]) -> str:
-        name = found[0].removeprefix("%")
-        return self.word(Value(name)) if name in self.ir else found[0]
+        """The text for one word of the call: `act=gelu` is no node called `gelu`, if there is one."""
+        name = found["word"].removeprefix("%")
+        if name not in self.ir or found["argument"] in self.static:
+            return found[0]
+        return (found["given"] or "") + self.word(Value(name))
 
     def blueprint(self, call: str) -> str:
         inputs = "".join(

@@ -85,15 +85,17 @@ def require_type(ir: BlueprintIR, edit: str, what: str, found: TensorType, expec
 def finished(before: BlueprintIR, after: BlueprintIR, edit: str) -> BlueprintIR:
     """`after`, verified, without the nodes that `before` needed and it does not. Raises `ImpossibleEdit`.
 
-    What a node computes for a buffer that only it read goes with it.
+    A node is needed for the outputs, or for a statistic that is: a norm that nothing but its own statistics
+    read any more goes with these, and so does what led there.
     """
     names = {node.name for node in after.nodes}
-    updates = tuple((name, value) for name, value in after.updates if value.node in names and name in names)
-    after = after.replace(updates=updates)
-    needed = _needed(after)
-    gone = (_needed(before) - needed) | (names - {node.name for node in before.nodes} - needed)
-    kept = (node for node in after.nodes if node.op == "input" or node.name not in gone)
-    result = after.replace(nodes=kept)
+    kept = {name for name, _ in before.updates if not before.users(name)}  # for who looks from outside
+    needed = _needed(after, kept)
+    gone = (_needed(before, kept) - needed) | (names - {node.name for node in before.nodes} - needed)
+    gone -= needed_by(after, names - gone)  # what nothing needed before may read it
+    updates = [(name, value) for name, value in after.updates if name in names - gone]
+    nodes = [node for node in after.nodes if node.op == "input" or node.name not in gone]
+    result = after.replace(nodes=nodes, updates=updates)
     try:
         verify(result)
     except EsperError as error:
@@ -102,8 +104,12 @@ def finished(before: BlueprintIR, after: BlueprintIR, edit: str) -> BlueprintIR:
     return result
 
 
-def _needed(ir: BlueprintIR) -> set[str]:
-    return needed_by(ir, [value.node for value in ir.results])
+def _needed(ir: BlueprintIR, kept: set[str]) -> set[str]:
+    """What the outputs depend on, and what the buffers among it, and those of `kept`, are updated by."""
+    found = needed_by(ir, [*(value.node for _, value in ir.outputs), *kept])
+    while more := {value.node for name, value in ir.updates if name in found} - found:
+        found |= needed_by(ir, more)
+    return found
 
 
 def _is_leaf(node: Node) -> bool:

@@ -7,23 +7,21 @@ one of them changed, weights and types follow down the graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 from typing import NoReturn
 
 from esper.errors import EsperError
 from esper.ir.build import infer_types
 from esper.ir.dims import Size
-from esper.ir.graph import BlueprintIR, Node, Value, frozen_attrs
-from esper.ir.operator import OPERATORS, REQUIRED, AttrValue, Creation, Input, Kind, Leaf, Operator, Role
+from esper.ir.graph import BlueprintIR, Node, frozen_attrs
+from esper.ir.operator import OPERATORS, Kind, Leaf, Operator
 from esper.ir.types import TensorType
+from esper.lang.call_arguments import Arguments, call_arguments, creation_of
 from esper.tezzeret.edits.errors import ImpossibleEdit
 from esper.tezzeret.edits.places import finished, operator_of
 
 LARGEST = 2**24
-
-Arguments = Mapping[str, AttrValue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ def _weights(
     """The weights and statistics that `node` reads, as its call would make them, by their nodes' names."""
     if arguments is None:
         return
-    creation = _creation(node, operands, arguments)
+    creation = creation_of(node, operands, arguments)
     for index, value in enumerate(node.operands):
         declared, type = OPERATORS[node.op].input_of(index), operands[index]
         if value is None or type is None or declared.shape is None or value.index:
@@ -123,12 +121,6 @@ def _fan_in(ir: BlueprintIR, node: Node, weight: str) -> Size | None:
     return dict(_weights(node, operands, _arguments(ir, node)))[weight].fan_in
 
 
-def _creation(node: Node, operands: list[TensorType | None], arguments: Arguments) -> Creation:
-    entry = OPERATORS[node.op]
-    named = {entry.input_of(index).name: type for index, type in enumerate(operands) if type is not None}
-    return Creation(named, arguments)
-
-
 def _sizes(entry: Operator) -> list[str]:
     """The sizes that a call gives and the graph does not keep."""
     return [one.name for one in entry.attributes if not one.stored and one.kind is Kind.DIM]
@@ -140,30 +132,5 @@ def _is_resizable(ir: BlueprintIR, node: Node) -> bool:
 
 def _arguments(ir: BlueprintIR, node: Node) -> Arguments | None:
     """All arguments of the call that makes the weights of `node`; None where they are not as a call's are."""
-    entry = OPERATORS[node.op]
-    made = [
-        (entry.input_of(index), value)
-        for index, value in enumerate(node.operands)
-        if value is not None and entry.input_of(index).shape is not None
-    ]
-    if not made or any(not _is_state(ir, value, declared) for declared, value in made):
-        return None
-    hidden = [one for one in entry.attributes if not one.stored]
-    fixed: dict[str, AttrValue] = {**node.attrs}
-    fixed |= {one.name: one.default for one in hidden if one.default is not REQUIRED}
-    sought = [one.name for one in hidden if one.kind in (Kind.DIM, Kind.INT)]
-    numbers = sorted({size for _, value in made for size in ir.type(value).shape if isinstance(size, int)})
-    operands = [None if value is None else ir.type(value) for value in node.operands]
-    for values in product(numbers, repeat=len(sought)):
-        arguments = {**fixed, **dict(zip(sought, values, strict=True))}
-        creation = _creation(node, operands, arguments)
-        try:
-            if all(one.shape and one.shape(creation) == ir.type(value).shape for one, value in made):
-                return arguments
-        except (EsperError, ArithmeticError):  # numbers that no call could have
-            continue
-    return None
-
-
-def _is_state(ir: BlueprintIR, value: Value, declared: Input) -> bool:
-    return ir.node(value.node).op == ("param" if declared.role is Role.PARAM else "buffer")
+    makes = (OPERATORS[node.op].input_of(index).shape for index, value in enumerate(node.operands) if value)
+    return call_arguments(ir, node) if any(makes) else None

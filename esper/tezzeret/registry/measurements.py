@@ -128,6 +128,14 @@ class Measurements:
         )
         return [self._measurement(row) for row in rows]
 
+    def on(self, device: str, quantity: str) -> list[Measurement]:
+        """All of one quantity on one device, in the order in which they were made."""
+        rows = self._database.rows(
+            f"SELECT {_COLUMNS} FROM measurements WHERE device = ? AND quantity = ? ORDER BY number",
+            *(device, quantity),
+        )
+        return [self._measurement(row) for row in rows]
+
     def regressions(self) -> list[Regression]:
         """Where the last measurement of its kind is worse than the best before it, the worst share first."""
         found = []

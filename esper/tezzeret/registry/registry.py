@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -64,7 +65,7 @@ def open_registry(
         raise WrongArgument(argument="ttl_seconds", found=ttl_seconds, expected="more than 0")
     if capacity < 1:
         raise WrongArgument(argument="capacity", found=capacity, expected="at least 1")
-    if not path.exists():
+    if not os.path.lexists(path):
         with suppress(FileExistsError):  # another process was faster
             FORMAT.begin(path)
     FORMAT.require(path)

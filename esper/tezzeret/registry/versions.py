@@ -131,10 +131,12 @@ class Versions:
 
     def __getitem__(self, number: int) -> Version:
         """Raises `UnknownVersion`."""
-        found = self._read("WHERE number = ?", number)
-        if not found:
-            raise self._unknown(number)
-        return found[0]
+        self.require(number)
+        return self._read("WHERE number = ?", number)[0]
+
+    def all(self) -> list[Version]:
+        """The first made first."""
+        return self._read("ORDER BY number")
 
     def of(self, ir_hash: str) -> list[Version]:
         """All versions of one blueprint, the first made first; empty where it is unknown."""
@@ -158,7 +160,8 @@ class Versions:
 
     def require(self, number: int) -> None:
         """Raises `UnknownVersion`."""
-        if not self._database.rows("SELECT 1 FROM versions WHERE number = ?", number):
+        is_number = number.bit_length() < 64  # as SQLite has them
+        if not is_number or not self._database.rows("SELECT 1 FROM versions WHERE number = ?", number):
             raise self._unknown(number)
 
     def require_blueprint(self, ir_hash: str) -> None:
@@ -177,7 +180,12 @@ class Versions:
         )
         try:
             return [_version(*row) for row in rows]
-        except (ValueError, TypeError, KeyError) as error:  # pydantic's and JSON's are of the first kind
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+        ) as error:  # pydantic's and JSON's are of the first kind
             reason = "a version in it cannot be read"
             raise self._database.format.foreign(path=self._database.path, reason=reason) from error
 
@@ -206,5 +214,6 @@ def _version(
 ) -> Version:
     asked = None if requirements is None else Requirements.model_validate_json(requirements)
     how = json.loads(settings)
-    blueprint = Blueprint(ir_hash, name, source, how["values"], how["sizes"], how["precision"])
+    sizes = {one: tuple(size) if isinstance(size, list) else size for one, size in how["sizes"].items()}
+    blueprint = Blueprint(ir_hash, name, source, how["values"], sizes, how["precision"])
     return Version(number, blueprint, Provenance(synthesizer, algorithm, asked), parent, edit, time)

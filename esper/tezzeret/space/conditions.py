@@ -7,7 +7,8 @@ is read off the blueprint, `let` by `let`; what cannot be told from the paramete
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from esper.lang import Interval, ParameterValue
@@ -21,15 +22,16 @@ from esper.lang.ast import (
     Let,
     Output,
     Parameter,
-    Range,
     Repeat,
     Require,
     Spread,
     Statement,
     declared_in,
     names_in,
+    names_of,
     own_names,
     parts_of,
+    written_of,
 )
 from esper.lang.library import Loaded
 from esper.lang.parameters import all_parameters, outward
@@ -48,7 +50,8 @@ Wanted = bool | str
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """`expression` has to come to `wanted`; it reads `parameters`, `let` names looked through."""
+    """`expression` has to come to `wanted`; what it comes to follows from `parameters`, which are open: `let`
+    names and the defaults of other parameters are looked through."""
 
     expression: Expression
     wanted: Wanted
@@ -69,7 +72,7 @@ class Conditions:
         self.parameters = {p.name.text: p for p in all_parameters(loaded.blueprint)}
         self.fixed = dict(fixed)
         self.open_names = tuple(open_names)
-        reads = _Reads(loaded, self.parameters)
+        reads = _Reads(loaded, self.parameters, self._open_behind)
         self.lets = reads.lets
         self.paths: dict[str, tuple[Path, ...]] = {name: reads.paths(name) for name in open_names}
         self.domain_reads = {
@@ -85,11 +88,7 @@ class Conditions:
         found = dict.fromkeys(self.domain_reads[name])
         if () not in self.paths[name]:
             found |= dict.fromkeys(
-                parameter
-                for path in self.paths[name]
-                for test in path
-                for parameter in test.parameters
-                if parameter in self.paths
+                parameter for path in self.paths[name] for test in path for parameter in test.parameters
             )
         return tuple(found)
 
@@ -122,19 +121,22 @@ class Conditions:
         return value
 
     def _written(self, parameter: Parameter) -> list[str]:
-        domain = parameter.domain
-        parts: list[Expression | None] = [parameter.default]
-        if isinstance(domain, Range):
-            parts += [domain.low, domain.high, domain.step]
-        elif domain is not None:
-            parts += domain.choices
-        direct = {name.text for part in parts if part is not None for name in names_in(part)}
+        direct = names_of(parameter)
         found: dict[str, None] = {}
-        for name in direct & self.parameters.keys():
-            found[name] = None
-            if name not in self.open_names and name not in self.fixed:
-                found |= dict.fromkeys(self._written(self.parameters[name]))
+        # In their order, not a set's: equal seeds are to draw equal points. Those further down are not bound.
+        for name in itertools.takewhile(parameter.name.text.__ne__, self.parameters):
+            if name in direct:
+                found[name] = None
+                if name not in self.open_names and name not in self.fixed:
+                    found |= dict.fromkeys(self._written(self.parameters[name]))
         return list(found)
+
+    def _open_behind(self, name: str) -> list[str]:
+        """The open parameters that `name` follows from: itself, or those that its default reads."""
+        if name in self.open_names:
+            return [name]
+        written = [] if name in self.fixed else self._written(self.parameters[name])
+        return [other for other in written if other in self.open_names]
 
     def _in_circles(self) -> list[str]:
         """Parameters that have a part in deciding over themselves."""
@@ -187,23 +189,22 @@ class Conditions:
 class _Reads:
     """Where a blueprint reads what. lets: the expressions of `let` names that are bound once."""
 
-    def __init__(self, loaded: Loaded, parameters: Mapping[str, Parameter]) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        parameters: Mapping[str, Parameter],
+        open_behind: Callable[[str], Iterable[str]],
+    ) -> None:
         blueprint = loaded.blueprint
         self.parameters = parameters
+        self._open_behind = open_behind
         self.lets: dict[str, Expression] = {}
         self._bound = {name.text for name in declared_in(blueprint)}
         self._places: dict[str, list[Path]] = {}
         self._inside: dict[str, list[tuple[str, Path]]] = {}
         for parameter in parameters.values():
-            domain = parameter.domain
-            written: list[Expression | None] = [parameter.default]
-            if isinstance(domain, Range):
-                written += [domain.low, domain.high, domain.step]
-            elif domain is not None:
-                written += domain.choices
-            for expression in written:
-                if expression is not None:
-                    self._expression(expression, ())
+            for expression in written_of(parameter):
+                self._expression(expression, ())
         repeated: set[str] = set()
         _collect_lets(blueprint.body, self.lets, repeated)
         for name in repeated:
@@ -282,11 +283,11 @@ class _Reads:
         while pending:
             name = pending.pop()
             if name in self.parameters:
-                parameters[name] = None
+                parameters |= dict.fromkeys(self._open_behind(name))
             elif name in self.lets:
-                further = {inner.text for inner in names_in(self.lets[name])} - seen
-                seen |= further
-                pending += further
+                read = dict.fromkeys(inner.text for inner in names_in(self.lets[name]))
+                pending += [inner for inner in read if inner not in seen]
+                seen.update(read)
             elif name in self._bound:
                 return path
         test = Test(expression, wanted, tuple(parameters))

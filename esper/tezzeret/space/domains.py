@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import TypeGuard
 
 from esper.lang import Interval, ParameterValue
 
@@ -11,6 +12,8 @@ Domain = tuple[ParameterValue, ...] | Interval
 
 STEPS = 16
 """Into how many parts neighbours divide an interval."""
+TRIES = 64
+"""Draws of another number, where rounding leaves an interval few."""
 
 
 def drawn(domain: Domain, rng: random.Random) -> ParameterValue:
@@ -38,25 +41,25 @@ def mutated_value(domain: Domain, value: ParameterValue, rng: random.Random) -> 
 def _another_number(domain: Interval, value: ParameterValue, rng: random.Random) -> ParameterValue:
     if domain.low == domain.high:
         return value
-    while True:
+    for _ in range(TRIES):
         place = rng.random()
         if rng.random() < 0.5:
-            place = min(max(_place(domain, value) + rng.gauss(0.0, 1 / STEPS), 0.0), 1.0)
+            place = min(max(place_of(domain, value) + rng.gauss(0.0, 1 / STEPS), 0.0), 1.0)
         found = _at(domain, place)
         if found != value:
             return found
+    return domain.high if value == domain.low else domain.low
 
 
 def beside(domain: Domain, value: ParameterValue) -> list[ParameterValue]:
     """The values next to `value`: of numbers the next smaller and greater, of names all others."""
     if isinstance(domain, Interval):
-        step, place = 1 / STEPS, _place(domain, value)
+        step, place = 1 / STEPS, place_of(domain, value)
         found = [_at(domain, p) for p in (place - step, place + step) if 0.0 <= p <= 1.0]
         return [other for other in found if other != value]
-    numbers = [v for v in domain if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(numbers) < len(domain):
+    if not are_numbers(domain):
         return [other for other in domain if not is_same(other, value)]
-    ordered = sorted(numbers)
+    ordered = sorted(domain)
     index = next((i for i, other in enumerate(ordered) if is_same(other, value)), None)
     return [] if index is None else [*ordered[max(index - 1, 0) : index], *ordered[index + 1 : index + 2]]
 
@@ -68,6 +71,11 @@ def holds(domain: Domain, value: ParameterValue) -> bool:
     return any(is_same(other, value) for other in domain)
 
 
+def are_numbers(domain: tuple[ParameterValue, ...]) -> TypeGuard[tuple[int | float, ...]]:
+    """Whether all values are numbers, so that they have an order; truth values are none."""
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in domain)
+
+
 def is_same(one: ParameterValue, other: ParameterValue) -> bool:
     return type(one) is type(other) and one == other
 
@@ -75,17 +83,20 @@ def is_same(one: ParameterValue, other: ParameterValue) -> bool:
 def _at(domain: Interval, place: float) -> float:
     """The number at `place` from 0 to 1; rounding never leaves the interval."""
     if not domain.is_log:
-        found = domain.low + (domain.high - domain.low) * place
+        found = domain.low * (1.0 - place) + domain.high * place  # their difference may be infinite
     else:
-        low, high = math.log(domain.low), math.log(domain.high)
-        found = math.exp(low + (high - low) * place)
+        found = math.exp(math.log(domain.low) * (1.0 - place) + math.log(domain.high) * place)
     return min(max(found, domain.low), domain.high)
 
 
-def _place(domain: Interval, value: ParameterValue) -> float:
+def place_of(domain: Interval, value: ParameterValue) -> float:
+    """Where `value` lies between the ends, 0 to 1; in an interval marked `log`, by magnitude."""
     assert isinstance(value, int | float)
     if domain.low == domain.high:
         return 0.0
-    if not domain.is_log:
-        return (value - domain.low) / (domain.high - domain.low)
-    return math.log(value / domain.low) / math.log(domain.high / domain.low)
+    if domain.is_log:
+        low, found, high = map(math.log, (domain.low, value, domain.high))
+    else:
+        scale = max(abs(domain.low), abs(domain.high))
+        low, found, high = domain.low / scale, value / scale, domain.high / scale
+    return (found - low) / (high - low) if low < high else 0.0

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from esper.lang import Interval, ParameterValue
+from esper.lang import Interval, ParameterValue, lower_loaded
 from esper.lang.library import Loaded
 from esper.lang.parameters import signature_of
 from esper.tezzeret.errors import EmptyDomain, EndlessSpace, NothingToChoose, OutsideSpace
@@ -64,6 +64,7 @@ class Space:
         return (
             isinstance(point, Mapping)
             and point.keys() == self.domains.keys()
+            and all(isinstance(value, ParameterValue) for value in point.values())
             and all(
                 holds(self._options(name, point), point[name]) or not self._matters(name, point)
                 for name in self.domains
@@ -256,7 +257,10 @@ def _has_several(domain: Domain) -> bool:
 
 
 def space_of(loaded: Loaded, fixed: Mapping[str, ParameterValue]) -> Space:
-    """What `fixed` leaves open of the parameters that have a domain. Raises `NothingToChoose`."""
+    """What `fixed` leaves open of the parameters that have a domain.
+
+    Raises `NothingToChoose`, `EmptyDomain`, and `BlueprintRejected` where a mistake leaves nothing to choose.
+    """
     about = signature_of(loaded.blueprint)
     domains = {
         parameter.name: parameter.domain
@@ -264,6 +268,7 @@ def space_of(loaded: Loaded, fixed: Mapping[str, ParameterValue]) -> Space:
         if parameter.domain is not None and parameter.name not in fixed
     }
     if not domains:
+        lower_loaded(loaded, fixed, {})  # says what is wrong with a domain that is none
         raise NothingToChoose(blueprint=about.name)
     conditions = Conditions(loaded, tuple(domains), fixed)
     for name, reads in conditions.domain_reads.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -66,6 +67,26 @@ class NoisyHost(NarrowHost):
         return logits
 
 
+class CachingHost(NoisyHost):
+    """One that makes a cache at its first pass, which grows, and holds a mask and an expanded buffer."""
+
+    cache: Tensor | None
+    mask: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("cache", None, persistent=False)
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]), persistent=False)
+        self.register_buffer("scale", torch.ones(1).expand(4), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.cache is None or (self.training and int(self.calls) == 40):
+            self.cache = torch.ones(4 if self.cache is None else 6, 1)
+        share = torch.softmax(self.mask, 0)[0]
+        return super().forward(x * share * self.scale[0] * self.cache[0])
+
+
 def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return F.cross_entropy(model(batch[0]), batch[1])
 
@@ -77,10 +98,11 @@ class Run:
     incubation: str = "straight_through"
     recorder: Recorder = field(default_factory=Recorder)
     step: int = 0
+    host: Callable[[], nn.Module] = NoisyHost
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
-        self.model = attach(NoisyHost(), ["norm", "out"], TRAIN.x[:8], incubation=self.incubation)
+        self.model = attach(self.host(), ["norm", "out"], TRAIN.x[:8], incubation=self.incubation)
         self.optimizer = GrowthOptimizer(torch.optim.AdamW(self.model.parameters(), lr=0.01))
         self.schedule = lr_scheduler.CosineAnnealingLR(self.optimizer, 200)
         self.sampler = torch.Generator().manual_seed(3)
@@ -138,7 +160,7 @@ class Run:
 def resumed(run: Run, path: Path) -> Run:
     save_checkpoint(path, **run.parts())
     torch.manual_seed(99)
-    other = Run(run.incubation, step=run.step)
+    other = Run(run.incubation, step=run.step, host=run.host)
     torch.rand(3), random.random(), np.random.rand()
     load_checkpoint(path, **other.parts())
     return other
@@ -202,10 +224,13 @@ def test_a_run_goes_on_from_the_middle_of_an_accumulation(tmp_path: Path) -> Non
     assert equal_states(*ends)
 
 
-def test_a_rollback_after_a_resume_goes_back_to_where_it_would_have(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", [NoisyHost, CachingHost])
+def test_a_rollback_after_a_resume_goes_back_to_where_it_would_have(
+    host: Callable[[], nn.Module], tmp_path: Path
+) -> None:
     ends = []
     for stops in (False, True):
-        run = Run("counterfactual")
+        run = Run("counterfactual", host=host)
         while run.slot().stage is not SeedStage.SHADOWING:
             run.go_to(run.step + 1)
         run.go_to(run.step + 2)
@@ -218,6 +243,24 @@ def test_a_rollback_after_a_resume_goes_back_to_where_it_would_have(tmp_path: Pa
         ends.append((culled, run.everything()))
     assert equal_states(ends[0][0], ends[1][0])
     assert equal_states(ends[0][1], ends[1][1])
+
+
+def test_buffers_that_grow_or_cannot_be_written_to_stop_neither_verdicts_nor_a_resume(tmp_path: Path) -> None:
+    ends = []
+    for stops in (False, True):
+        run = Run(host=CachingHost)
+        while run.slot().stage is not SeedStage.PROBATIONARY:
+            run.go_to(run.step + 1)
+        if stops:
+            run = resumed(run, tmp_path / "c.safetensors")
+        control = run.slot().control
+        assert control is not None
+        found = control.compare()
+        assert math.isfinite(found.gain)
+        run.go_to(END)
+        ends.append((run.everything(), found))
+    assert equal_states(ends[0][0], ends[1][0])
+    assert ends[0][1] == ends[1][1]
 
 
 MADE_ANEW = {

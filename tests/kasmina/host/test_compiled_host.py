@@ -61,10 +61,10 @@ def fresh() -> Iterator[None]:
 class Run:
     """A network that grows, compiled or not; `backend` None is uncompiled."""
 
-    def __init__(self, backend: str | None) -> None:
+    def __init__(self, backend: str | None, kind: type[torch.optim.Optimizer] = torch.optim.AdamW) -> None:
         torch.manual_seed(0)
         self.model = attach(Network(), slots=r"blocks\.[01]", example=X)
-        self.optimizer = GrowthOptimizer(torch.optim.AdamW(self.model.parameters(), lr=1e-2))
+        self.optimizer = GrowthOptimizer(kind, self.model.parameters(), lr=1e-2)
         self.growth = Growth(
             self.model,
             self.optimizer,
@@ -143,6 +143,20 @@ def test_twelve_lives_are_those_of_an_uncompiled_host_and_stages_recompile_nothi
     assert not counters["graph_break"] and not counters["unimplemented"]
     weights = [dict(run.model.state_dict()) for run in runs]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")
+def test_code_that_inductor_generates_serves_every_stage() -> None:
+    """By SGD: Adam makes whole steps of gradients that are 0 but for their rounding."""
+    runs = [Run(backend, torch.optim.SGD) for backend in ("inductor", None)]
+    for run in runs:
+        run.slot(0).germinate("conv_enhance")
+    for steps in (2, BLEND_STEPS, 1, 1):  # TRAINING to PROBATIONARY
+        for run in runs:
+            run.slot(0).advance()
+        torch.testing.assert_close(*(run.train(steps) for run in runs))
+    assert counters["frames"]["ok"] == counters["frames"]["total"] == 1
+    assert not compiled_host._HELD  # of a pass, once it went back
 
 
 def test_a_resting_slot_and_a_fossilized_seed_break_no_graph() -> None:

@@ -22,7 +22,7 @@ def test_first_steps_are_averaged_evenly_and_later_ones_by_their_share(values: l
         nn.init.constant_(module.weight, value)
         average.update(step)
         expected += (value - expected) / min(step, WINDOW)
-    assert average.values[0].item() == pytest.approx(expected, abs=1e-9)
+    assert average.values["0.weight"].item() == pytest.approx(expected, abs=1e-9)
     if len(values) <= WINDOW:
         assert expected == pytest.approx(sum(values) / len(values), abs=1e-9)
 
@@ -38,7 +38,7 @@ def test_a_look_at_the_averages_leaves_no_trace_even_where_it_fails() -> None:
     with pytest.raises(ZeroDivisionError), average.in_place():
         assert all(
             torch.equal(held, value.to(held.dtype))
-            for held, value in zip(floats(module, seed), average.values, strict=True)
+            for held, value in zip(floats(module, seed), average.values.values(), strict=True)
         )
         module(torch.randn(5, 3, dtype=torch.float64))
         raise ZeroDivisionError
@@ -55,7 +55,7 @@ def test_half_precision_is_averaged_in_single() -> None:
     average.update(1)
     nn.init.constant_(module.weight, 1.0078125)
     average.update(WINDOW)
-    assert average.values[0].item() == pytest.approx(1.0 + 0.0078125 / WINDOW)
+    assert average.values["0.weight"].item() == pytest.approx(1.0 + 0.0078125 / WINDOW)
 
 
 def test_a_tensor_that_two_modules_hold_is_averaged_once() -> None:
@@ -71,6 +71,60 @@ def test_a_buffer_that_was_put_in_anothers_place_is_the_one_averaged() -> None:
     average.update(1)
     with average.in_place():
         assert module.running_mean.tolist() == [4.0, 4.0]
+
+
+def test_infinities_of_a_mask_stay_what_they_are() -> None:
+    module = nn.Module()
+    module.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+    average = WeightAverage([module])
+    for step in (1, 2, WINDOW):
+        average.update(step)
+    assert torch.equal(average.values["0.mask"], module.get_buffer("mask"))
+
+
+def test_a_buffer_that_grows_is_averaged_anew() -> None:
+    module = nn.BatchNorm1d(2)
+    average = WeightAverage([module])
+    average.update(1)
+    module.running_mean = torch.full((3,), 4.0)
+    with average.in_place():  # before it was seen, it is what it is
+        assert module.running_mean.tolist() == [4.0, 4.0, 4.0]
+    average.update(2)
+    module.running_mean = torch.full((3,), 8.0)
+    average.update(4)
+    assert average.values["0.running_mean"].tolist() == [5.0, 5.0, 5.0]
+
+
+def test_a_buffer_whose_elements_share_memory_is_left_alone() -> None:
+    module = nn.Linear(1, 1)
+    module.register_buffer("ones", torch.ones(1).expand(4))
+    average = WeightAverage([module])
+    average.update(1)
+    with average.in_place():
+        assert module.get_buffer("ones").tolist() == [1.0] * 4
+
+
+def test_a_frozen_parameter_takes_no_room_and_one_that_thaws_is_averaged_from_then_on() -> None:
+    module = nn.Linear(1, 1, bias=False).requires_grad_(False)
+    average = WeightAverage([module])
+    assert not average.values
+    module.requires_grad_(True)
+    nn.init.constant_(module.weight, 1.0)
+    average.update(3)
+    nn.init.constant_(module.weight, 5.0)
+    average.update(4)
+    assert average.values["0.weight"].item() == 2.0
+    with average.in_place():
+        assert module.weight.item() == 2.0
+    assert module.weight.item() == 5.0
+
+
+def test_complex_weights_are_averaged() -> None:
+    module = nn.ParameterList([torch.zeros((), dtype=torch.complex64)])
+    average = WeightAverage([module])
+    module[0].data.fill_(4j)
+    average.update(2)
+    assert average.values["0.0"].item() == 2j
 
 
 def floats(*modules: nn.Module) -> list[Tensor]:

@@ -63,7 +63,16 @@ def test_parts_that_see_each_other_are_taken_together(tmp_path: Path, body: str,
     ir = lower(path)
     found, ledger = by_parts(ir, {"N": 3})
     assert found == counted(ir, {"N": 3}, DEVICES.values())
-    assert max((len(described) for described, _ in ledger.regions), default=0) == largest
+    assert max((len(key[0]) for key in ledger.regions), default=0) == largest
+
+
+def test_gradients_that_one_part_adds_up_count_as_if_each_were_added(tmp_path: Path) -> None:
+    path = tmp_path / "block.esp"
+    path.write_text(
+        "blueprint block() { input x: f32[N, 4, 3, 1] output z = alibi_bias(x, x) output y = sigmoid(x) }"
+    )
+    ir = lower(path)
+    assert by_parts(ir)[0] == counted(ir, None, DEVICES.values())
 
 
 def test_what_candidates_have_in_common_is_measured_once() -> None:

@@ -57,6 +57,34 @@ def test_removing_takes_weights_along(mlp: BlueprintIR) -> None:
     assert found.node("linear").operands[0] == found.inputs[0].result()
 
 
+def test_what_only_its_own_statistics_read_goes_with_them() -> None:
+    block = lower("mobilenet_block", channels=16)
+    found = edited(block, "remove:add")
+    assert [node.op for node in found.nodes] == ["input"] and not found.updates
+    past = edited(block, "rewire:conv_2.0=relu6")
+    assert "batch_norm_2" not in past and "depthwise_conv.weight" not in past
+    assert {name for name, _ in past.updates} == {
+        f"{norm}.running_{what}" for norm in ("batch_norm", "batch_norm_3") for what in ("mean", "var")
+    }
+
+
+def test_a_statistic_that_nothing_in_the_graph_reads_stays() -> None:
+    counting = BlueprintIR.from_text(
+        'blueprint counting {\n  %x = input() : f32[4]\n  %seen = buffer() {init="zeros"} : f32[4]\n'
+        "  %exp = exp(%x) : f32[4]\n  %relu = relu(%x) : f32[4]\n"
+        "  output y = %relu\n  update seen = %exp\n}\n"
+    )
+    assert edited(counting, "replace:relu=gelu").updates == counting.updates
+
+
+def test_what_nothing_needed_stays_with_what_it_reads() -> None:
+    idle = BlueprintIR.from_text(
+        "blueprint idle {\n  %x = input() : f32[4]\n  %exp = exp(%x) : f32[4]\n"
+        "  %idle = relu(%exp) : f32[4]\n  %tanh = tanh(%exp) : f32[4]\n  output y = %tanh\n}\n"
+    )
+    assert "idle" in edited(idle, "rewire:y=x") and "tanh" not in edited(idle, "rewire:y=x")
+
+
 def test_adding_puts_a_node_before_all_readers(mlp: BlueprintIR) -> None:
     found = edited(mlp, "add:norm=rms_norm() after gelu")
     assert found.node("norm").operands[0] == found.node("gelu").result()
@@ -67,6 +95,15 @@ def test_adding_puts_a_node_before_all_readers(mlp: BlueprintIR) -> None:
 def test_an_added_call_may_read_other_values(mlp: BlueprintIR) -> None:
     found = edited(mlp, "add:add(x) after linear_2")
     assert list(map(str, found.node("add_2").operands)) == ["%linear_2", "%x"]
+
+
+def test_the_name_of_a_node_is_no_operand_where_an_argument_takes_none(mlp: BlueprintIR) -> None:
+    found = edited(mlp, "add:feed_forward(32, activation=gelu) after linear_2")
+    assert found.node("feed_forward").attrs["activation"] == "gelu"
+    assert list(map(str, edited(mlp, "add:add(y=x) after linear_2").node("add_2").operands)) == [
+        "%linear_2",
+        "%x",
+    ]
 
 
 def test_random_nodes_draw_streams_of_their_own_from_the_one_seed(mlp: BlueprintIR) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,38 @@ def test_each_point_is_another_graph_and_none_is_lost(conditional: Evaluator) ->
     assert whole == set(hashes)
 
 
+def test_what_the_default_of_another_parameter_reads_decides_too(tmp_path: Path) -> None:
+    space = Evaluator(
+        written(
+            tmp_path,
+            "blueprint derived("
+            "depth: int = 0 in {0, 1, 2}, turns: int = 2 * depth, width: dim = 8 in {8, 16}) {\n"
+            "    input x: f32[N, 8]\n    h = x\n"
+            "    repeat turns { h = h |> linear(width) |> linear(8) }\n    output h\n}\n",
+        )
+    ).space
+    found = [(point["depth"], point["width"]) for point in space.points()]
+    assert found == [(0, 8), (1, 8), (1, 16), (2, 8), (2, 16)]
+    assert space.size == 5
+
+
+def test_parameters_decide_in_their_order_so_that_equal_seeds_draw_equal_points(tmp_path: Path) -> None:
+    names = [f"p{n}" for n in range(8)]
+    listed = ", ".join(f"{name}: int = 1 in {{1, 2}}" for name in names)
+    total = " + ".join(names)
+    space = Evaluator(
+        written(
+            tmp_path,
+            f"blueprint many({listed}, k: int = 1 in 1..{total}, w: int = 1 in {{1, 2}}) {{\n"
+            f"    let a = {total}\n    let b = a * 2\n    input x: f32[N, 8]\n"
+            "    if b > 20 { x = linear(x, 8 * w) }\n    output linear(x, k)\n}\n",
+        )
+    ).space
+    assert space.conditions is not None
+    assert space.conditions.deciders("k") == tuple(names)
+    assert space.conditions.deciders("w") == tuple(names)
+
+
 @given(st.integers(0, 2**32))
 @settings(max_examples=30)
 def test_changes_of_points_stay_in_the_space_and_change_something(conditional: Evaluator, seed: int) -> None:
@@ -150,6 +183,13 @@ def test_what_is_no_point_is_not_decoded(text: str) -> None:
         Space({"n": (1, 2)}).decode(text)
 
 
+def test_what_no_parameter_may_be_is_no_point_of_a_space_with_branches(conditional: Evaluator) -> None:
+    text = conditional.space.encode(conditional.space.sample(random.Random(0)))
+    for value in ("[1]", "{}", "null", "2.0"):
+        with pytest.raises(OutsideSpace):
+            conditional.space.decode(re.sub(r'"width": \d', f'"width": {value}', text))
+
+
 @given(st.integers(1, 40), st.integers(0, 5))
 @settings(max_examples=20)
 def test_points_of_a_sample_differ(count: int, seed: int) -> None:
@@ -169,6 +209,39 @@ def test_intervals_are_drawn_from_evenly_or_by_magnitude() -> None:
     assert all(0.0 <= value <= 0.5 for value in p) and all(1e-4 <= value <= 1.0 for value in q)
     assert sum(value < 0.25 for value in p) == pytest.approx(200, abs=45)
     assert sum(value < 1e-2 for value in q) == pytest.approx(200, abs=45)
+
+
+@pytest.mark.parametrize("is_log", [False, True])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        (-1.7e308, 1.7e308),
+        (5e-324, 1.7e308),
+        (0.0, 5e-324),
+        (5e-324, 1e-323),
+        (1e300, math.nextafter(1e300, math.inf)),
+    ],
+)
+def test_an_interval_may_be_as_wide_or_as_narrow_as_floats_are(low: float, high: float, is_log: bool) -> None:
+    if is_log and low <= 0:
+        return
+    space, rng = Space({"p": Interval(low, high, is_log)}), random.Random(0)
+    for _ in range(50):
+        point = space.sample(rng)
+        mutated = space.mutated(point, rng)
+        assert point in space and mutated in space and mutated != point
+        assert all(other in space and other != point for other in space.neighbours(point))
+    if high == 1.7e308:
+        drawn = [float(point["p"]) for point in space.samples(200, rng)]
+        assert sum(value < (1.0 if is_log else low / 2 + high / 2) for value in drawn) == pytest.approx(
+            100, abs=32
+        )
+
+
+def test_a_domain_that_the_language_refuses_is_told_as_it_tells_it(tmp_path: Path) -> None:
+    text = "blueprint b(k: int = 5 in 1..1000000000000) { input x: f32[N, 8] output linear(x, k) }"
+    with pytest.raises(BlueprintRejected, match="a range of 1000000000000 values"):
+        space_of(load(written(tmp_path, text)), {})
 
 
 def test_a_blueprint_without_domains_has_nothing_to_choose() -> None:
