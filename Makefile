@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
+WORKERS ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 TAG = $$($(BIN)/python -c 'import sys; print("py%d%d" % sys.version_info[:2])')
 SUPPORTED := import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or \
 	sys.exit(f"Esper needs Python 3.11 or 3.12, and $(PYTHON) is {v[0]}.{v[1]}: make setup PYTHON=python3.12")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esper.cli.blueprint import Request, blueprint_options
-from esper.cli.graphs import WRITTEN, graph_of
+from esper.cli.graphs import graph_of, is_graph
 from esper.cli.program import note
 from esper.cli.reproduction import reproducible
 
@@ -82,12 +82,10 @@ def _predicted(ir: BlueprintIR, sizes: Mapping[str, SizeValue]) -> Prediction | 
 
 def variants(request: Request) -> dict[str, Callable[[], BlueprintIR]]:
     """The blueprint with other values of its parameters, by the option that sets each."""
-    from pathlib import Path
-
     from esper import lang
     from esper.tezzeret.analysis import smaller_parameters
 
-    if Path(request.file).suffix in WRITTEN:
+    if is_graph(request.file):
         return {}
     given = lang.parse_settings(request.signature, request.settings)
     made: dict[str, Callable[[], BlueprintIR]] = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from esper.cli.blueprint import Request, blueprint_options, is_artifact
-from esper.cli.graphs import WRITTEN, graph_of
+from esper.cli.graphs import graph_or_seed_of, is_graph
 from esper.cli.program import detail, note
 from esper.cli.reproduction import reproducible
 
@@ -84,7 +84,7 @@ def bench(
     if registry is not None and not record:
         raise click.UsageError("--registry says where --record keeps the times: give both")
     with reproducible("bench", request) as case:
-        ir = case.graph = _graph(request)
+        ir = case.graph = graph_or_seed_of(request)
         sizes = size_values(ir, request.size_values())
         keep_freed_memory()
         detail(f"{ir.name}: {len(ir.nodes)} nodes, {seconds:g} s for each contender")
@@ -94,23 +94,12 @@ def bench(
         _record(Place.of(registry), _kept(request, ir), sizes, found)
 
 
-def _graph(request: Request) -> BlueprintIR:
-    if not is_artifact(request.file):
-        return graph_of(request)
-    from esper.passes import BlueprintIR
-    from esper.urza.artifact import read_artifact
-
-    if request.settings or request.precision or request.blueprint:
-        raise click.UsageError("a compiled seed has its values already: only --size applies")
-    return BlueprintIR.from_json(read_artifact(Path(request.file)).ir_json)
-
-
 def _kept(request: Request, ir: BlueprintIR) -> Blueprint:
     """The blueprint as a registry keeps it: by its source if that stands alone, else by its graph."""
     from esper.lang import parse_settings
     from esper.tezzeret.registry import Blueprint
 
-    if Path(request.file).suffix in WRITTEN or is_artifact(request.file) or not request.stands_alone:
+    if is_graph(request.file) or is_artifact(request.file) or not request.stands_alone:
         return Blueprint(ir.hash, ir.name, str(ir))
     values = parse_settings(request.signature, request.settings)
     return Blueprint(ir.hash, ir.name, request.source(), values, request.size_values(), request.precision)

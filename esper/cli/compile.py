@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from esper.cli.blueprint import Request, blueprint_options
+from esper.cli.graphs import graph_of, is_graph
 from esper.cli.program import detail, note
 from esper.cli.reproduction import reproducible
 from esper.files import write_whole
@@ -61,7 +62,7 @@ def compile(
     emit: str | None,
     as_json: bool,
 ) -> None:
-    """Compile FILE, a blueprint's source or the name of a library blueprint.
+    """Compile FILE: a blueprint's source, the name of a library blueprint, or a graph (.ir, .json).
 
     Forward and backward kernels are built for each target; no GPU is needed. Sizes feed the figures of
     the report alone, and tuning: N is 32, axes of a `...` are 32, others 64, unless --size says otherwise.
@@ -76,6 +77,8 @@ def compile(
         raise click.UsageError("--emit and --json exclude each other")
     chosen = tuple(map(check_target, dict.fromkeys(targets))) or default_targets()
     targeted = [word for target in chosen for word in ("--target", target)]
+    if emit == "ast" and is_graph(request.file):
+        raise click.UsageError("--emit ast prints a source's tree, and a graph has none")
     if emit == "ast" and output is None:
         if tune != "none":
             raise click.UsageError("--tune chooses among kernels; --emit ast makes none")
@@ -83,7 +86,7 @@ def compile(
         _show(_stage(emit, request, None, chosen))
         return
     with reproducible("compile", request, *targeted) as case:
-        ir = case.graph = request.lower()
+        ir = case.graph = graph_of(request)
         detail(f"{ir.name}: {len(ir.nodes)} nodes for {', '.join(chosen)}")
         if tune != "none":
             from esper.urza.compiler import make_programs
@@ -96,7 +99,7 @@ def compile(
                 ir,
                 chosen,
                 sizes=request.size_values(),
-                source=request.source(),
+                source="" if is_graph(request.file) else request.source(),
                 options=request.options(),
                 with_artifact=output is not None,
             )
@@ -123,7 +126,7 @@ def _stage(emit: str, request: Request, ir: BlueprintIR | None, targets: Sequenc
     if emit == "torch":
         from esper.urza.eager.module_text import module_text
 
-        return module_text(ir, request.signature.doc)
+        return module_text(ir, "" if is_graph(request.file) else request.signature.doc)
     from esper.urza.compiler import compile_ir, make_programs
 
     if emit in BUILT:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from esper.cli.blueprint import is_artifact
 from esper.errors import EsperError, Span
 
 if TYPE_CHECKING:
@@ -21,11 +22,28 @@ class NotText(EsperError):
     message = "`{path}` is not UTF-8 text"
 
 
+def is_graph(file: str) -> bool:
+    """Whether FILE is a written graph and no source."""
+    return Path(file).suffix in WRITTEN
+
+
+def graph_or_seed_of(request: Request) -> BlueprintIR:
+    """As `graph_of`, or the graph in a compiled seed. Raises what `read_artifact` raises, too."""
+    if not is_artifact(request.file):
+        return graph_of(request)
+    from esper.passes import BlueprintIR
+    from esper.urza.artifact import read_artifact
+
+    if request.settings or request.precision or request.blueprint:
+        raise click.UsageError("a compiled seed has its values already: --size alone applies")
+    return BlueprintIR.from_json(read_artifact(Path(request.file)).ir_json)
+
+
 def graph_of(request: Request) -> BlueprintIR:
     """The graph, verified. Raises what reading and `esper.lower` raise; `UsageError` for `--set` on one."""
-    path = Path(request.file)
-    if path.suffix not in WRITTEN:
+    if not is_graph(request.file):
         return request.lower()
+    path = Path(request.file)
     given = {"--set": request.settings, "--blueprint": request.blueprint, "--precision": request.precision}
     for option, value in given.items():
         if value:

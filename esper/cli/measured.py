@@ -6,14 +6,13 @@ third is made of them again whenever one is added.
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esper.errors import EsperError
 from esper.files import write_whole
+from esper.folders import user_folder
 
 if TYPE_CHECKING:
     from esper.tezzeret.prediction import Predictor, Profile
@@ -30,17 +29,6 @@ class FileUnreadable(EsperError):
     help = "make it readable, or choose another folder by ESPER_DATA_DIR"
 
 
-def data_folder() -> Path:
-    """$ESPER_DATA_DIR, else `esper` in the platform's folder for a user's data."""
-    if chosen := os.environ.get("ESPER_DATA_DIR"):
-        return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "esper"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "esper" / "data"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "esper"
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """A registry, and what lies beside it."""
@@ -49,7 +37,7 @@ class Place:
 
     @staticmethod
     def of(registry: Path | None) -> Place:
-        return Place(registry or data_folder() / REGISTRY)
+        return Place(registry or user_folder("data") / REGISTRY)
 
     @property
     def profile(self) -> Path:

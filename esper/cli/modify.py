@@ -11,7 +11,7 @@ import click
 
 import esper
 from esper.cli.blueprint import Request, blueprint_options
-from esper.cli.graphs import WRITTEN, graph_of
+from esper.cli.graphs import WRITTEN, graph_of, is_graph
 from esper.cli.program import note
 from esper.cli.reproduction import reproducible
 from esper.files import write_whole
@@ -124,7 +124,7 @@ def _written(ir: BlueprintIR, request: Request, edits: Sequence[Edit], output: P
     from esper.tezzeret.edits import Constrain
 
     stated: Sequence[Bound] = ()
-    if Path(request.file).suffix not in WRITTEN:
+    if not is_graph(request.file):
         if output is not None:
             request.require_other(output)
         stated = request.lower_bounded()[1]

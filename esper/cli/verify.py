@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from esper.cli.blueprint import Request, blueprint_options, is_artifact
+from esper.cli.blueprint import Request, blueprint_options
+from esper.cli.graphs import graph_or_seed_of
 from esper.cli.program import note
 
 if TYPE_CHECKING:
-    from esper.ir.graph import BlueprintIR
     from esper.urza.verify.verification import Comparison, KernelVerdict, Verification
 
 SCHEMA_VERSION = 1
@@ -37,7 +36,7 @@ Examples:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random tensors.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def verify(request: Request, seed: int, as_json: bool) -> None:
-    """Run the kernels of FILE, a blueprint or a compiled seed, and judge each; no GPU is needed.
+    """Run the kernels of FILE, a blueprint, a graph or a compiled seed, and judge each; no GPU is needed.
 
     Each runs on random tensors, on some with outliers, some with NaN and infinities, and some of few values,
     zeros among them. A kernel passes if its error is at most twice that of torch in the same dtype, plus one
@@ -52,7 +51,7 @@ def verify(request: Request, seed: int, as_json: bool) -> None:
     from esper.urza.verify.draws import DRAWS
     from esper.urza.verify.verification import verify_aligned, verify_programs
 
-    programs = make_programs(_graph(request))
+    programs = make_programs(graph_or_seed_of(request))
     found = verify_programs(programs, sizes=request.size_values(), seed=seed, draws=DRAWS)
     aligned = verify_aligned(programs, sizes=request.size_values(), seed=seed)
     found = replace(
@@ -63,17 +62,6 @@ def verify(request: Request, seed: int, as_json: bool) -> None:
         note("no generated kernel ran, so nothing was verified")
     if not found.ok:
         raise click.exceptions.Exit(1)
-
-
-def _graph(request: Request) -> BlueprintIR:
-    if not is_artifact(request.file):
-        return request.lower()
-    from esper.passes import BlueprintIR
-    from esper.urza.artifact import read_artifact
-
-    if request.settings or request.precision or request.blueprint:
-        raise click.UsageError("a compiled seed has its values already: only --size and --seed apply")
-    return BlueprintIR.from_json(read_artifact(Path(request.file)).ir_json)
 
 
 def _document(found: Verification) -> dict[str, Any]:

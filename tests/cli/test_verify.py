@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import esper
 from esper.cli.esperc import main
 
 
@@ -41,3 +42,23 @@ def test_a_compiled_seed_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_missing_seed_is_the_inputs_fault() -> None:
     assert CliRunner().invoke(main, ["verify", "none.seed"]).exit_code == 1
+
+
+def test_a_graph_that_passes_made_is_compiled_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph alone: an artifact states no source then, and there is no tree to print."""
+    monkeypatch.setenv("ESPER_CACHE_DIR", str(tmp_path / "cache"))
+    graph, seed = str(tmp_path / "norm.ir"), str(tmp_path / "norm.seed")
+    given = ["norm", "--set", "features=8"]
+    for command in (
+        ["opt", *given, "-o", graph],
+        ["verify", graph, "--size", "N=2"],
+        ["compile", graph, "--target", "sm_90", "-o", seed],
+        ["compile", graph, "--emit", "torch"],
+    ):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.output
+    for refused in (["compile", graph, "--emit", "ast"], ["compile", graph, "--set", "features=4"]):
+        assert CliRunner().invoke(main, refused).exit_code == 2
+    assert sum(weight.numel() for weight in esper.load(seed).parameters()) == 8 + 8 * 8 + 8

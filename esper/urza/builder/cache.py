@@ -15,13 +15,13 @@ import os
 import secrets
 import shutil
 import stat
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from esper.folders import user_folder
 from esper.urza.errors import CacheUnusable
 
 LIMIT_BYTES = 1024**3
@@ -48,17 +48,6 @@ _ATTEMPTS = 100
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
 
-def default_folder() -> Path:
-    """$ESPER_CACHE_DIR, else `esper` in the platform's folder for a user's caches."""
-    if chosen := os.environ.get("ESPER_CACHE_DIR"):
-        return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "esper"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "esper" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "esper"
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One entry as it lies on the disk.
@@ -80,7 +69,7 @@ class KernelCache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = default_folder() if folder is None else folder
+        self.folder = user_folder("cache") if folder is None else folder
         self._entries = self.folder / "kernels"
         self._staging = self.folder / "staging"
         self._ledger = self.folder / "ledger"

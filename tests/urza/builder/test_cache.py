@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from esper.urza.builder.cache import VOUCHED, KernelCache, default_folder
+from esper.urza.builder.cache import VOUCHED, KernelCache
 from esper.urza.builder.processes import child_environment
 from esper.urza.errors import CacheUnusable
 
@@ -161,7 +161,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESPER_CACHE_DIR", str(tmp_path / "chosen"))
-    assert default_folder() == tmp_path / "chosen"
+    assert KernelCache().folder == tmp_path / "chosen"
 
 
 def writer(folder: Path, turns: int) -> subprocess.Popen[bytes]:
