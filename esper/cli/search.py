@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,9 @@ from esper.files import write_whole
 
 if TYPE_CHECKING:
     from esper.lang import ParameterValue
-    from esper.tezzeret import Evaluator, Ladder, Learned, Plan, SearchResult, Store
+    from esper.tezzeret import Evaluator, Ladder, Learned, Plan, Point, SearchResult, Store
     from esper.tezzeret.costs.exact import ExactMemory
+    from esper.tezzeret.errors import NothingMeetsConstraints
 
 PATIENCE = 200
 MOST_WORKERS = 256
@@ -155,7 +157,7 @@ def search(
     from esper.cli.search_requirements import as_request, read_requirements
     from esper.cli.search_view import document, how_found, next_steps, page, watching
     from esper.cli.search_workers import workers as worker_processes
-    from esper.tezzeret.errors import AccuracyUnjudged
+    from esper.tezzeret.errors import AccuracyUnjudged, NothingMeetsConstraints
 
     start = time.perf_counter()
     asked = None
@@ -191,7 +193,8 @@ def search(
         worker_processes(workers) as executor,
     ):
         try:
-            result = tezzeret.run_search(
+            searched = partial(
+                tezzeret.run_search,
                 evaluator,
                 plan,
                 ladder=ladder,
@@ -200,6 +203,13 @@ def search(
                 watch=watch,
                 is_cancelled=interrupts.has_come,
             )
+            try:
+                result = searched()
+            except NothingMeetsConstraints as error:
+                if error.is_of_all or interrupts.has_come():
+                    raise
+                note(f"none of {error.details['trials']} candidates meets the constraints: looking for one")
+                result = searched(start=[_fitting(evaluator, seed, error)])
         except EsperError:
             if interrupts.has_come():
                 note("interrupted before anything was found")
@@ -226,6 +236,17 @@ def search(
         click.echo(page(result, plan, request, output, exact, training))
     if result.stopped == tezzeret.Stop.CANCELLED:
         context.exit(interrupts.exit_code)
+
+
+def _fitting(evaluator: Evaluator, seed: int, error: NothingMeetsConstraints) -> Point:
+    """Values that keep all constraints. Raises `Infeasible` where none do, and `error` where that is open."""
+    from esper.tezzeret.solver import enforce
+    from esper.tezzeret.solver.errors import NoRepairFound
+
+    try:
+        return enforce(evaluator, seed=seed).candidate.values
+    except NoRepairFound:
+        raise error from None
 
 
 def _alone(ladder: Ladder | None, result: SearchResult) -> Learned | None:

@@ -27,7 +27,16 @@ class NothingToChoose(EsperError):
     help = "give a parameter a domain, as in `kernel: int = 3 in {{3, 5}}`, or set fewer of them"
 
 
-class NothingFeasible(EsperError):
+class NothingMeetsConstraints(EsperError):
+    """Of what was tried. way: what else to do than relax a constraint; empty where all was tried."""
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether there is no candidate that was not tried."""
+        return not self.details["way"]
+
+
+class NothingFeasible(NothingMeetsConstraints):
     """One constraint is broken by every candidate that was tried; `nearest` is the figure closest to it."""
 
     code = "E1004"
@@ -63,7 +72,7 @@ class OutsideSpace(EsperError):
     help = "it was written for other domains: search anew, or restore the blueprint"
 
 
-class ConstraintsContradict(EsperError):
+class ConstraintsContradict(NothingMeetsConstraints):
     """Each of several constraints holds somewhere, but none of the candidates satisfies them together."""
 
     code = "E1020"

@@ -15,13 +15,13 @@ import math
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import esper
-from esper.tezzeret.algorithms import ONE_OBJECTIVE, Outcome, make_algorithm
+from esper.tezzeret.algorithms import ONE_OBJECTIVE, Outcome, Started, make_algorithm
 from esper.tezzeret.costs import Quantities
 from esper.tezzeret.errors import AccuracyUnjudged, NothingEvaluated, NothingValid, WorkerLost
 from esper.tezzeret.evaluation import Evaluating, Evaluation, Refusal, Seen, outcome_of
@@ -31,6 +31,7 @@ from esper.tezzeret.ladder import Climbing, Halving, Key, Ladder, Proposing, Ste
 from esper.tezzeret.objectives import FIGURES, JUDGED_FIGURES, JUDGED_OBJECTIVES, OBJECTIVES, Objective
 from esper.tezzeret.pareto import Vector
 from esper.tezzeret.results import SearchResult, Stop, best_of, front_of
+from esper.tezzeret.space import Point
 from esper.tezzeret.store import Question, Store
 
 POLL = 0.2
@@ -97,6 +98,7 @@ def run_search(
     ladder: Ladder | None = None,
     executor: Executor | None = None,
     store: Store | None = None,
+    start: Sequence[Point] = (),
     watch: Callable[[Progress], None] = lambda progress: None,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> SearchResult:
@@ -104,7 +106,8 @@ def run_search(
 
     ladder: candidates are trained on it, and what they learn is part of the objective; None: they are only
     counted. executor: evaluates; None: this thread. It is left running. store: evaluations in it are not
-    done again, and others are added, so a search goes on where it was killed. watch: told after each
+    done again, and others are added, so a search goes on where it was killed. start: what to evaluate first,
+    as points that `solver.enforce` found. watch: told after each
     evaluation. is_cancelled: asked between evaluations; the result is then of what was found so far.
     Raises `AccuracyUnjudged`, `NothingToChoose`, `UnknownTarget`, `NothingValid`, `NothingFeasible`,
     `ConstraintsContradict`, `NothingEvaluated`, `WorkerLost`, `MissingPackage`, `FileUnwritable`, and the
@@ -112,7 +115,7 @@ def run_search(
     """
     if ladder is None and plan.objective not in OBJECTIVES:
         raise AccuracyUnjudged()
-    run = _Run(evaluator, plan, ladder, executor or _ThisThread(), store, watch, is_cancelled)
+    run = _Run(evaluator, plan, ladder, executor or _ThisThread(), store, start, watch, is_cancelled)
     stopped = run.to_its_end()
     return run.result(stopped)
 
@@ -135,6 +138,7 @@ class _Run:
     ladder: Ladder | None
     executor: Executor
     store: Store | None
+    start: Sequence[Point]
     watch: Callable[[Progress], None]
     is_cancelled: Callable[[], bool]
     found: dict[Key, Candidate] = field(default_factory=dict)
@@ -154,6 +158,7 @@ class _Run:
         self.is_scalar = self.plan.algorithm in ONE_OBJECTIVE or not self.objective.is_several
         figures = 1 if self.is_scalar else len(self.objective.figures)
         algorithm = make_algorithm(self.plan.algorithm, self.space, self.plan.seed, figures)
+        algorithm = Started(algorithm, self.start) if self.start else algorithm
         self.proposing: Proposing = (
             Straight(algorithm, self._outcome)
             if self.ladder is None

@@ -182,9 +182,10 @@ def _left(axes: list[int], keepdims: bool) -> list[str]:
     return [size for axis, size in sizes if keepdims or axis not in axes]
 
 
-def test_a_weight_that_no_element_meets_has_a_gradient_of_zero() -> None:
-    """The oneDNN library would leave it as the memory was, in bf16 with channels last."""
-    x, g = torch.ones(4, 1, 1, 3, dtype=torch.bfloat16), torch.ones(4, 1, 1, 1, dtype=torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_weight_that_no_element_meets_has_a_gradient_of_zero(dtype: torch.dtype) -> None:
+    """The oneDNN library would leave it as the memory was."""
+    x, g = torch.ones(4, 1, 1, 3, dtype=dtype), torch.ones(4, 1, 1, 1, dtype=dtype)
     expected = torch.zeros(1, 3, 3, 3)
     expected[:, :, 1, 1] = 4.0
     for _ in range(50):
@@ -196,8 +197,9 @@ def test_a_weight_that_no_element_meets_has_a_gradient_of_zero() -> None:
         assert torch.equal(found.float(), expected)
 
 
-def test_a_window_that_meets_padding_alone_gives_zero_in_bf16() -> None:
-    """The oneDNN library would crash on it with channels last."""
-    x, w = torch.ones(2, 2, 1, 3, dtype=torch.bfloat16), torch.ones(6, 1, 1, 1, dtype=torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_window_that_meets_padding_alone_gives_zero(dtype: torch.dtype) -> None:
+    """The oneDNN library would crash on it."""
+    x, w = torch.ones(2, 2, 1, 3, dtype=dtype), torch.ones(6, 1, 1, 1, dtype=dtype)
     found = last.convolution(x, w, stride=2, padding=1, dilation=2, groups=3)
-    assert torch.equal(found, torch.zeros(2, 2, 2, 6, dtype=torch.bfloat16))
+    assert torch.equal(found, torch.zeros(2, 2, 2, 6, dtype=dtype))

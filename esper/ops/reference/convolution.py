@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+_SHORT = (torch.bfloat16, torch.float16)
 _BY_AXES = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED_BY_AXES = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
@@ -13,19 +14,18 @@ def convolution(
     x: torch.Tensor, weight: torch.Tensor, *, stride: int, padding: int, dilation: int, groups: int
 ) -> torch.Tensor:
     """The cross-correlation, without a bias."""
-    return _BY_AXES[x.dim() - 2](_safe(x), _safe(weight), None, stride, padding, dilation, groups)
+    y = _BY_AXES[x.dim() - 2](_safe(x), _safe(weight), None, stride, padding, dilation, groups)
+    return y.to(x.dtype)
 
 
 def _safe(x: torch.Tensor) -> torch.Tensor:
-    """`x`, in row-major memory where it is bf16 on a CPU.
+    """`x`, in float32 where it is of a 16-bit type on a CPU.
 
-    With channels last, oneDNN's bf16 convolutions crash where a window meets padding alone, and leave a
-    weight's gradient unset where no element meets the weight.
+    oneDNN's 16-bit convolutions crash where a window meets padding alone, and leave a weight's gradient unset
+    where no element meets the weight: in bf16 with channels last on any CPU, in both types and all layouts
+    where there are instructions for them. They sum in float32, so what is rounded at the end is the same.
     """
-    if x.dtype is torch.bfloat16 and x.device.type == "cpu":
-        expected = torch.empty(x.shape, device="meta").stride()
-        return x if x.stride() == expected else x.clone(memory_format=torch.contiguous_format)
-    return x
+    return x.float() if x.dtype in _SHORT and x.device.type == "cpu" else x
 
 
 def convolution_input_grad(
@@ -75,7 +75,7 @@ def backward(
     found: tuple[torch.Tensor, ...] = torch.ops.aten.convolution_backward(
         _safe(g), _safe(x), _safe(weight), None, *steps, False, [0] * (x.dim() - 2), groups, mask
     )
-    return found[wanted]
+    return found[wanted].to(g.dtype)
 
 
 def conv(
@@ -91,7 +91,9 @@ def conv(
     """The cross-correlation plus `bias` [features]; `padding` -1 is `dilation * (kernel // 2)`."""
     if padding == -1:
         padding = dilation * (weight.shape[2] // 2)
-    return _BY_AXES[x.dim() - 2](_safe(x), _safe(weight), bias, stride, padding, dilation, groups)
+    given = None if bias is None else _safe(bias)
+    y = _BY_AXES[x.dim() - 2](_safe(x), _safe(weight), given, stride, padding, dilation, groups)
+    return y.to(x.dtype)
 
 
 def depthwise_conv(
@@ -121,4 +123,6 @@ def conv_transpose(
 ) -> torch.Tensor:
     """The transposed convolution; weight [C, channels / groups, ...kernel], `bias` [channels]."""
     transposed = _TRANSPOSED_BY_AXES[x.dim() - 2]
-    return transposed(x, weight, bias, stride, padding, output_padding, groups, dilation)
+    given = None if bias is None else _safe(bias)
+    y = transposed(_safe(x), _safe(weight), given, stride, padding, output_padding, groups, dilation)
+    return y.to(x.dtype)

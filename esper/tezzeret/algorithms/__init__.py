@@ -13,6 +13,7 @@ from esper.tezzeret.algorithms.local import LocalSearch
 from esper.tezzeret.algorithms.nsga2 import NSGA2
 from esper.tezzeret.algorithms.protocol import REFUSED, Algorithm, Outcome, surpasses
 from esper.tezzeret.algorithms.random_search import RandomSearch
+from esper.tezzeret.algorithms.started import Started
 from esper.tezzeret.space import Space
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Outcome",
     "RandomSearch",
     "RegularizedEvolution",
+    "Started",
     "make_algorithm",
     "surpasses",
 ]
