@@ -20,9 +20,8 @@ from esper.files import write_whole
 
 if TYPE_CHECKING:
     from esper.lang import ParameterValue
-    from esper.tezzeret import Evaluator, Ladder, Learned, Plan, Point, SearchResult, Store
+    from esper.tezzeret import Evaluator, Ladder, Learned, Plan, SearchResult, Store
     from esper.tezzeret.costs.exact import ExactMemory
-    from esper.tezzeret.errors import NothingMeetsConstraints
 
 PATIENCE = 200
 MOST_WORKERS = 256
@@ -158,6 +157,7 @@ def search(
     from esper.cli.search_view import document, how_found, next_steps, page, watching
     from esper.cli.search_workers import workers as worker_processes
     from esper.tezzeret.errors import AccuracyUnjudged, NothingMeetsConstraints
+    from esper.tezzeret.solver import enforce
 
     start = time.perf_counter()
     asked = None
@@ -209,7 +209,7 @@ def search(
                 if error.is_of_all or interrupts.has_come():
                     raise
                 note(f"none of {error.details['trials']} candidates meets the constraints: looking for one")
-                result = searched(start=[_fitting(evaluator, seed, error)])
+                result = searched(start=[enforce(evaluator, seed=seed).candidate.values])
         except EsperError:
             if interrupts.has_come():
                 note("interrupted before anything was found")
@@ -236,17 +236,6 @@ def search(
         click.echo(page(result, plan, request, output, exact, training))
     if result.stopped == tezzeret.Stop.CANCELLED:
         context.exit(interrupts.exit_code)
-
-
-def _fitting(evaluator: Evaluator, seed: int, error: NothingMeetsConstraints) -> Point:
-    """Values that keep all constraints. Raises `Infeasible` where none do, and `error` where that is open."""
-    from esper.tezzeret.solver import enforce
-    from esper.tezzeret.solver.errors import NoRepairFound
-
-    try:
-        return enforce(evaluator, seed=seed).candidate.values
-    except NoRepairFound:
-        raise error from None
 
 
 def _alone(ladder: Ladder | None, result: SearchResult) -> Learned | None:

@@ -205,8 +205,12 @@ def _range(parameter: Parameter, written: Range, evaluator: Evaluator) -> Domain
         return None
     try:
         found = range_of(written, parameter.kind.text, low, high, step)
-        if not isinstance(found, Interval):
-            found = tuple(conform(parameter, value) for value in found)
+        if isinstance(found, Interval):
+            return found
+        if parameter.kind.text == "float":
+            return tuple(conform(parameter, value) for value in found)
+        for end in (found[0], found[-1]):  # between which all lie
+            conform(parameter, end)
         return found
     except EsperError as error:
         evaluator.report.add(error, written.span)

@@ -70,9 +70,12 @@ def is_gone(group: int) -> bool:
 
 
 def is_begun(file: Path) -> bool:
-    """Whether an evaluation was kept, which stands in the log of the file."""
+    """Whether more evaluations were kept than are under way at a time, so that the best is known.
+
+    Each is a commit, of two pages at least, in the log of the file; the file itself is the search's alone.
+    """
     log = Path(f"{file}-wal")
-    return log.exists() and log.stat().st_size > 0
+    return log.exists() and log.stat().st_size > 10 * 4096
 
 
 def test_one_worker_is_this_process() -> None:

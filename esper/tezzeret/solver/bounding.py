@@ -33,6 +33,8 @@ from esper.tezzeret.solver.validate import PRODUCING
 MAX_COMBINATIONS = 5_000
 """Of what one statement reads; with more, nothing is proven."""
 MAX_TURNS = 1_000
+MAX_DEEDS = 2_000
+"""Statements taken for all boxes together, each some tenths of a millisecond; with more nothing is proven."""
 
 Box = Mapping[str, tuple[ParameterValue, ...]]
 
@@ -48,7 +50,7 @@ class Deed:
 
 
 class TooMany(Exception):
-    """A statement reads more combinations than are gone through: nothing is known of the box."""
+    """More combinations of what statements read than are gone through: nothing is known of the box."""
 
 
 class Bounding:
@@ -95,9 +97,11 @@ class Bounding:
         return self.single.value(expression, self._given(names))
 
     def deed(self, statement: Simple, names: Mapping[str, int]) -> Deed | None:
-        """None where the blueprint refuses it."""
+        """None where the blueprint refuses it. Raises `TooMany`."""
         key = id(statement), tuple(names.items())
         if key not in self.deeds:
+            if len(self.deeds) >= MAX_DEEDS:
+                raise TooMany
             effect = self.single.effect(statement, self._given(names))
             self.deeds[key] = None if effect is None else self._deed(effect)
         return self.deeds[key]

@@ -8,12 +8,13 @@ next number of a domain, or to any other name; of an interval, it is a sixteenth
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from esper.lang import Interval, ParameterValue
 from esper.tezzeret.space import Domain, Point, Space
-from esper.tezzeret.space.domains import STEPS, is_same
+from esper.tezzeret.space.domains import STEPS, is_same, rank
 
 MAX_LISTED = 50_000
 """Points that are put in order at a time."""
@@ -42,10 +43,8 @@ def distance(domain: Domain, one: ParameterValue, other: ParameterValue) -> floa
     if isinstance(domain, Interval):
         assert isinstance(one, int | float) and isinstance(other, int | float)
         return STEPS * abs(one - other) / ((domain.high - domain.low) or 1.0)
-    numbers = sorted(value for value in domain if not isinstance(value, str | bool))
-    if one not in numbers or other not in numbers:
-        return 1.0
-    return float(abs(numbers.index(one) - numbers.index(other)))
+    ranks = rank(domain, one), rank(domain, other)
+    return 1.0 if ranks[0] is None or ranks[1] is None else float(abs(ranks[0] - ranks[1]))
 
 
 def in_words(origin: Point, point: Point) -> tuple[str, ...]:
@@ -82,9 +81,14 @@ def _layer(
     space: Space, origin: Point, names: list[str], edits: int, seen: set[str]
 ) -> list[tuple[Change, Point]] | None:
     """The points with `edits` other values, in order; None if they are too many."""
+    others = {name: _others(space.domains[name], origin[name]) for name in names}
+    several = list(itertools.combinations(names, edits))
+    taken = sum(math.prod(len(others[name]) for name in chosen) for chosen in several)
+    if taken > 2 * MAX_LISTED:  # settling makes some of them equal
+        return None
     found: list[tuple[Change, Point]] = []
-    for chosen in itertools.combinations(names, edits):
-        for values in itertools.product(*(_others(space.domains[name], origin[name]) for name in chosen)):
+    for chosen in several:
+        for values in itertools.product(*(others[name] for name in chosen)):
             point = space.settled({**origin, **dict(zip(chosen, values, strict=True))})
             key = space.encode(point)
             if key not in seen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from typing import TypeGuard
@@ -31,11 +32,15 @@ def mutated_value(domain: Domain, value: ParameterValue, rng: random.Random) -> 
     """
     if isinstance(domain, Interval):
         return _another_number(domain, value, rng)
-    others = [other for other in domain if not is_same(other, value)]
+    place = _places(domain, tuple(map(type, domain))).get((type(value), value), len(domain))
+    others = len(domain) - (place < len(domain))
     if not others:
         return value
     near = beside(domain, value)
-    return rng.choice(near if near and rng.random() < 0.5 else others)
+    if near and rng.random() < 0.5:
+        return rng.choice(near)
+    chosen = rng.randrange(others)
+    return domain[chosen + (chosen >= place)]
 
 
 def _another_number(domain: Interval, value: ParameterValue, rng: random.Random) -> ParameterValue:
@@ -59,9 +64,30 @@ def beside(domain: Domain, value: ParameterValue) -> list[ParameterValue]:
         return [other for other in found if other != value]
     if not are_numbers(domain):
         return [other for other in domain if not is_same(other, value)]
-    ordered = sorted(domain)
-    index = next((i for i, other in enumerate(ordered) if is_same(other, value)), None)
+    ordered, index = sorted(domain), rank(domain, value)
     return [] if index is None else [*ordered[max(index - 1, 0) : index], *ordered[index + 1 : index + 2]]
+
+
+def rank(domain: tuple[ParameterValue, ...], value: ParameterValue) -> int | None:
+    """How many of the numbers of `domain` are smaller; None for what is none of them."""
+    return _ranks(domain, tuple(map(type, domain))).get((type(value), value))
+
+
+Typed = tuple[type, ParameterValue]
+"""What tells 1 from 1.0 and True as a key, which are equal."""
+
+
+@functools.lru_cache(maxsize=512)
+def _places(domain: tuple[ParameterValue, ...], types: tuple[type, ...]) -> dict[Typed, int]:
+    return {one: place for place, one in enumerate(zip(types, domain, strict=True))}
+
+
+@functools.lru_cache(maxsize=512)
+def _ranks(domain: tuple[ParameterValue, ...], types: tuple[type, ...]) -> dict[Typed, int]:
+    if not are_numbers(domain):
+        return {}
+    ordered = sorted(zip(domain, types, strict=True), key=lambda pair: pair[0])
+    return {(kind, value): place for place, (value, kind) in enumerate(ordered)}
 
 
 def holds(domain: Domain, value: ParameterValue) -> bool:
