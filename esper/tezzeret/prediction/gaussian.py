@@ -2,8 +2,9 @@
 
 The kernel is Matern's with exponent 3/2, since times have kinks, with a length for each figure, plus noise
 (Rasmussen & Williams 2006, section 4.2 and algorithm 2.1); its parameters are those of the greatest marginal
-likelihood. Data and parameters are all that is kept: factors are computed again, so a fit can be written down
-as JSON and nothing in a file runs.
+likelihood. Of many points the first alone settle the parameters and the deviation, which is then an upper
+bound; all count for the mean. Data and parameters are all that is kept: factors are computed again, so a fit
+can be written down as JSON and nothing in a file runs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ LEAST_SPREAD = 0.5
 LENGTHS = (0.2, 50.0)
 AMPLITUDES = (1e-3, 1e2)
 NOISES = (1e-5, 1.0)
+SETTLING = 600
+"""Points that settle the parameters and the deviation: the time of both grows with their cube."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,27 @@ class Gaussian:
     lengths: Floats
 
     @cached_property
-    def _inverse(self) -> tuple[Floats, Floats]:
-        """The inverse of the lower factor of the covariance, and the weights of the points."""
-        covariance = self._kernel(self.points) + np.diag(self.variances)
-        inverse: Floats = np.linalg.inv(np.linalg.cholesky(covariance))
-        return inverse, inverse.T @ (inverse @ self.targets)
+    def _covariance(self) -> Floats:
+        found: Floats = self._kernel(self.points) + np.diag(self.variances)
+        return found
+
+    @cached_property
+    def _weights(self) -> Floats:
+        """Of the points in the mean."""
+        return np.linalg.solve(self._covariance, self.targets).astype(np.float64)
+
+    @cached_property
+    def _inverse(self) -> Floats:
+        """The inverse of the lower factor of the covariance of the points that settle the deviation."""
+        found: Floats = np.linalg.inv(np.linalg.cholesky(self._covariance[:SETTLING, :SETTLING]))
+        return found
 
     def __call__(self, points: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation [m] of the process at `points` [m, d], noise left out."""
-        inverse, weights = self._inverse
         kernel = self._kernel(points)
-        known = np.sum((inverse @ kernel.T) ** 2, axis=0)
+        known = np.sum((self._inverse @ kernel[:, :SETTLING].T) ** 2, axis=0)
         deviation: Floats = np.sqrt(np.maximum(self.amplitude - known, 0.0))
-        return kernel @ weights + self.offset, deviation
+        return kernel @ self._weights + self.offset, deviation
 
     @property
     def noise(self) -> float:
@@ -124,10 +135,11 @@ def fitted(points: Sequence[Sequence[float]], targets: Sequence[float], known: S
     noise = np.array(known, dtype=np.float64) ** 2
     shape = Matern(np.full(x.shape[1], 2.0), LENGTHS, nu=1.5)
     start = ConstantKernel(max(float(np.var(y)), 0.01), AMPLITUDES) * shape
-    model = GaussianProcessRegressor(start + WhiteKernel(0.01, NOISES), alpha=np.maximum(noise, 1e-8))
+    own = np.maximum(noise, 1e-8)[:SETTLING]
+    model = GaussianProcessRegressor(start + WhiteKernel(0.01, NOISES), alpha=own)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a parameter at its bound is a figure of no use
-        model.fit(x / scale, y - offset)
+        model.fit((x / scale)[:SETTLING], (y - offset)[:SETTLING])
     smooth, white = model.kernel_.k1, model.kernel_.k2
     return Gaussian(
         points=x,

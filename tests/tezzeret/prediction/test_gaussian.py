@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
+from esper.tezzeret.prediction import gaussian
 from esper.tezzeret.prediction.gaussian import Gaussian, fitted
 
 
@@ -57,3 +59,18 @@ def test_a_vector_of_another_size_is_refused(process: Gaussian, name: str) -> No
     document[name] = document[name][:-1]
     with pytest.raises(ValueError, match=name):
         Gaussian.from_document(document)
+
+
+def test_of_many_points_all_count_for_the_mean_and_the_first_for_the_deviation(
+    process: Gaussian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = np.random.default_rng(3).uniform(4, 12, (10, 2))
+    few = replace(
+        process, points=process.points[:20], targets=process.targets[:20], variances=process.variances[:20]
+    )
+    (means, least), (_, expected) = process(points), few(points)
+    monkeypatch.setattr(gaussian, "SETTLING", 20)
+    found = replace(process)(points)
+    np.testing.assert_allclose(found[0], means)
+    np.testing.assert_allclose(found[1], expected)
+    assert (expected >= least).all()
