@@ -1,4 +1,4 @@
-"""Runs kernels in Triton's interpreter, in a process of their own, with every memory access recorded.
+"""Runs kernels in Triton's interpreter, in another process, with every memory access recorded.
 
 `TRITON_INTERPRET=1` must be set before Triton is imported, hence the process. Requests and answers are
 JSON and NumPy's own array files in a private folder; nothing is pickled.
@@ -6,14 +6,17 @@ JSON and NumPy's own array files in a private folder; nothing is pickled.
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +90,7 @@ def interpret(
             ],
         }
         (folder / "request.json").write_text(json.dumps(request))
-        answer = _run_worker(folder, timeout_s)
+        answer = _answer(folder, timeout_s)
         shapes = {name: array.shape for name, array in inputs.items()}
         shapes |= {name: shape for name, (_, shape) in outputs.items()}
         with np.load(folder / "buffers.npz", allow_pickle=False) as arrays:
@@ -99,18 +102,84 @@ def interpret(
         return Interpretation(buffers, findings, answer["launches"])
 
 
-def _run_worker(folder: Path, timeout_s: float) -> dict[str, Any]:
-    command = [sys.executable, "-m", "esper.urza.verify.interpret_worker", str(folder)]
-    environment = child_environment(TRITON_INTERPRET="1")
-    try:
-        process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s)
-    except subprocess.TimeoutExpired as error:
-        raise InterpreterFailed(kernel="?", reason=f"no answer after {timeout_s:g} s") from error
-    try:
-        answer: dict[str, Any] = json.loads((folder / "answer.json").read_text())
-    except FileNotFoundError as error:
-        reason = process.stderr.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
-        raise InterpreterFailed(kernel="?", reason=reason[0]) from error
+def _answer(folder: Path, timeout_s: float) -> dict[str, Any]:
+    """What became of the request in `folder`."""
+    reason = _PROCESS.ask(folder, timeout_s)
+    if reason is not None:
+        raise InterpreterFailed(kernel="?", reason=reason)
+    answer: dict[str, Any] = json.loads((folder / "answer.json").read_text())
     if "error" in answer:
         raise InterpreterFailed(kernel=answer["kernel"], reason=answer["error"])
     return answer
+
+
+class _Process:
+    """The process that interprets: begun when first needed, reused, and ended with this one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._owner = 0
+        self._told: IO[str] | None = None
+        """Where it writes what goes wrong."""
+
+    def ask(self, folder: Path, timeout_s: float) -> str | None:
+        """Waits for the answer in `folder`; why there is none, else None."""
+        with self._lock:
+            process = self._running()
+            assert process.stdin is not None and process.stdout is not None
+            overdue = threading.Event()
+
+            def end() -> None:
+                overdue.set()
+                process.kill()
+
+            watchdog = threading.Timer(timeout_s, end)
+            watchdog.start()
+            line = ""
+            try:
+                process.stdin.write(f"{folder}\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except BrokenPipeError:
+                pass  # the process is gone: the line stays empty, which tells it
+            finally:
+                watchdog.cancel()
+                reason = None if line else self._end()
+            if overdue.is_set():
+                return f"no answer after {timeout_s:g} s"
+            return reason
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is None or self._owner != os.getpid():  # a fork does not share its parent's
+            self._told = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed where the process ends
+            self._owner = os.getpid()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "esper.urza.verify.interpret_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._told,
+                text=True,
+                env=child_environment(TRITON_INTERPRET="1"),
+            )
+        return self._process
+
+    def _end(self) -> str:
+        """Ends the process; why."""
+        assert self._process is not None and self._told is not None
+        self._process.kill()
+        self._process.communicate()
+        self._told.seek(0)
+        lines = self._told.read().strip().splitlines()
+        self._told.close()
+        code, self._process = self._process.returncode, None
+        return lines[-1] if lines else f"exit code {code}"
+
+    def close(self) -> None:
+        """Lets the process end, if this one began it."""
+        if self._process is not None and self._owner == os.getpid():
+            self._process.communicate()
+
+
+_PROCESS = _Process()
+atexit.register(_PROCESS.close)

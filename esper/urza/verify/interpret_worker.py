@@ -1,4 +1,6 @@
-"""The process in which kernels are interpreted: `python -m esper.urza.verify.interpret_worker FOLDER`.
+"""The process in which kernels are interpreted: `python -m esper.urza.verify.interpret_worker`.
+
+Each line of its input names a folder with a request, and once the answer is there it prints `done`.
 
 Triton's interpreter is mended before it is used: memory is simulated and recorded, bf16 casts round to
 nearest even, products of bf16 are computed from their values, TF32 products truncate their operands and
@@ -11,7 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -25,10 +27,27 @@ from esper.urza.verify.interpret import NUMPY_TYPES
 from esper.urza.verify.recorder import Recorder
 
 
-def main(folder: Path) -> None:
+@dataclass
+class Memory:
+    """What simulates and records the memory of the request that runs."""
+
+    recorder: Recorder
+
+
+def main() -> None:
+    """Answers requests until its input ends; what a kernel prints goes to stderr."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    memory = Memory(Recorder())
+    mend_interpreter(memory)
+    for line in sys.stdin:
+        memory.recorder = Recorder()
+        run(Path(line.removesuffix("\n")), memory.recorder)
+        print("done", file=answers, flush=True)
+
+
+def run(folder: Path, recorder: Recorder) -> None:
     """Runs the request in `folder`; writes answer.json and buffers.npz beside it."""
     request = json.loads((folder / "request.json").read_text())
-    recorder = Recorder()
     with np.load(folder / "inputs.npz", allow_pickle=False) as arrays:
         for index, name in enumerate(request["inputs"]):
             recorder.add(name, arrays[f"arr_{index}"].reshape(-1), written=True)
@@ -37,7 +56,6 @@ def main(folder: Path) -> None:
 
     answer: dict[str, Any] = {"launches": 0}
     modules: dict[str, ModuleType] = {}
-    mend_interpreter(recorder)
     for call in request["calls"]:
         kernel = KernelSource.from_json(call["kernel"])
         if kernel.source not in modules:
@@ -83,7 +101,7 @@ def _launch(kernel: KernelSource, module: ModuleType, call: dict[str, Any], reco
     recorder.end_launch(kernel.name, {a.name: a.writes for a in kernel.arguments if a.kind == "pointer"})
 
 
-def mend_interpreter(recorder: Recorder) -> None:
+def mend_interpreter(memory: Memory) -> None:
     """Patches Triton's interpreter in this process, once and for good."""
     import triton.language as tl
     from triton.runtime import interpreter
@@ -98,10 +116,10 @@ def mend_interpreter(recorder: Recorder) -> None:
     def masked_load(self: Any, ptrs: Any, mask: Any, other: Any, *_: Any) -> Any:
         element = ptrs.get_element_ty()
         filler = np.zeros((), interpreter._get_np_dtype(element)) if other is None else other.data
-        return handle(recorder.load(ptrs.data, mask.data, filler), element)
+        return handle(memory.recorder.load(ptrs.data, mask.data, filler), element)
 
     def masked_store(self: Any, ptrs: Any, value: Any, mask: Any, *_: Any) -> None:
-        recorder.store(ptrs.data, value.data, mask.data)
+        memory.recorder.store(ptrs.data, value.data, mask.data)
 
     def cast(self: Any, source: Any, target_type: Any) -> Any:
         target = target_type.scalar
@@ -224,4 +242,4 @@ def _root_message(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -47,10 +47,10 @@ def double(body: str) -> KernelSource:
     )
 
 
-def run(body: str, n: int = 100) -> Interpretation:
+def run(body: str, n: int = 100, timeout_s: float = 600.0) -> Interpretation:
     call = KernelCall(double(body), {"x": "a", "y": "b"}, {"n": n})
     a = np.arange(n, dtype=np.float32)
-    return interpret([call], {"a": a}, {"b": ("f32", (n,))})
+    return interpret([call], {"a": a}, {"b": ("f32", (n,))}, timeout_s)
 
 
 def test_a_right_kernel_has_no_findings() -> None:
@@ -108,3 +108,19 @@ def test_arithmetic_on_bf16_is_refused_where_triton_would_be_silently_wrong() ->
 def test_an_error_in_a_kernel_names_it() -> None:
     with pytest.raises(InterpreterFailed, match="kernel `double` does not run"):
         run("tl.store(y + offsets, missing_name, mask)")
+
+
+def test_one_process_answers_after_errors_and_in_any_order() -> None:
+    with pytest.raises(InterpreterFailed):
+        run("tl.store(y + offsets, missing_name, mask)")
+    assert run(RIGHT).findings == ()
+    assert run(FAULTS["race"][1]).findings != ()
+    assert run(RIGHT).findings == ()
+
+
+def test_a_process_that_ends_or_takes_too_long_is_told_and_replaced() -> None:
+    with pytest.raises(InterpreterFailed, match="exit code 3"):
+        run("__import__('os')._exit(3)")
+    with pytest.raises(InterpreterFailed, match=r"no answer after 0\.2 s"):
+        run("while True: pass", timeout_s=0.2)
+    assert run(RIGHT).findings == ()
