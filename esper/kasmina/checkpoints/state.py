@@ -137,6 +137,7 @@ def restore_growth(growth: Growth, values: Mapping[str, Any]) -> None:
         _restore_slot(slot, bank, values["slots"][name])
     _set_attributes(growth, values["growth"], bank.ground.device)
     growth.governor.load_state_dict(values["governor"])
+    bank.ground.exploded_steps = growth.governor.watch.exploded
     growth.tracker.rewind(values["tracker"])
     if values["policy"] is not None:
         growth.policy.load_state_dict(values["policy"])  # type: ignore[attr-defined]

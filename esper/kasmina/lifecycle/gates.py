@@ -21,7 +21,8 @@ class GateParameters:
 
     permissive: bool = False
     """Every gate is tried and recorded, and a seed that fails goes on all the same, but for what the
-    mechanism relies on: that a seed fits and runs, is fully blended in, and is the only one in place."""
+    mechanism relies on: that a seed fits and runs, is fully blended in, is the only one in place, and stays
+    in reach of a rollback while the training loss is exploding."""
 
     training_steps: int = 100
     """G2: least age in TRAINING. Shorter, and the seed's first steps decide; longer costs incubation."""
@@ -127,6 +128,7 @@ GATES: Mapping[SeedStage, Gate] = MappingProxyType(
                 (
                     Criterion("stage_steps", ">=", "probation_steps", comes_first=True),
                     Criterion("alpha", ">=", 1.0, comes_first=True, is_waivable=False),
+                    Criterion("exploded_steps", "<=", 0.0, comes_first=True, is_waivable=False),
                     Criterion("heldout_examples", ">=", "heldout_examples"),
                     Criterion("gain", ">=", "gain"),
                     Criterion("gain_over_error", ">=", "gain_errors"),

@@ -35,6 +35,8 @@ class Ground:
     output: OutputBackend | None = None
     epoch: int = 0
     step: int = 0
+    exploded_steps: int = 0
+    """The latest in a row whose training loss is far above the recent ones: a divergence in the making."""
     val_loss: float | None = None
     """The latest, as the loop reported it."""
     gradient_square: Tensor | None = None

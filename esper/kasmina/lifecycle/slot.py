@@ -153,6 +153,7 @@ class SeedSlot(SlotState):
             "alpha": self.alpha,
             "blend_steps_left": None if self.blend is None else self.blend.steps_left,
             "others_in_place": float(len(ground.in_place - {self.name})),
+            "exploded_steps": float(ground.exploded_steps),
         }
         due = check(gate, first, ground.gates, incubates=incubates, is_due=True)
         if not due.is_open:

@@ -129,7 +129,9 @@ class Growth:
         value = mean(loss.detach().item() if isinstance(loss, Tensor) else float(loss))
         stepped = self.optimizer.steps != self._steps_seen
         self._steps_seen = self.optimizer.steps
-        if not math.isfinite(value) or self.governor.watch.observe(value):
+        diverges = not math.isfinite(value) or self.governor.watch.observe(value)
+        self.slots.ground.exploded_steps = self.governor.watch.exploded
+        if diverges:
             self._stop_or_roll_back(value)
             return
         self._losses.append(value)
@@ -272,6 +274,7 @@ class Growth:
         self._act("rolled_back", reason, slot.name, loss)
         slot.cull(reason, rolls_back=True)
         self.governor.restart()
+        self.slots.ground.exploded_steps = 0
         self._losses.clear()
 
     def _act(self, action: str, reason: str, slot: str | None, loss: float | None) -> None:

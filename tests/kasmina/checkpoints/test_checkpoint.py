@@ -280,7 +280,8 @@ MADE_ANEW = {
     }
     | {"_held"},
     "log": {"slot", "_ground"},
-    "ground": {"model", "gates", "blend", "optimizer", "trial", "output", "tracker", "embargo", "mode"},
+    "ground": {"model", "gates", "blend", "optimizer", "trial", "output", "tracker", "embargo", "mode"}
+    | {"exploded_steps"},
     "growth": {"slots", "optimizer", "governor", "policy", "tracker"},
 }
 """What a script makes anew, or a checkpoint holds in another form."""
@@ -304,7 +305,10 @@ def test_the_governor_goes_on_counting(tmp_path: Path) -> None:
     run = Run()
     run.go_to(12)
     run.growth.governor.regressions = 1
-    assert run.growth.governor.state_dict() == resumed(run, tmp_path / "c").growth.governor.state_dict()
+    run.growth.governor.watch.exploded = 2
+    growth = resumed(run, tmp_path / "c").growth
+    assert run.growth.governor.state_dict() == growth.governor.state_dict()
+    assert growth.slots.ground.exploded_steps == 2
 
 
 def test_the_topology_can_be_restored_before_the_weights(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ GOOD = {
     "descent_over_error": 10.0,
     "alpha": 1.0,
     "blend_steps_left": 0.0,
+    "exploded_steps": 0.0,
     "loss_rise": -0.1,
     "heldout_examples": 1000.0,
     "gain": 0.2,

@@ -33,6 +33,7 @@ from esper.kasmina.errors import (
     ActionOutOfStage,
     GateRefused,
     LiveSeeds,
+    LossExploded,
     LossNotFinite,
     NothingToAdvance,
     StillEmbargoed,
@@ -152,8 +153,14 @@ class Lifecycle(RuleBasedStateMachine):
             loss = loss_on(self.model, None)
             torch.autograd.backward(loss)
             self.optimizer.step()
-            self.growth.observe(loss, None)
-            if self.twin is not None and not self.is_twin_paused:
+            is_twin_paused, blamed = self.is_twin_paused, self.slots.in_stages(ON_TRIAL)
+            try:
+                self.growth.observe(loss, None)
+            except LossExploded:
+                assert not blamed and self.twin is None
+            if SeedStage.CULLED in [slot.stage for slot in blamed]:
+                self.taken_back()
+            if self.twin is not None and not is_twin_paused:
                 after = torch.get_rng_state()
                 torch.set_rng_state(random)
                 self.twin_optimizer.zero_grad()

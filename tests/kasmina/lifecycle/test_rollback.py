@@ -12,11 +12,24 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from esper.kasmina.attach import attach
+from esper.kasmina.errors import GateRefused
 from esper.kasmina.lifecycle.bank import slots
 from esper.kasmina.lifecycle.control import Trial
+from esper.kasmina.training.governor import GovernorParameters
+from esper.kasmina.training.growth import Growth
 from esper.kasmina.training.optimizer import GrowthOptimizer
 from esper.leyline.stages import SeedStage
-from tests.kasmina.networks import ConvHost, batches, conv_host, equal_states, fingerprint, loss_on, residual
+from tests.kasmina.networks import (
+    ConvHost,
+    Waiting,
+    ages_alone,
+    batches,
+    conv_host,
+    equal_states,
+    fingerprint,
+    loss_on,
+    residual,
+)
 
 OPTIMIZERS: list[Callable[[Any], Optimizer]] = [
     lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
@@ -215,3 +228,21 @@ def test_a_host_that_is_unfrozen_while_a_seed_is_in_place_is_followed_and_taken_
     grown.slot.cull("test")
     assert equal_states(host, fingerprint(grown.model))
     assert equal_optimizers(state, state_of(grown.optimizer.inner))
+
+
+def test_a_seed_is_not_kept_while_the_loss_is_exploding_and_goes_with_it() -> None:
+    """A seed that was just kept could not be taken back."""
+    ride = Ride(OPTIMIZERS[0])
+    gates, governor = ages_alone(1, heldout_examples=4), GovernorParameters(explosion_steps=3)
+    growth = Growth(ride.model, ride.optimizer, Waiting(), gates=gates, governor=governor)
+    for _ in range(governor.explosion_least):
+        ride.train(1)
+        growth.observe(1.0, next(ride.feed))
+    ride.go_to(SeedStage.PROBATIONARY)
+    for _ in range(2):
+        ride.train(1)
+        growth.observe(9.0, next(ride.feed))
+        with pytest.raises(GateRefused, match=r"exploded_steps is [12], expected <= 0"):
+            ride.slot.advance()
+    growth.observe(9.0, next(ride.feed))
+    assert ride.slot.stage is SeedStage.CULLED and ride.slot.rollbacks == 1
