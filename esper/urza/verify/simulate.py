@@ -1,6 +1,7 @@
 """A program in Triton's interpreter: kernels on simulated memory, library operators on torch tensors.
 
-Kernels run together, in a process of their own, up to the next library operator that reads what they write.
+Kernels run together, in the process that interprets, up to the next library operator that reads what they
+write.
 """
 
 from __future__ import annotations
