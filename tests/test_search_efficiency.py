@@ -76,6 +76,12 @@ def test_ratios_are_of_medians_and_their_intervals_hold_them() -> None:
     assert high - low < times
 
 
+def test_an_algorithm_that_mostly_does_not_arrive_is_no_so_many_times_faster() -> None:
+    runs = np.full(20, benchmark.LONGEST)
+    lines = benchmark.rows(problem(4.5), {"random": runs, "local": runs, "bayesian": runs})
+    assert "| more than 300 | | |" in lines[-1] and "300.0" in lines[0]
+
+
 def test_an_algorithm_that_reports_nothing_ends_the_benchmark() -> None:
     nothing = np.array([], dtype=np.int64)
     with pytest.raises(SystemExit, match="`local` reports nothing"):
