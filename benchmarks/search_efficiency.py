@@ -215,6 +215,11 @@ def ratio(of: Evaluations, to: Evaluations) -> tuple[float, float, float]:
     return (float(np.median(of) / np.median(to)), *interval(samples))
 
 
+def is_given_up(name: str, runs: Evaluations) -> bool:
+    """Whether most searches of a slow algorithm had not arrived when they were ended."""
+    return name in SLOW and bool(np.median(runs) >= LONGEST)
+
+
 def rows(problem: Problem, found: dict[str, Evaluations]) -> list[str]:
     """Lines of the table of evaluations."""
     for name, runs in found.items():
@@ -222,7 +227,7 @@ def rows(problem: Problem, found: dict[str, Evaluations]) -> list[str]:
             raise SystemExit(f"{problem.name}: `{name}` reports nothing")
     lines = []
     for name, runs in found.items():
-        if name in SLOW and np.median(runs) >= LONGEST:
+        if is_given_up(name, runs):
             lines.append(f"| {problem.name} | {name} | {len(runs)} | more than {LONGEST} | | |")
             continue
         low, high = interval(medians(runs, np.random.default_rng(0)))
@@ -313,7 +318,8 @@ def picture(found: dict[str, dict[str, Evaluations]]) -> str:
         for algorithm, runs in entry.items():
             low, middle, top = (unit * np.log10(max(q, 1.0)) for q in np.quantile(runs, (0.25, 0.5, 0.75)))
             at, bar = y + high / 2, f'height="{high - 4}" fill="{COLOURS[algorithm]}"'
-            label = f"{algorithm} {np.median(runs):,.0f}"
+            more = ", more than" if is_given_up(algorithm, runs) else ""
+            label = f"{algorithm}{more} {np.median(runs):,.0f}"
             parts += [
                 f'<rect x="{left}" y="{y + 2}" width="{middle:.1f}" {bar}/>',
                 f'<line x1="{left + low:.1f}" x2="{left + top:.1f}" y1="{at}" y2="{at}" stroke="#222"/>',
