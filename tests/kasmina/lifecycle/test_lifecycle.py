@@ -59,7 +59,7 @@ from tests.kasmina.networks import Recorder, Waiting, ages_alone, equal_states, 
 IS_SOAKING = settings.get_current_profile_name() == "soak"
 PARTS = range(20 if IS_SOAKING else 1)
 """A long run is cut into parts, so that it goes on where it was killed."""
-EXAMPLES = 550 if IS_SOAKING else 100
+EXAMPLES = 600 if IS_SOAKING else 100
 
 EASY = ages_alone(1, heldout_examples=4)
 """Gates that ask for ages alone, so that random walks reach every stage. Every figure must be measured."""
