@@ -197,9 +197,13 @@ def test_a_weight_that_no_element_meets_has_a_gradient_of_zero(dtype: torch.dtyp
         assert torch.equal(found.float(), expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_window_that_meets_padding_alone_gives_zero(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("is_cast", [False, True])
+def test_a_window_that_meets_padding_alone_gives_the_bias(dtype: torch.dtype, is_cast: bool) -> None:
     """The oneDNN library would crash on it."""
-    x, w = torch.ones(2, 2, 1, 3, dtype=dtype), torch.ones(6, 1, 1, 1, dtype=dtype)
-    found = last.convolution(x, w, stride=2, padding=1, dilation=2, groups=3)
-    assert torch.equal(found, torch.zeros(2, 2, 2, 6, dtype=dtype))
+    x, w, bias = (torch.ones(*shape, dtype=dtype) for shape in ((2, 2, 1, 3), (6, 1, 1, 1), (6,)))
+    with torch.autocast("cpu", enabled=is_cast):
+        bare = last.convolution(x, w, stride=2, padding=1, dilation=2, groups=3)
+        y = first.conv(x.movedim(-1, 1), w, bias, stride=2, padding=1, dilation=2, groups=3)
+    assert torch.equal(bare, torch.zeros(2, 2, 2, 6, dtype=dtype))
+    assert torch.equal(y, torch.ones(2, 6, 2, 2, dtype=dtype))

@@ -14,18 +14,51 @@ def convolution(
     x: torch.Tensor, weight: torch.Tensor, *, stride: int, padding: int, dilation: int, groups: int
 ) -> torch.Tensor:
     """The cross-correlation, without a bias."""
-    y = _BY_AXES[x.dim() - 2](_safe(x), _safe(weight), None, stride, padding, dilation, groups)
-    return y.to(x.dtype)
+    return _convolved(x, weight, None, stride, padding, dilation, groups)
 
 
-def _safe(x: torch.Tensor) -> torch.Tensor:
-    """`x`, in float32 where it is of a 16-bit type on a CPU.
+def _convolved(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: int,
+    padding: int,
+    dilation: int,
+    groups: int,
+) -> torch.Tensor:
+    function = _BY_AXES[x.dim() - 2]
+    if not _is_guarded(x, weight, padding, dilation):
+        return function(x, weight, bias, stride, padding, dilation, groups)
+    with torch.autocast("cpu", enabled=False):
+        y = function(_plain(x), _plain(weight), None, stride, padding, dilation, groups)
+        return _biased(y, bias).to(x.dtype)
 
-    oneDNN's 16-bit convolutions crash where a window meets padding alone, and leave a weight's gradient unset
-    where no element meets the weight: in bf16 with channels last on any CPU, in both types and all layouts
-    where there are instructions for them. They sum in float32, so what is rounded at the end is the same.
+
+def _is_guarded(x: torch.Tensor, weight: torch.Tensor, padding: int, dilation: int) -> bool:
+    """Whether oneDNN is to see row-major float32 alone, and no bias.
+
+    It crashes where a window meets padding alone: in 16-bit types, and in float32 with channels last and a
+    bias. In 16-bit types, which autocast makes of float32, it leaves a weight's gradient unset where no
+    element meets the weight, too, and at times results. It sums those in float32 itself, so what is rounded
+    at the end is the same.
     """
-    return x.float() if x.dtype in _SHORT and x.device.type == "cpu" else x
+    if x.device.type != "cpu":
+        return False
+    if x.dtype in _SHORT or torch.is_autocast_enabled("cpu"):
+        return True
+    sides = zip(x.shape[2:], weight.shape[2:], strict=True)
+    return any(
+        padding > dilation * (taps - 1) or (padding > 0 and dilation > 1 and dilation > size)
+        for size, taps in sides
+    )
+
+
+def _plain(x: torch.Tensor) -> torch.Tensor:
+    return x.float().contiguous() if x.dtype in _SHORT else x.contiguous()
+
+
+def _biased(y: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return y if bias is None else y + bias.to(y.dtype).reshape(-1, *[1] * (y.dim() - 2))
 
 
 def convolution_input_grad(
@@ -72,8 +105,11 @@ def backward(
     """The gradient of x (`wanted` 0) or weight (1); the other one's values are read, its own are not."""
     mask = [wanted == index for index in range(3)]
     steps = ([value] * (x.dim() - 2) for value in (stride, padding, dilation))
+    operands = (g, x, weight)
+    if _is_guarded(x, weight, padding, dilation):
+        operands = (_plain(g), _plain(x), _plain(weight))
     found: tuple[torch.Tensor, ...] = torch.ops.aten.convolution_backward(
-        _safe(g), _safe(x), _safe(weight), None, *steps, False, [0] * (x.dim() - 2), groups, mask
+        *operands, None, *steps, False, [0] * (x.dim() - 2), groups, mask
     )
     return found[wanted].to(g.dtype)
 
@@ -91,9 +127,7 @@ def conv(
     """The cross-correlation plus `bias` [features]; `padding` -1 is `dilation * (kernel // 2)`."""
     if padding == -1:
         padding = dilation * (weight.shape[2] // 2)
-    given = None if bias is None else _safe(bias)
-    y = _BY_AXES[x.dim() - 2](_safe(x), _safe(weight), given, stride, padding, dilation, groups)
-    return y.to(x.dtype)
+    return _convolved(x, weight, bias, stride, padding, dilation, groups)
 
 
 def depthwise_conv(
@@ -123,6 +157,8 @@ def conv_transpose(
 ) -> torch.Tensor:
     """The transposed convolution; weight [C, channels / groups, ...kernel], `bias` [channels]."""
     transposed = _TRANSPOSED_BY_AXES[x.dim() - 2]
-    given = None if bias is None else _safe(bias)
-    y = transposed(_safe(x), _safe(weight), given, stride, padding, output_padding, groups, dilation)
-    return y.to(x.dtype)
+    if x.device.type != "cpu" or not (x.dtype in _SHORT or torch.is_autocast_enabled("cpu")):
+        return transposed(x, weight, bias, stride, padding, output_padding, groups, dilation)
+    with torch.autocast("cpu", enabled=False):
+        y = transposed(_plain(x), _plain(weight), None, stride, padding, output_padding, groups, dilation)
+        return _biased(y, bias).to(x.dtype)
