@@ -9,11 +9,13 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -36,6 +38,10 @@ NUMPY_TYPES: dict[str, np.dtype[Any]] = {
     "bool": np.dtype(np.bool_),
 }
 """How each element type is held in an array: bf16 as its bits, since NumPy lacks it."""
+
+
+DONE = b"done\n"
+"""What the process answers once a request is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,53 +120,59 @@ def _answer(folder: Path, timeout_s: float) -> dict[str, Any]:
 
 
 class _Process:
-    """The process that interprets: begun when first needed, reused, and ended with this one."""
+    """The process that interprets: begun when first needed, reused, and ended with this one.
+
+    It has a session of its own, so an interrupt that a terminal sends to everything here is not its affair.
+    """
 
     def __init__(self) -> None:
+        self.forget()
+        os.register_at_fork(after_in_child=self.forget)
+
+    def forget(self) -> None:
+        """Begins anew: a fork does not share its parent's, which a lock may be held for."""
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._owner = 0
-        self._told: IO[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._told: IO[bytes] | None = None
         """Where it writes what goes wrong."""
 
     def ask(self, folder: Path, timeout_s: float) -> str | None:
         """Waits for the answer in `folder`; why there is none, else None."""
         with self._lock:
             process = self._running()
-            assert process.stdin is not None and process.stdout is not None
-            overdue = threading.Event()
-
-            def end() -> None:
-                overdue.set()
-                process.kill()
-
-            watchdog = threading.Timer(timeout_s, end)
-            watchdog.start()
-            line = ""
+            line, is_over = b"", False
             try:
-                process.stdin.write(f"{folder}\n")
-                process.stdin.flush()
-                line = process.stdout.readline()
-            except BrokenPipeError:
-                pass  # the process is gone: the line stays empty, which tells it
+                line, is_over = self._asked(process, f"{folder}\n".encode(), timeout_s)
             finally:
-                watchdog.cancel()
-                reason = None if line else self._end()
-            if overdue.is_set():
-                return f"no answer after {timeout_s:g} s"
-            return reason
+                reason = None if line == DONE else self._end()
+        return f"no answer after {timeout_s:g} s" if is_over else reason
 
-    def _running(self) -> subprocess.Popen[str]:
-        if self._process is None or self._owner != os.getpid():  # a fork does not share its parent's
-            self._told = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed where the process ends
-            self._owner = os.getpid()
+    def _asked(
+        self, process: subprocess.Popen[bytes], request: bytes, timeout_s: float
+    ) -> tuple[bytes, bool]:
+        """The line that it answers, and whether there was none in time."""
+        assert process.stdin is not None and process.stdout is not None and self._told is not None
+        self._told.seek(0)
+        self._told.truncate()
+        with suppress(BrokenPipeError):  # a process that is gone answers nothing
+            process.stdin.write(request)
+        if not select.select([process.stdout], [], [], timeout_s)[0]:
+            return b"", True
+        return process.stdout.readline(), False
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._process is None:
+            self._told = tempfile.TemporaryFile()  # noqa: SIM115 - closed where the process ends
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "esper.urza.verify.interpret_worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._told,
-                text=True,
+                bufsize=0,
                 env=child_environment(TRITON_INTERPRET="1"),
+                start_new_session=True,
             )
         return self._process
 
@@ -170,15 +182,15 @@ class _Process:
         self._process.kill()
         self._process.communicate()
         self._told.seek(0)
-        lines = self._told.read().strip().splitlines()
+        lines = self._told.read().decode(errors="replace").strip().splitlines()
         self._told.close()
         code, self._process = self._process.returncode, None
         return lines[-1] if lines else f"exit code {code}"
 
     def close(self) -> None:
-        """Lets the process end, if this one began it."""
-        if self._process is not None and self._owner == os.getpid():
-            self._process.communicate()
+        """Ends the process, if there is one."""
+        if self._process is not None:
+            self._end()
 
 
 _PROCESS = _Process()

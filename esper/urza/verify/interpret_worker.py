@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from esper.urza.builder.source_module import module_from_source
 from esper.urza.kernel import TRITON_TYPES, KernelSource
-from esper.urza.verify.interpret import NUMPY_TYPES
+from esper.urza.verify.interpret import DONE, NUMPY_TYPES
 from esper.urza.verify.recorder import Recorder
 
 
@@ -36,13 +37,14 @@ class Memory:
 
 def main() -> None:
     """Answers requests until its input ends; what a kernel prints goes to stderr."""
-    answers, sys.stdout = sys.stdout, sys.stderr
+    answers = os.dup(1)
+    os.dup2(2, 1)
     memory = Memory(Recorder())
     mend_interpreter(memory)
     for line in sys.stdin:
         memory.recorder = Recorder()
         run(Path(line.removesuffix("\n")), memory.recorder)
-        print("done", file=answers, flush=True)
+        os.write(answers, DONE)
 
 
 def run(folder: Path, recorder: Recorder) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 
 from esper.urza.errors import InterpreterFailed
 from esper.urza.grid import CeilDiv
 from esper.urza.kernel import Argument, KernelSource
+from esper.urza.verify import interpret as interpreting
 from esper.urza.verify.interpret import Interpretation, KernelCall, interpret
 
 HEADER = """
@@ -19,6 +23,7 @@ def double(x, y, n, BLOCK: tl.constexpr):
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
 """
+PRINTS = "tl.device_print('n', n)\n    tl.store(y + offsets, 2.0 * tl.load(x + offsets, mask, 0.0), mask)"
 RIGHT = "tl.store(y + offsets, 2.0 * tl.load(x + offsets, mask, 0.0), mask)"
 FAULTS = {
     "read out of bounds": ("x", "tl.store(y + offsets, 2.0 * tl.load(x + offsets - 1, mask, 0.0), mask)"),
@@ -119,8 +124,34 @@ def test_one_process_answers_after_errors_and_in_any_order() -> None:
 
 
 def test_a_process_that_ends_or_takes_too_long_is_told_and_replaced() -> None:
+    assert run(PRINTS).findings == ()
     with pytest.raises(InterpreterFailed, match="exit code 3"):
         run("__import__('os')._exit(3)")
     with pytest.raises(InterpreterFailed, match=r"no answer after 0\.2 s"):
         run("while True: pass", timeout_s=0.2)
+    assert run(RIGHT).findings == ()
+
+
+def test_a_process_that_ended_while_it_was_idle_fails_nobody() -> None:
+    for signal_number in (signal.SIGINT, signal.SIGKILL):
+        assert run(RIGHT).findings == ()
+        process = interpreting._PROCESS._process
+        assert process is not None
+        process.send_signal(signal_number)
+        process.wait()
+        assert run(RIGHT).findings == ()
+
+
+def test_what_a_kernel_prints_is_no_answer() -> None:
+    for _ in range(2):
+        assert run(PRINTS).findings == ()
+        assert run(f"__import__('os').write(1, b'done\\n')\n    {RIGHT}").findings == ()
+
+
+def test_a_fork_has_a_process_of_its_own() -> None:
+    assert run(RIGHT).findings == ()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if run(RIGHT).findings == () else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert run(RIGHT).findings == ()
