@@ -84,10 +84,11 @@ class Request:
         return len(self._loaded.unit.sources) == 1
 
     def require_other(self, output: Path) -> None:
-        """Raises `OverwritesSource` if `output` is the file that the blueprint stands in."""
+        """Raises `OverwritesSource` if `output` is the file that the blueprint, or its graph, stands in."""
         from esper.tezzeret.errors import OverwritesSource
 
-        source = Path(self._loaded.source.file)
+        given = Path(self.file)
+        source = given if given.exists() else Path(self._loaded.source.file)
         if output.exists() and source.exists() and output.samefile(source):
             raise OverwritesSource(path=output)
 

@@ -85,6 +85,8 @@ def compile(
         request.check_values()
         _show(_stage(emit, request, None, chosen))
         return
+    if output is not None:
+        request.require_other(output)
     with reproducible("compile", request, *targeted) as case:
         ir = case.graph = graph_of(request)
         detail(f"{ir.name}: {len(ir.nodes)} nodes for {', '.join(chosen)}")

@@ -35,7 +35,9 @@ def graph_or_seed_of(request: Request) -> BlueprintIR:
     from esper.urza.artifact import read_artifact
 
     if request.settings or request.precision or request.blueprint:
-        raise click.UsageError("a compiled seed has its values already: --size alone applies")
+        raise click.UsageError(
+            "a compiled seed has its values: --set, --blueprint and --precision are for a source"
+        )
     return BlueprintIR.from_json(read_artifact(Path(request.file)).ir_json)
 
 

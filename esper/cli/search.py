@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,9 @@ from esper.errors import EsperError
 from esper.files import write_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from esper.cli.search_view import ProgressLine
     from esper.lang import ParameterValue
     from esper.tezzeret import Evaluator, Ladder, Learned, Plan, SearchResult, Store
     from esper.tezzeret.costs.exact import ExactMemory
@@ -156,10 +161,9 @@ def search(
     from esper.cli.search_requirements import as_request, read_requirements
     from esper.cli.search_view import document, how_found, next_steps, page, watching
     from esper.cli.search_workers import workers as worker_processes
-    from esper.tezzeret.errors import AccuracyUnjudged, NothingMeetsConstraints
-    from esper.tezzeret.solver import enforce
+    from esper.tezzeret.errors import AccuracyUnjudged
 
-    start = time.perf_counter()
+    start = time.monotonic()
     asked = None
     if requirements is not None:
         if task is not None:
@@ -189,27 +193,20 @@ def search(
     settings = context.find_object(Settings) or Settings()
     with (
         nullcontext() if storage is None else _opened(storage, evaluator, plan, ladder, resume) as store,
-        watching(settings.quiet) as (interrupts, watch),
+        watching(settings.quiet) as (interrupts, line),
         worker_processes(workers) as executor,
     ):
         try:
-            searched = partial(
+            run = partial(
                 tezzeret.run_search,
                 evaluator,
-                plan,
                 ladder=ladder,
                 executor=executor,
                 store=store,
-                watch=watch,
+                watch=line.show,
                 is_cancelled=interrupts.has_come,
             )
-            try:
-                result = searched()
-            except NothingMeetsConstraints as error:
-                if error.is_of_all or interrupts.has_come():
-                    raise
-                note(f"none of {error.details['trials']} candidates meets the constraints: looking for one")
-                result = searched(start=[enforce(evaluator, seed=seed).candidate.values])
+            result = _searched(run, evaluator, plan, store, line, interrupts.has_come)
         except EsperError:
             if interrupts.has_come():
                 note("interrupted before anything was found")
@@ -231,11 +228,46 @@ def search(
         write_whole(report, report_of(title, result, plan, exact, notes, onward))
         note(f"wrote {report}")
     if as_json:
-        click.echo(document(result, plan, round(time.perf_counter() - start, 3), exact, training))
+        click.echo(document(result, plan, round(time.monotonic() - start, 3), exact, training))
     else:
         click.echo(page(result, plan, request, output, exact, training))
     if result.stopped == tezzeret.Stop.CANCELLED:
         context.exit(interrupts.exit_code)
+
+
+def _searched(
+    run: Callable[..., SearchResult],
+    evaluator: Evaluator,
+    plan: Plan,
+    store: Store | None,
+    line: ProgressLine,
+    is_cancelled: Callable[[], bool],
+) -> SearchResult:
+    """What `run` finds; where it meets no constraints, what it finds from where the solver meets them.
+
+    Raises as `run_search` and `enforce` do.
+    """
+    from esper.tezzeret.errors import NothingMeetsConstraints
+    from esper.tezzeret.solver import enforce
+
+    ends = math.inf if plan.seconds is None else time.monotonic() + plan.seconds
+    try:
+        return run(plan, start=() if store is None else store.starts)
+    except NothingMeetsConstraints as error:
+        nothing = error
+
+    def go_on() -> None:
+        if nothing.is_of_all or is_cancelled() or time.monotonic() >= ends:
+            raise nothing
+
+    go_on()
+    line.clear()
+    note(f"none of {nothing.details['trials']} candidates meets the constraints: the solver looks for one")
+    first = enforce(evaluator, seed=plan.seed, watch=go_on).candidate.values
+    if store is not None:
+        store.start_at(first)
+    left = None if plan.seconds is None else max(ends - time.monotonic(), 0.0)
+    return run(replace(plan, seconds=left), start=[first])
 
 
 def _alone(ladder: Ladder | None, result: SearchResult) -> Learned | None:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -48,33 +48,33 @@ class Interrupts:
 
 
 @contextmanager
-def watching(is_quiet: bool) -> Iterator[tuple[Interrupts, Callable[[Progress], None]]]:
+def watching(is_quiet: bool) -> Iterator[tuple[Interrupts, ProgressLine]]:
     """While entered, signals ask the search to end, and a terminal shows the best so far in one line."""
     interrupts = Interrupts()
-    line = _Line() if sys.stderr.isatty() and not is_quiet else None
+    line = ProgressLine(sys.stderr.isatty() and not is_quiet)
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {
             number: signal.signal(number, interrupts.come) for number in (signal.SIGINT, signal.SIGTERM)
         }
     try:
-        yield interrupts, line.show if line else lambda progress: None
+        yield interrupts, line
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if line:
-            line.clear()
+        line.clear()
 
 
-class _Line:
-    """One line of a terminal, written over and over."""
+class ProgressLine:
+    """One line of a terminal, written over and over; nothing where there is none."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_there: bool) -> None:
+        self._is_there = is_there
         self._shown = 0.0
 
     def show(self, progress: Progress) -> None:
         now = time.monotonic()
-        if now - self._shown < EVERY:
+        if not self._is_there or now - self._shown < EVERY:
             return
         self._shown = now
         text = f"{progress.evaluated}/{progress.trials}"

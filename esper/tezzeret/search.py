@@ -107,7 +107,7 @@ def run_search(
     ladder: candidates are trained on it, and what they learn is part of the objective; None: they are only
     counted. executor: evaluates; None: this thread. It is left running. store: evaluations in it are not
     done again, and others are added, so a search goes on where it was killed. start: what to evaluate first,
-    as points that `solver.enforce` found. watch: told after each
+    whatever ends the search: points that `solver.enforce` found. watch: told after each
     evaluation. is_cancelled: asked between evaluations; the result is then of what was found so far.
     Raises `AccuracyUnjudged`, `NothingToChoose`, `UnknownTarget`, `NothingValid`, `NothingFeasible`,
     `ConstraintsContradict`, `NothingEvaluated`, `WorkerLost`, `MissingPackage`, `FileUnwritable`, and the
@@ -203,6 +203,8 @@ class _Run:
                     self._store(step, future.result())
 
     def _over(self) -> Stop | None:
+        if self.spent < len(self.start):
+            return None
         if self.is_cancelled():
             return Stop.CANCELLED
         if time.monotonic() >= self.deadline:

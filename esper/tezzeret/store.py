@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,18 @@ from esper.files import FileUnwritable
 from esper.tezzeret.database import Format
 from esper.tezzeret.errors import OutsideSpace, StorageDiffers, StorageForeign, StorageInUse, StorageTaken
 from esper.tezzeret.evaluation import Evaluation, from_json, to_json
-from esper.tezzeret.space import Space
+from esper.tezzeret.space import Point, Space
 
 FORMAT = Format(
     application=0x45537472,
-    version=2,
+    version=3,
     tables="""
 CREATE TABLE question (name TEXT PRIMARY KEY, answer TEXT NOT NULL) STRICT;
 CREATE TABLE evaluations (
     number INTEGER PRIMARY KEY, point TEXT NOT NULL, rung INTEGER NOT NULL, result TEXT NOT NULL,
     UNIQUE (point, rung)
 ) STRICT;
+CREATE TABLE starts (point TEXT PRIMARY KEY) STRICT;
 """,
     foreign=StorageForeign,
     in_use=StorageInUse,
@@ -54,6 +55,11 @@ class Store:
                 self._found[point, rung] = from_json(space.decode(point), result)
             except (OutsideSpace, ValueError, KeyError, TypeError, AttributeError):
                 raise StorageForeign(path=path, reason="an evaluation in it cannot be read") from None
+        try:
+            texts = [text for (text,) in connection.execute("SELECT point FROM starts ORDER BY rowid")]
+            self._starts = [space.decode(text) for text in texts]
+        except (OutsideSpace, ValueError):
+            raise StorageForeign(path=path, reason="a start in it cannot be read") from None
 
     def __len__(self) -> int:
         return len(self._found)
@@ -73,13 +79,24 @@ class Store:
         key = (self._space.encode(evaluation.values), rung)
         if key in self._found:
             return
+        self._insert("evaluations (point, rung, result) VALUES (?, ?, ?)", *key, to_json(evaluation))
+        self._found[key] = evaluation
+
+    @property
+    def starts(self) -> Sequence[Point]:
+        """What the search is to begin with, whenever it goes on."""
+        return tuple(self._starts)
+
+    def start_at(self, point: Point) -> None:
+        """Keeps `point` as one that the search begins with. Raises `FileUnwritable`."""
+        self._insert("starts (point) VALUES (?)", self._space.encode(point))
+        self._starts.append(point)
+
+    def _insert(self, into: str, *values: object) -> None:
         try:
-            self._connection.execute(
-                "INSERT INTO evaluations (point, rung, result) VALUES (?, ?, ?)", (*key, to_json(evaluation))
-            )
+            self._connection.execute(f"INSERT INTO {into}", values)
         except sqlite3.Error as error:
             raise FileUnwritable(path=self._path, reason=str(error)) from error
-        self._found[key] = evaluation
 
     def close(self) -> None:
         """Folds the log into the file."""

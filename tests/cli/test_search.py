@@ -218,3 +218,38 @@ def test_a_default_outside_its_domain_is_the_blueprints_fault(tmp_path: Path, co
     result = CliRunner().invoke(main, [command, str(path)])
     assert result.exit_code == 1
     assert "E0402" in result.stderr and "fault in Esper" not in result.stderr
+
+
+TIGHT = ("--trials", "4", "--constraint", "params>=530")
+"""Of one point in a hundred, far from where a search begins."""
+
+
+@pytest.fixture
+def narrow(tmp_path: Path) -> str:
+    path = tmp_path / "narrow.esp"
+    path.write_text(
+        "blueprint narrow(a: int = 1 in 1..20, b: int = 1 in 1..20) {\n"
+        "    input x: f32[N, 6]\n    output x |> linear(a) |> linear(b)\n}\n"
+    )
+    return str(path)
+
+
+def test_what_no_candidate_meets_is_left_to_the_solver_and_searched_on_from_there(narrow: str) -> None:
+    code, stdout, stderr = run(narrow, *TIGHT, "--json")
+    assert code == 0 and "none of 4 candidates meets the constraints: the solver" in stderr
+    assert json.loads(stdout)["best"]["objectives"]["params"] >= 530
+    code, stdout, stderr = run(narrow, "--trials", "4", "--constraint", "params<=1")
+    assert (code, stdout) == (1, "") and "error[E1071]" in stderr and "ask for params<=" in stderr
+
+
+def test_a_resumed_search_begins_where_the_solver_began(narrow: str, tmp_path: Path) -> None:
+    file = str(tmp_path / "trials.db")
+    first = json.loads(run(narrow, *TIGHT, "--storage", file, "--json")[1])["best"]
+    code, stdout, stderr = run(narrow, "--trials", "6", *TIGHT[2:], "--storage", file, "--resume", "--json")
+    assert code == 0 and "solver" not in stderr
+    assert json.loads(stdout)["best"]["objectives"]["latency"] <= first["objectives"]["latency"]
+
+
+def test_the_solver_ends_with_the_time_of_the_search(wide: str) -> None:
+    code, stdout, stderr = run(wide, *ENDLESSLY, "--time-limit", "0.3", "--constraint", "params<=1")
+    assert (code, stdout) == (1, "") and "error[E1004]" in stderr

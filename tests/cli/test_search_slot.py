@@ -156,8 +156,8 @@ def test_the_line_on_a_terminal_tells_what_was_trained_and_the_best_so_far(
     found = replace(Evaluator("conv_enhance")({"expand": 1, "kernel": 3, "act": "relu"}), learned=LEARNED)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "120")
-    with watching(is_quiet=False) as (_, watch):
-        watch(Progress(12, 100, found, (9, 3, 1)))
+    with watching(is_quiet=False) as (_, line):
+        line.show(Progress(12, 100, found, (9, 3, 1)))
     shown = capsys.readouterr().err
     assert "12/100, rungs 9/3/1  best: 71.0 ± 1.0 % after 360 steps: " in shown
     assert "expand=1 kernel=3 act=relu" in shown and "\n" not in shown

@@ -59,6 +59,8 @@ def test_a_graph_that_passes_made_is_compiled_and_verified(
     ):
         result = CliRunner().invoke(main, command)
         assert result.exit_code == 0, result.output
+    same = CliRunner().invoke(main, ["compile", graph, "--target", "sm_90", "-o", graph])
+    assert same.exit_code == 1 and "E1006" in same.output
     for refused in (["compile", graph, "--emit", "ast"], ["compile", graph, "--set", "features=4"]):
         assert CliRunner().invoke(main, refused).exit_code == 2
     assert sum(weight.numel() for weight in esper.load(seed).parameters()) == 8 + 8 * 8 + 8

@@ -33,7 +33,7 @@ from esper.tezzeret.solver.validate import PRODUCING
 MAX_COMBINATIONS = 5_000
 """Of what one statement reads; with more, nothing is proven."""
 MAX_TURNS = 1_000
-MAX_DEEDS = 2_000
+MAX_DEEDS = 8_000
 """Statements taken for all boxes together, each some tenths of a millisecond; with more nothing is proven."""
 
 Box = Mapping[str, tuple[ParameterValue, ...]]

@@ -6,6 +6,7 @@ single points, which are counted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from esper.lang import BlueprintRejected, ParameterValue
@@ -29,14 +30,20 @@ class Proof:
     is_complete: bool
 
 
-def search_boxes(evaluator: Evaluator, space: Space, limit: int = MAX_BOXES) -> Proof:
-    """Whether any point of a finite `space` keeps the evaluator's own constraints; see above."""
+def search_boxes(
+    evaluator: Evaluator, space: Space, limit: int = MAX_BOXES, watch: Callable[[], None] = lambda: None
+) -> Proof:
+    """Whether any point of a finite `space` keeps the evaluator's own constraints; see above.
+
+    watch: called before each box; what it raises ends the search.
+    """
     bounding = Bounding(evaluator)
     constraints = list(evaluator.constraints)
     whole: Box = {name: domain for name, domain in space.domains.items() if isinstance(domain, tuple)}
     pending: list[Box] = [whole]
     boxes = points = 0
     while pending:
+        watch()
         if boxes + points >= limit:
             return Proof(boxes, points, None, False)
         box = pending.pop()

@@ -9,7 +9,7 @@ points, or by bounds on boxes of them; else it is said that it is not.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from esper.errors import EsperError
@@ -56,13 +56,15 @@ def enforce(
     point: Point | None = None,
     tried: int = MAX_TRIED,
     seed: int = 0,
+    watch: Callable[[], None] = lambda: None,
 ) -> Repair:
     """Keeps `rules`, and the evaluator's and the blueprint's own constraints, by other values of its domains.
 
-    point: from where; None for the blueprint's defaults. tried: points to count at most. Raises `Infeasible`
-    with the proof and the smallest relaxation, `NoRepairFound`, `NothingValid`, and as the evaluator does.
+    point: from where; None for the blueprint's defaults. tried: points to count at most. watch: called
+    before each; what it raises ends this. Raises `Infeasible` with the proof and the smallest relaxation,
+    `NoRepairFound`, `NothingValid`, and as the evaluator does.
     """
-    return _Enforcing(evaluator, rules, point, tried, seed).repair()
+    return _Enforcing(evaluator, rules, point, tried, seed, watch).repair()
 
 
 def defaults_of(evaluator: Evaluator) -> tuple[Space, Point]:
@@ -77,7 +79,13 @@ def defaults_of(evaluator: Evaluator) -> tuple[Space, Point]:
 
 class _Enforcing:
     def __init__(
-        self, evaluator: Evaluator, rules: Sequence[Rule], point: Point | None, limit: int, seed: int
+        self,
+        evaluator: Evaluator,
+        rules: Sequence[Rule],
+        point: Point | None,
+        limit: int,
+        seed: int,
+        watch: Callable[[], None],
     ) -> None:
         bounds = [rule for rule in rules if isinstance(rule, Constraint)]
         counted = [rule for rule in bounds if not is_structural(rule)]
@@ -86,6 +94,7 @@ class _Enforcing:
         self.evaluator = replace(evaluator, constraints=(*evaluator.constraints, *counted))
         self.title = self.evaluator.loaded.blueprint.name.text
         self.limit = limit
+        self.watch = watch
         self.seed = seed
         space, origin = defaults_of(self.evaluator)
         self.origin = origin if point is None else space.settled(point)
@@ -111,7 +120,7 @@ class _Enforcing:
         found = self._kept(self.origin)
         if found is not None:
             return self._found(found, Change(), True)
-        proof = search_boxes(self.evaluator, self.space)
+        proof = search_boxes(self.evaluator, self.space, watch=self.watch)
         if proof.is_complete and self.is_whole:
             self._searched(min(SEARCHED, self.limit))
             counted = f" and {proof.points} of its points" if proof.points else ""
@@ -141,6 +150,7 @@ class _Enforcing:
         """The candidate at `point` if it keeps all rules."""
         key = self.space.encode(point)
         if key not in self.seen:
+            self.watch()
             self.seen[key] = self._counted(point)
         return self.seen[key]
 

@@ -26,5 +26,5 @@ class NoRepairFound(EsperError):
     """Nothing that was tried keeps all that is asked; whether something else would is not known."""
 
     code = "E1072"
-    message = "none of {trials} changes of `{blueprint}` keeps {conflict}; that none can is not proven"
+    message = "none of {trials} points of `{blueprint}` keeps {conflict}; that none can is not proven"
     help = "{relaxed}"

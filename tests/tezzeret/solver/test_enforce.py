@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esper.lang import BlueprintRejected
-from esper.tezzeret import Candidate, Constraint, Evaluator
+from esper.tezzeret import Candidate, Constraint, Evaluator, parse_constraint
 from esper.tezzeret.errors import NothingToChoose
 from esper.tezzeret.solver import enforce, parse_rule, validate
 from esper.tezzeret.solver.bounding import Bounding
@@ -253,3 +253,23 @@ def test_a_rate_that_decides_is_not_taken_for_one(tmp_path: Path) -> None:
     with pytest.raises(NoRepairFound):
         enforce(evaluator, [parse_rule("params>=1000")])
     assert enforce(evaluator, [parse_rule("params>=72")]).candidate.values["p"] > 0.3  # type: ignore[operator]
+
+
+def test_bounds_of_many_statements_prove_what_points_cannot(tmp_path: Path) -> None:
+    """Over a million points; each statement alone reads 1,296 combinations."""
+    domains = ", ".join(f"{name}: dim = 16 in 1..36" for name in "abcd")
+    path = tmp_path / "deep.esp"
+    path.write_text(
+        f"blueprint deep({domains}) {{\n    input x: f32[N, 64]\n"
+        "    output x |> linear(a) |> linear(b) |> linear(c) |> linear(d) |> linear(64)\n}\n"
+    )
+    with pytest.raises(Infeasible, match="bounds on 1 boxes of the space rule them out"):
+        enforce(Evaluator(path, constraints=(parse_constraint("params<=100"),)))
+
+
+def test_what_watches_a_repair_can_end_it(tmp_path: Path) -> None:
+    def end() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        enforce(Evaluator("mlp_block", constraints=(parse_constraint("params<=1"),)), watch=end)

@@ -16,6 +16,7 @@ from esper.lang import BlueprintRejected, Interval, ParameterValue, load
 from esper.tezzeret.errors import EmptyDomain, EndlessSpace, NothingToChoose, OutsideSpace
 from esper.tezzeret.evaluator import Evaluator
 from esper.tezzeret.space import Space, space_of
+from esper.tezzeret.space.domains import rank
 
 CONDITIONAL = """
 blueprint conditional(
@@ -247,3 +248,11 @@ def test_a_domain_that_the_language_refuses_is_told_as_it_tells_it(tmp_path: Pat
 def test_a_blueprint_without_domains_has_nothing_to_choose() -> None:
     with pytest.raises(NothingToChoose):
         space_of(load("norm"), {})
+
+
+@pytest.mark.parametrize("value", [1, 1.0, True])
+def test_equal_values_of_other_types_have_no_rank_among_each_other(value: object) -> None:
+    domains = {int: (2, 1, 3), float: (2.0, 1.0, 3.0), bool: (True, False)}
+    for kind, domain in domains.items():
+        expected = 0 if kind is type(value) and kind is not bool else None
+        assert rank(domain, value) == expected  # type: ignore[arg-type]
