@@ -203,7 +203,7 @@ class _Run:
                     self._store(step, future.result())
 
     def _over(self) -> Stop | None:
-        if self.spent < len(self.start):
+        if self.spent + self.duplicates < len(self.start):
             return None
         if self.is_cancelled():
             return Stop.CANCELLED

@@ -404,3 +404,14 @@ def test_a_figure_out_of_reach_is_bounded_by_what_every_point_has() -> None:
     with pytest.raises(NothingFeasible) as caught:
         searched("mlp_block", constraints=[parse_constraint("latency_ms<=1e-9")], trials=3)
     assert caught.value.help_text.startswith("try more points, ")
+
+
+def test_a_search_begins_at_its_starts_whatever_ends_it() -> None:
+    evaluator = Evaluator("mlp_block")
+    points = list(evaluator.space.points())
+    starts = [points[-1], points[-1], points[-2]]
+    found = run_search(evaluator, Plan(seconds=0.0), start=starts)
+    assert [trial.values for trial in found.trials] == [points[-1], points[-2]]
+    assert found.stopped == "time" and found.duplicates == 1
+    again = run_search(evaluator, Plan(), start=starts, is_cancelled=lambda: True)
+    assert again.trials == found.trials and again.stopped == "cancelled"
