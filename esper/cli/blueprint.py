@@ -85,11 +85,11 @@ class Request:
 
     def require_other(self, output: Path) -> None:
         """Raises `OverwritesSource` if `output` is the file that the blueprint, or its graph, stands in."""
-        from esper.tezzeret.errors import OverwritesSource
-
         given = Path(self.file)
         source = given if given.exists() else Path(self._loaded.source.file)
         if output.exists() and source.exists() and output.samefile(source):
+            from esper.tezzeret.errors import OverwritesSource
+
             raise OverwritesSource(path=output)
 
     def arguments(self) -> list[str]:

@@ -90,7 +90,7 @@ CASES = {
     "last_volume": Case(channels_last=True, axes=3, channels=3, stride=3, dtype=DType.BF16),
     "permuted": Case(permuted=True, channels=4, stride=2),
 }
-SIZES = [(1, 1, 1, 3), (2, 2, 5, 7), (3, 8, 8, 16)]
+SIZES = [(1, 1, 1, 3), (2, 2, 5, 7), (1, 3, 8, 16), (3, 8, 8, 8), (1, 8, 16, 24)]
 DIRECTIONS = ("convolution", "convolution_input_grad", "convolution_weight_grad")
 
 

@@ -205,9 +205,11 @@ def fresh_dynamo() -> None:
     counters.clear()
 
 
-@pytest.mark.parametrize(
-    ("tier", "backend"), [("torch", "aot_eager"), ("triton", "aot_eager"), ("triton", "inductor")]
-)
+BACKENDS = ["aot_eager", "inductor"]
+
+
+@both
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_a_compiled_host_is_one_graph_around_the_seed(tier: Tier, backend: str) -> None:
