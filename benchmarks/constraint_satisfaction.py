@@ -28,6 +28,7 @@ from typing import Any, get_args
 from esper.errors import EsperError
 from esper.files import write_whole
 from esper.lang import BlueprintRejected, lower_loaded
+from esper.simic.study.records import made_by
 from esper.tezzeret import Candidate, Constraint, Evaluator
 from esper.tezzeret.costs import DEVICES, REFERENCE_DEVICE, quantities
 from esper.tezzeret.costs.figures import counted
@@ -323,11 +324,12 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     deadline = time.monotonic() + arguments.seconds
-    found: dict[str, Any] = {"seed": arguments.seed, "instantiation": [], "cases": []}
-    if arguments.write and DATA.exists():
-        found = json.loads(DATA.read_text(encoding="utf-8"))
-    if found["seed"] != arguments.seed:
-        raise SystemExit(f"{DATA} holds cases of seed {found['seed']}: move it away")
+    found: dict[str, Any] = {"made_by": made_by(), "seed": arguments.seed, "instantiation": [], "cases": []}
+    kept = json.loads(DATA.read_text(encoding="utf-8")) if arguments.write and DATA.exists() else found
+    if all(kept.get(name) == found[name] for name in ("made_by", "seed")):
+        found = kept
+    else:
+        print(f"{DATA} holds answers of other code or another seed, and is begun anew", flush=True)
     times = found["instantiation"] = found["instantiation"] or instantiations(random.Random(0), 10)
     spent = f"median {percentile(times, 0.5):.2f} ms, 99th percentile {percentile(times, 0.99):.2f} ms"
     print(f"Instantiating a template: {spent}", flush=True)
