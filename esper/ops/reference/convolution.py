@@ -14,24 +14,7 @@ def convolution(
     x: torch.Tensor, weight: torch.Tensor, *, stride: int, padding: int, dilation: int, groups: int
 ) -> torch.Tensor:
     """The cross-correlation, without a bias."""
-    return _convolved(x, weight, None, stride, padding, dilation, groups)
-
-
-def _convolved(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: int,
-    padding: int,
-    dilation: int,
-    groups: int,
-) -> torch.Tensor:
-    function = _BY_AXES[x.dim() - 2]
-    if not _is_guarded(x, weight, padding, dilation):
-        return function(x, weight, bias, stride, padding, dilation, groups)
-    with torch.autocast("cpu", enabled=False):
-        y = function(_plain(x), _plain(weight), None, stride, padding, dilation, groups)
-        return _biased(y, bias).to(x.dtype)
+    return conv(x, weight, None, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 def _is_guarded(x: torch.Tensor, weight: torch.Tensor, padding: int, dilation: int) -> bool:
@@ -127,7 +110,12 @@ def conv(
     """The cross-correlation plus `bias` [features]; `padding` -1 is `dilation * (kernel // 2)`."""
     if padding == -1:
         padding = dilation * (weight.shape[2] // 2)
-    return _convolved(x, weight, bias, stride, padding, dilation, groups)
+    function = _BY_AXES[x.dim() - 2]
+    if not _is_guarded(x, weight, padding, dilation):
+        return function(x, weight, bias, stride, padding, dilation, groups)
+    with torch.autocast("cpu", enabled=False):
+        y = function(_plain(x), _plain(weight), None, stride, padding, dilation, groups)
+        return _biased(y, bias).to(x.dtype)
 
 
 def depthwise_conv(
